@@ -1,0 +1,80 @@
+# The verbs. Each prints the real command that it runs; `make help` lists them.
+# ENV is a folder under inventories/.
+ENV ?= demo
+REF ?=
+ROLE ?=
+DEMO_PORT ?= 8080
+
+PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PATH
+# Containers are named after the checkout, so that two checkouts do not share one.
+export WEBSTACK_ID := $(shell printf %s '$(CURDIR)' | sha1sum | cut -c1-8)
+DEMO := foobar-demo-$(shell printf %s '$(CURDIR)/inventories/demo' | sha1sum | cut -c1-8)
+export MOLECULE_GLOB := molecule/*/molecule.yml
+
+.DEFAULT_GOAL := help
+.PHONY: help toolchain lock demo demo-destroy site check verify status test test-fast test-role lint unit acceptance docs bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+toolchain: ## the pinned Python tools, in .venv
+	@tools/toolchain
+
+lock: toolchain ## pin the toolchain anew (requirements.in → requirements.txt)
+	test -x .cache/uv/bin/uv || { python3 -m venv .cache/uv && .cache/uv/bin/pip install --quiet uv; }
+	.cache/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.txt requirements.in
+
+demo: toolchain ## the whole site in one container on this machine
+	@tools/engine
+	@tools/demo-repository
+	tools/container up $(DEMO) trixie --publish 127.0.0.1:$(DEMO_PORT):80 || \
+	  { echo 'demo: if another program has the port: make demo DEMO_PORT=8081'; exit 1; }
+	ansible-playbook --inventory inventories/demo site.yml
+	@tools/demo-proof $(DEMO)
+
+demo-destroy: ## remove the demo's container, its secrets and its repository
+	tools/container down $(DEMO)
+	rm -rf .cache/demo-secrets .cache/foobar.git
+
+site: toolchain ## converge an inventory: make site ENV=production
+	ansible-playbook --inventory inventories/$(ENV) site.yml
+
+check: toolchain ## what a converge would change, without changing it
+	ansible-playbook --inventory inventories/$(ENV) site.yml --check --diff
+
+verify: toolchain ## the nine steps of the request's way
+	ansible-playbook --inventory inventories/$(ENV) verify.yml
+
+status: toolchain ## what is live: slot, release, commit
+	ansible --inventory inventories/$(ENV) appservers --become --module-name foobar.webstack.app_release --args "app={{ site_name }} step=status"
+
+test: lint unit ## all tests: lint, unit, every scenario, acceptance
+	@tools/engine
+	tools/scenarios
+	tools/acceptance
+
+test-fast: lint unit ## lint and unit tests, no containers
+
+test-role: toolchain ## one scenario: make test-role ROLE=nginx
+	@tools/engine
+	molecule test --scenario-name $(ROLE)
+
+lint: toolchain
+	yamllint --strict .
+	ansible-lint
+	ruff check .
+	ruff format --check .
+
+unit: toolchain
+	pytest tests/unit
+
+docs: toolchain ## the roles' READMEs, from their specs
+	tools/role-docs
+
+bench: toolchain ## the figures, beside their floor, as a table and a picture
+	@tools/engine
+	tools/bench
+
+clean: demo-destroy ## remove all that was made here
+	rm -rf .venv .ansible .cache build
