@@ -1,0 +1,110 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action of foobar.webstack.packages: dpkg answers what is installed, the apt module does the rest."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+# One remote shell, three answers, parted by lines that hold only dashes. dpkg-query exits 1 for a
+# package that it never heard of, hence the `;`. An entry in dpkg's updates folder is a run cut short.
+QUERY = (
+    "dpkg-query --show --showformat '${{binary:Package}} ${{db:Status-Status}}\\n' {names} 2>/dev/null; "
+    "echo ---; ls -A /var/lib/dpkg/updates; "
+    "echo ---; find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -print -quit; "
+    "find /var/lib/apt/lists -maxdepth 0 -mmin -60"
+)
+PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]+")
+LOCK_WAIT = 300  # seconds for apt's lock: unattended upgrades may hold it for minutes
+
+
+class ActionModule(ActionBase):
+    """Runs on the controller; needs no module on the host when all packages are there."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(
+            argument_spec={
+                "name": {"type": "list", "elements": "str", "required": True},
+                "default_release": {"type": "str"},
+                "refresh": {"type": "bool", "default": False},
+            },
+        )
+        names = list(dict.fromkeys(args["name"]))
+        for name in names:
+            if not PACKAGE_NAME.fullmatch(name):
+                raise AnsibleActionFail(f"'{name}' is not the name of a Debian package")
+
+        missing, interrupted, lists_fresh = self._state(names)
+        result: dict[str, Any] = {"changed": bool(missing or interrupted), "missing": missing}
+        if self._task.diff and missing:
+            result["diff"] = {"before": "", "after": "".join(f"{name}\n" for name in missing)}
+        if self._task.check_mode or not result["changed"]:
+            return result
+
+        if interrupted:
+            self._command("DEBIAN_FRONTEND=noninteractive dpkg --force-confold --configure --pending")
+        if missing:
+            result.update(self._install(missing, args, lists_fresh, task_vars))
+        return result
+
+    def _state(self, names: list[str]) -> tuple[list[str], bool, bool]:
+        """What is missing of `names`, whether dpkg was interrupted, whether apt's lists are fresh."""
+        query = QUERY.format(names=" ".join(shlex.quote(name) for name in names))
+        parts = self._command(query).split("---\n")
+        if len(parts) != 3:
+            raise AnsibleActionFail("dpkg-query did not answer as expected: is this a Debian host?")
+        states: dict[str, str] = {}
+        for line in parts[0].splitlines():
+            package, _space, state = line.partition(" ")
+            states[package.split(":")[0]] = state
+        missing = [name for name in names if states.get(name) != "installed"]
+        # Half-configured packages count as interrupted too, wherever the run was cut.
+        interrupted = bool(parts[1].strip()) or any(
+            states.get(name) in ("unpacked", "half-configured", "triggers-pending") for name in names
+        )
+        return missing, interrupted, len(parts[2].splitlines()) == 2
+
+    def _install(
+        self, missing: list[str], args: dict[str, Any], lists_fresh: bool, task_vars: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        apt = {
+            "name": missing,
+            "state": "present",
+            "install_recommends": False,
+            "update_cache": args["refresh"] or not lists_fresh,
+            "lock_timeout": LOCK_WAIT,
+        }
+        outcome: dict[str, Any] = {}
+        if args["default_release"]:
+            # apt refuses the name of a release that its lists do not hold yet: refresh them first.
+            if apt.pop("update_cache"):
+                refresh = {"update_cache": True, "lock_timeout": LOCK_WAIT}
+                outcome = self._execute_module(
+                    module_name="ansible.builtin.apt", module_args=refresh, task_vars=task_vars
+                )
+            apt["default_release"] = args["default_release"]
+        if not outcome.get("failed"):
+            outcome = self._execute_module(module_name="ansible.builtin.apt", module_args=apt, task_vars=task_vars)
+        if outcome.get("failed"):
+            raise AnsibleActionFail(
+                f"{', '.join(missing)}: not installed. Nothing of this role was changed.\n"
+                f"apt says: {outcome.get('msg', 'nothing')}\n"
+                "If the package archive is not reachable from the host, look at its network, its DNS and "
+                "/etc/apt/sources.list*; then run the play again."
+            )
+        return {"changed": True, "stdout": outcome.get("stdout", "")}
+
+    def _command(self, command: str) -> str:
+        outcome = self._low_level_execute_command(command)
+        if outcome["rc"] not in (0, 1):
+            raise AnsibleActionFail(f"{command}: {outcome['stderr'] or outcome['stdout']}")
+        # Over ssh with a password for sudo the answer comes through a terminal, which ends lines its own way.
+        return outcome["stdout"].replace("\r\n", "\n")

@@ -1,0 +1,214 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action of foobar.webstack.validate_inputs: a role's inputs against its own spec, on the controller."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+
+FACTS = ["!all", "!min", "distribution", "hardware", "virtual", "service_mgr"]
+SECRET_LENGTH = 16  # characters, at least
+PLACEHOLDER = re.compile(r"change[-_ ]?me|replace[-_ ]?me|^<.*>$|^(x+|\*+|placeholder.*|password.*)$", re.IGNORECASE)
+WHERE = "Set it in the inventory (inventories/<name>/group_vars/) or where the role is called."
+
+
+class ActionModule(ActionBase):
+    """Role, spec and inputs are those of the role that calls it."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        if "rules" in self._task.args:
+            broken = [rule["say"] for rule in self._task.args["rules"] if rule["refuse"]]
+            role_path = task_vars.get("role_path")
+            _refuse_inputs(f"Role {Path(role_path).name}" if role_path else "The play", broken)
+            return {"changed": False}
+        role_path = Path(task_vars["role_path"])
+        prefix = f"{role_path.name}_"
+        options = _yaml(role_path / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+
+        faults = [
+            f"{name}: unknown variable{_nearest(name, options)}"
+            for name in sorted(task_vars)
+            if name.startswith(prefix) and name not in options
+        ]
+        inputs = {}
+        for name in options:
+            if name not in task_vars:
+                continue
+            try:
+                inputs[name] = _plain(self._templar.template(task_vars[name]))
+            except AnsibleUndefinedVariable as error:
+                faults.append(f"{name}: {error}")
+        faults += _spec_faults(options, inputs)
+        _refuse_inputs(f"Role {role_path.name}", faults)
+
+        result: dict[str, Any] = {"changed": False}
+        facts = task_vars.get("ansible_facts", {})
+        if not {"distribution", "memtotal_mb", "service_mgr", "virtualization_type"} <= set(facts):
+            gathered = self._execute_module(
+                module_name="ansible.builtin.setup", module_args={"gather_subset": FACTS}, task_vars=task_vars
+            )
+            if gathered.get("failed"):
+                return _explained(gathered)
+            result["ansible_facts"] = gathered["ansible_facts"]
+            facts = {key.removeprefix("ansible_"): value for key, value in gathered["ansible_facts"].items()}
+        _refuse_host(facts, _yaml(role_path / "meta/main.yml")["galaxy_info"]["platforms"])
+        return result
+
+
+def _refuse_inputs(who: str, faults: list[str]) -> None:
+    if faults:
+        listed = "".join(f"  - {fault}\n" for fault in faults)
+        raise AnsibleActionFail(f"{who} refuses its inputs; nothing was changed.\n{listed}{WHERE}")
+
+
+def _explained(gathered: dict[str, Any]) -> dict[str, Any]:
+    """The outcome of a fact gathering that failed, with what to do where that is known."""
+    words = f"{gathered.get('module_stderr', '')}{gathered.get('msg', '')}"
+    if re.search(r"sudo: (command )?not found", words):
+        gathered["msg"] = (
+            "The play becomes root through sudo, which this host lacks; nothing was changed. "
+            "Install sudo there, or log in as root and set ansible_become: false in the inventory."
+        )
+    return gathered
+
+
+def _yaml(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _plain(value: Any) -> Any:
+    """A copy in plain Python types: what the validator converts must not reach the caller."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _spec_faults(options: dict[str, Any], inputs: dict[str, Any]) -> list[str]:
+    """All that the spec refuses in `inputs`. Secrets are judged here and hidden from Ansible's validator."""
+    faults: list[str] = []
+    hidden = _check_tree(options, inputs, "", faults)
+    if not faults:
+        outcome = ArgumentSpecValidator(_without_docs(options)).validate(hidden)
+        faults += outcome.error_messages
+    return faults
+
+
+def _check_tree(options: dict[str, Any], values: dict[str, Any], path: str, faults: list[str]) -> dict[str, Any]:
+    """Appends faults that Ansible words badly or misses; returns `values` with the secrets masked."""
+    masked = dict(values)
+    for key in values:
+        if key not in options:
+            faults.append(f"{path}{key}: unknown key{_nearest(key, options)} (known: {', '.join(sorted(options))})")
+    for key, option in options.items():
+        value = values.get(key)
+        if value is None:
+            if option.get("required"):
+                faults.append(f"{path}{key}: required, but not set{_first_sentence(option)}")
+            continue
+        if option.get("no_log"):
+            faults += (
+                _secrets_faults(f"{path}{key}", value)
+                if option.get("type") == "dict"
+                else _secret_faults(f"{path}{key}", value)
+            )
+            masked[key] = {} if option.get("type") == "dict" else "masked"
+        elif "options" in option:
+            masked[key] = _check_nested(option["type"], option["options"], value, f"{path}{key}", faults)
+        elif (
+            option.get("type") == "bool"
+            and not isinstance(value, bool)
+            and str(value).lower() not in ("yes", "no", "true", "false")
+        ):
+            faults.append(f"{path}{key}: '{value}' is neither true nor false")
+    return masked
+
+
+def _check_nested(kind: str, options: dict[str, Any], value: Any, path: str, faults: list[str]) -> Any:
+    """The same for a value with keys of its own. Of another type, it would crash Ansible's validator."""
+    if kind == "list" and isinstance(value, list):
+        return [_check_nested("dict", options, item, f"{path}[{index}]", faults) for index, item in enumerate(value)]
+    if kind == "dict" and isinstance(value, dict):
+        return _check_tree(options, value, f"{path}.", faults)
+    wanted = "a list" if kind == "list" else f"keys with a value each (known: {', '.join(sorted(options))})"
+    faults.append(f"{path}: must be {wanted}")
+    return value
+
+
+def _first_sentence(option: dict[str, Any]) -> str:
+    description = option.get("description", "")
+    text = description[0] if isinstance(description, list) else description
+    return f" ({text.split('. ')[0].rstrip('.')})" if text else ""
+
+
+def _secrets_faults(path: str, value: Any) -> list[str]:
+    """What is wrong with each value of a dict of secrets, without saying it."""
+    if not isinstance(value, dict):
+        return [f"{path}: must be names with a secret each, in the form NAME: secret"]
+    return [fault for key, item in value.items() for fault in _secret_faults(f"{path}.{key}", item)]
+
+
+def _secret_faults(path: str, value: Any) -> list[str]:
+    """What is wrong with a secret, without saying it."""
+    faults = _text_faults(path, value)
+    if faults:
+        return faults
+    if len(value) < SECRET_LENGTH:
+        return [f"{path}: a secret has at least {SECRET_LENGTH} characters, this one has {len(value)}"]
+    if PLACEHOLDER.search(value):
+        return [f"{path}: still a placeholder; put a real secret in its place"]
+    return []
+
+
+def _text_faults(path: str, value: Any) -> list[str]:
+    if not isinstance(value, str):
+        kind = type(value).__name__.removeprefix("_AnsibleTagged").lower()  # Ansible's types note where a value stands
+        return [f"{path}: must be a string; put quotes around it (YAML has read it as {kind})"]
+    if re.search(r"[\x00-\x1f\x7f]", value):
+        return [f"{path}: holds a newline, a tab or another control character"]
+    return []
+
+
+def _without_docs(options: dict[str, Any]) -> dict[str, Any]:
+    """The spec as the validator takes it: it refuses the keys that only document."""
+    spec = {}
+    for name, option in options.items():
+        spec[name] = {key: value for key, value in option.items() if key not in ("description", "version_added")}
+        if "options" in option:
+            spec[name]["options"] = _without_docs(option["options"])
+    return spec
+
+
+def _refuse_host(facts: dict[str, Any], platforms: list[dict[str, Any]]) -> None:
+    """Refuses a host that is none of `platforms` (galaxy's names), or that does not run systemd."""
+    supported = {platform["name"]: [str(version) for version in platform["versions"]] for platform in platforms}
+    name = facts.get("distribution", "unknown")
+    release = facts.get("distribution_release", "unknown")
+    if release not in supported.get(name, []):
+        wanted = "; ".join(f"{key} {', '.join(versions)}" for key, versions in supported.items())
+        raise AnsibleActionFail(
+            f"This host runs {name} {facts.get('distribution_version', '')} ({release}), which is not supported; "
+            f"nothing was changed. Supported: {wanted}."
+        )
+    if facts.get("service_mgr") != "systemd":
+        raise AnsibleActionFail(
+            f"This host's init is {facts.get('service_mgr', 'unknown')}; systemd is needed. Nothing was changed."
+        )

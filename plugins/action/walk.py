@@ -1,0 +1,79 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action of foobar.webstack.walk: a visitor's steps here, the host's steps there, printed in order."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import time
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+SECONDS = 5
+STEPS = 9
+
+
+class ActionModule(ActionBase):
+    """Steps 1, 2 and 9 are a visitor's; 3 to 8 are asked on the host by the module of this name."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        args = self._task.args
+        domain, address, port = args["domain"], args["address"], int(args.get("port", 80))
+        lines: list[str] = []
+
+        def told(title: str, saw: str, look: str = "") -> bool:
+            lines.append(f"{len(lines) + 1}. {title}: {saw}" + (f"  ← broken. Look at: {look}" if look else ""))
+            return not look
+
+        if told("the name", *_name(domain, address)) and told("the address", *_address(address, port)):
+            outcome = self._execute_module(module_name="foobar.webstack.walk", module_args=args, task_vars=task_vars)
+            if outcome.get("failed"):
+                return outcome
+            whole = all(told(step["title"], step["saw"], step.get("look", "")) for step in outcome["steps"])
+            if whole:
+                whole = told("the page", *_page(domain, address, port))
+        whole = len(lines) == STEPS and "← broken" not in lines[-1]
+        # The callback prints the lines of a task that has this set, as it does for debug.
+        return {"changed": False, "failed": not whole, "msg": lines, "_ansible_verbose_always": True}
+
+
+def _name(domain: str, address: str) -> tuple[str, str]:
+    """What the controller's resolver says. A name that is not published (yet) is told, not held against the host."""
+    try:
+        found = sorted({info[4][0] for info in socket.getaddrinfo(domain, None, type=socket.SOCK_STREAM)})
+    except OSError:
+        return f"{domain} is not in the DNS that this machine asks; going on with {address} from the inventory", ""
+    return f"{domain} → {', '.join(map(str, found))} (the inventory says {address})", ""
+
+
+def _address(address: str, port: int) -> tuple[str, str]:
+    started = time.monotonic()
+    try:
+        socket.create_connection((address, port), timeout=SECONDS).close()
+    except OSError as error:
+        return f"{address}:{port} does not accept: {error}", "the host's network and firewall; systemctl status nginx"
+    return f"{address}:{port} accepts, {1000 * (time.monotonic() - started):.1f} ms", ""
+
+
+def _page(domain: str, address: str, port: int) -> tuple[str, str]:
+    look = "/var/log/nginx/access.log"
+    connection = http.client.HTTPConnection(address, port, timeout=SECONDS)
+    started = time.monotonic()
+    try:
+        connection.request("GET", "/", headers={"Host": domain})
+        answer = connection.getresponse()
+        body = answer.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return str(error), look
+    finally:
+        connection.close()
+    took = 1000 * (time.monotonic() - started)
+    title = re.search(r"<title>(.*?)</title>", body, re.DOTALL)
+    saw = f"{answer.status}, {len(body)} characters, {took:.0f} ms" + (f", “{title[1].strip()}”" if title else "")
+    return saw, "" if answer.status == 200 else look

@@ -1,0 +1,311 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What role nginx refuses beyond its argument spec: nginx -t passes most of it, a visitor would find out.
+
+Values have the right type when they come here, or read as such: `5` for a name, `"80"` for a port.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import PurePosixPath
+from typing import Any
+
+Inputs = dict[str, Any]
+Faults = Iterator[str]
+
+TRUE = ("true", "yes")
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+SITE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+SIZE = re.compile(r"[0-9]{1,9}[kKmMgG]?")
+URL_PATH = re.compile(r"/[A-Za-z0-9._~!&()*+,=:@%/-]*")
+FILE_PATH = re.compile(r"/[A-Za-z0-9._~+,=:@%/-]*")
+SOCKET = re.compile(r"unix:(/[A-Za-z0-9._~+,=@%/-]+)")
+HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
+PROXY = re.compile(
+    r"http://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?(/[A-Za-z0-9._~!&()*+,=:@%/-]*)?"
+)
+# The variables of a redirect are those that hold what the visitor sent, still encoded: a decoded
+# one, such as $uri, would let a visitor's line break into the answer's headers.
+REDIRECT = re.compile(
+    r"(https?://([A-Za-z0-9.:\[\]-]|\$host\b)+|(?=/)|(?=\$request_uri\b)|\$scheme\b://([A-Za-z0-9.:\[\]-]|\$host\b)+)"
+    r"([A-Za-z0-9._~!&()*+,=:@%/?#\[\]'-]|\$(request_uri|host|scheme|args)\b)*"
+)
+DIRECTIVE = re.compile(r"[a-z][a-z0-9_]*")
+BREAKS_OUT = re.compile(r"[\x00-\x1f\x7f;{}#]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+HIDDEN_BY_SANDBOX = ("/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev", "/proc")
+KEY_OF_KIND = {"uwsgi": "target", "proxy": "target", "static": "target", "redirect": "target", "raw": "raw"}
+
+
+def nginx_faults(inputs: Inputs) -> list[str]:
+    """Every fault in the role's inputs, each as `path.of.the[0].value: what is wrong and what is allowed`."""
+    inputs = _texts(inputs)
+    sites = inputs["nginx_sites"] or []
+    return [
+        *_number_faults(inputs),
+        *_option_faults(inputs["nginx_http_options"] or {}),
+        *(fault for index, site in enumerate(sites) for fault in _site_faults(f"nginx_sites[{index}]", site)),
+        *_clash_faults(sites),
+    ]
+
+
+def _number_faults(inputs: Inputs) -> Faults:
+    for name in ("nginx_http_port", "nginx_status_port"):
+        if not 1 <= _int(inputs[name]) <= 65535:
+            yield f"{name}: {inputs[name]} is not a port; ports are 1 to 65535"
+    if _int(inputs["nginx_http_port"]) == _int(inputs["nginx_status_port"]):
+        yield f"nginx_status_port: {inputs['nginx_status_port']} is nginx_http_port too; each needs a port of its own"
+    workers = inputs["nginx_worker_processes"]
+    if workers != "auto" and not re.fullmatch(r"[1-9][0-9]{0,3}", workers):
+        yield f"nginx_worker_processes: '{_shown(workers)}' is neither auto nor a number from 1 on"
+    for name in ("nginx_worker_connections", "nginx_open_files", "nginx_log_days"):
+        if _int(inputs[name]) < 1:
+            yield f"{name}: {inputs[name]} is not possible; it must be 1 or more"
+    if _int(inputs["nginx_keepalive_timeout"]) < 0:
+        yield f"nginx_keepalive_timeout: {inputs['nginx_keepalive_timeout']} is not possible; it is in seconds, 0 for never"
+    connections = _int(inputs["nginx_worker_connections"])
+    if _int(inputs["nginx_open_files"]) < 2 * connections:
+        yield (
+            f"nginx_open_files: {inputs['nginx_open_files']} is too few for {connections} nginx_worker_connections, "
+            f"which need two each; set at least {2 * connections}"
+        )
+
+
+def _option_faults(options: dict[str, Any]) -> Faults:
+    for name, values in options.items():
+        path = f"nginx_http_options.{_shown(name)}"
+        if not DIRECTIVE.fullmatch(name):
+            yield f"{path}: not the name of a directive, which has small letters, digits and '_'"
+        for value in values if isinstance(values, list) else [values]:
+            if isinstance(value, (dict, list)) or not (value or "").strip():
+                yield f"{path}: the value must be a text, a number or a boolean, or a list of them"
+            elif BREAKS_OUT.search(value) or value.endswith("\\"):
+                yield f"{path}: '{_shown(value)}' must be one line without ';', '{{', '}}' or '#', not ending in '\\'"
+
+
+def _site_faults(path: str, site: dict[str, Any]) -> Faults:
+    if not SITE_NAME.fullmatch(site["name"]):
+        yield (
+            f"{path}.name: '{_shown(site['name'])}' cannot name a file; use up to 63 small letters, digits, "
+            "'.', '_' and '-', beginning with a letter or digit"
+        )
+    if not site["server_names"]:
+        yield f"{path}.server_names: empty; a site needs at least one domain name"
+    for index, name in enumerate(site["server_names"]):
+        fault = _domain_fault(name or "")
+        if fault:
+            yield f"{path}.server_names[{index}]: '{_shown(name)}' {fault}"
+    if _given(site, "root"):
+        yield from _file_faults(f"{path}.root", site["root"])
+    if _given(site, "body_size") and not SIZE.fullmatch(site["body_size"]):
+        yield f"{path}.body_size: '{_shown(site['body_size'])}' is not a size such as 512k, 10m or 1g"
+    for name, seconds in (site.get("timeouts") or {}).items():
+        if seconds is not None and _int(seconds) < 1:
+            yield f"{path}.timeouts.{name}: {seconds} is not possible; it is in seconds, 1 or more"
+    yield from _access_faults(f"{path}.access", site.get("access") or {})
+    yield from _error_page_faults(f"{path}.error_pages", site.get("error_pages") or {})
+    for index, item in enumerate(site.get("static") or []):
+        yield from _static_faults(f"{path}.static[{index}]", item)
+    for index, location in enumerate(site.get("locations") or []):
+        yield from _location_faults(f"{path}.locations[{index}]", location)
+    if not any(_given(site, key) for key in ("root", "static", "locations", "extra")):
+        yield f"{path}: serves nothing; it needs a root, static, locations or extra"
+
+
+def _domain_fault(name: str) -> str:
+    """What is wrong with a domain name, as the end of a sentence; empty when nothing is."""
+    bare = name.lower().removesuffix(".")
+    if not bare:
+        return "is empty; a domain name is like www.example.com"
+    if "/" in bare or ":" in bare:
+        return "is an address or has a port; write the domain name alone, like www.example.com"
+    if not bare.isascii():
+        return "has letters beyond a to z; write it as the DNS does, beginning with xn--"
+    if len(bare) > 253:
+        return f"has {len(bare)} characters; a domain name has at most 253"
+    for label in bare.removeprefix("*.").split("."):
+        if len(label) > 63:
+            return f"has a part of {len(label)} characters; 63 are allowed between two dots"
+        if "_" in label:
+            return "has an underscore, which host names cannot have"
+        if not LABEL.fullmatch(label):
+            return (
+                "is not a domain name: between dots stand letters, digits and '-', which neither begins nor ends "
+                "a part; only the whole first part may be '*'"
+            )
+    return ""
+
+
+def _file_faults(path: str, value: str | None) -> Faults:
+    text = value or ""
+    if not FILE_PATH.fullmatch(text) or ".." in PurePosixPath(text).parts:
+        yield (
+            f"{path}: '{_shown(text)}' is not the full path of a file or folder; it begins with '/', has no '..', "
+            "and is made of letters, digits and . _ ~ + , = : @ % -"
+        )
+    else:
+        yield from _hidden_faults(path, text)
+
+
+def _hidden_faults(path: str, text: str) -> Faults:
+    for folder in HIDDEN_BY_SANDBOX:
+        if PurePosixPath(text).is_relative_to(folder):
+            yield f"{path}: '{text}' is below {folder}, which nginx's sandbox hides from it; /srv is a good place"
+
+
+def _access_faults(path: str, access: dict[str, Any]) -> Faults:
+    for key in ("allow", "deny"):
+        for index, address in enumerate(access.get(key) or []):
+            try:
+                if address != "all":
+                    ipaddress.ip_network(address or "")
+            except ValueError:
+                yield (
+                    f"{path}.{key}[{index}]: '{_shown(address)}' is neither an address nor a network such as "
+                    "192.0.2.0/24 or 2001:db8::/32 (no bits set behind the prefix), nor all"
+                )
+
+
+def _error_page_faults(path: str, pages: dict[str, Any]) -> Faults:
+    for status, page in pages.items():
+        if not re.fullmatch(r"[45][0-9][0-9]", status) or status == "499":
+            yield f"{path}.{_shown(status)}: not the status of an error, which is 400 to 599 (and not 499)"
+        yield from _file_faults(f"{path}.{_shown(status)}", page)
+
+
+def _static_faults(path: str, item: dict[str, Any]) -> Faults:
+    yield from _url_faults(f"{path}.url", item["url"])
+    yield from _file_faults(f"{path}.path", item["path"])
+    if not item["url"].endswith("/") and item["path"].endswith("/"):
+        yield f"{path}: url '{_shown(item['url'])}' stands for one file, but path is a folder; end both in '/' or neither"
+    if _given(item, "max_age") and _int(item["max_age"]) < 0:
+        yield f"{path}.max_age: {item['max_age']} is not possible; it is in seconds, 0 or more"
+    if str(item.get("immutable")).lower() in TRUE and not _given(item, "max_age"):
+        yield f"{path}.immutable: needs max_age, for how many seconds browsers need not ask again"
+
+
+def _url_faults(path: str, url: str) -> Faults:
+    if not URL_PATH.fullmatch(url):
+        yield f"{path}: '{_shown(url)}' is not a path such as /static/; it begins with '/', without blanks, quotes and ;{{}}$\\"
+
+
+def _location_faults(path: str, location: dict[str, Any]) -> Faults:
+    kind, match = location["kind"], location.get("match") or "prefix"
+    if match != "regex":
+        yield from _url_faults(f"{path}.path", location["path"])
+    elif not location["path"] or CONTROL.search(location["path"]):
+        yield f"{path}.path: must be a regular expression in one line, and not empty"
+    if match == "regex" and kind == "static":
+        yield f"{path}.match: files are found by prefix or exact; for a regex use kind raw"
+
+    needed = KEY_OF_KIND[kind]
+    if not _given(location, needed):
+        yield f"{path}.{needed}: required for kind {kind}"
+    elif kind != "raw":
+        yield from _target_faults(f"{path}.target", kind, location["target"])
+    allowed = {needed, {"redirect": "code", "uwsgi": "modifier"}.get(kind)} | (
+        {"access"} if kind != "redirect" else set()
+    )
+    if not 0 <= int(location.get("modifier") or 0) <= 255:
+        yield f"{path}.modifier: {location['modifier']} is not a number from 0 to 255"
+    for key in ("target", "code", "modifier", "raw", "access"):
+        if _given(location, key) and key not in allowed:
+            yield f"{path}.{key}: has no meaning for kind {kind}; remove it"
+    yield from _access_faults(f"{path}.access", location.get("access") or {})
+
+
+def _target_faults(path: str, kind: str, target: str) -> Faults:
+    if kind == "static":
+        yield from _file_faults(path, target)
+    elif kind == "redirect":
+        if not REDIRECT.fullmatch(target):
+            yield (
+                f"{path}: '{_shown(target)}' is neither an http(s) address nor a path; blanks, quotes and ;{{}}\\ stand "
+                "encoded, and the variables are $request_uri, $host, $scheme and $args"
+            )
+    elif kind == "proxy":
+        found = PROXY.fullmatch(target)
+        if not found or not _is_port(found["port"] or "80"):
+            yield f"{path}: '{_shown(target)}' is not an address such as http://127.0.0.1:8000"
+    else:
+        socket, address = SOCKET.fullmatch(target), HOST_PORT.fullmatch(target)
+        if socket:
+            yield from _hidden_faults(path, socket[1])
+        elif not address or not _is_port(address["port"]):
+            yield f"{path}: '{_shown(target)}' is neither a socket such as unix:/run/foobar/live.sock nor host:port"
+
+
+def _clash_faults(sites: list[dict[str, Any]]) -> Faults:
+    """What stands twice where it may stand once; both places are named."""
+    names: dict[str, str] = {}
+    domains: dict[str, str] = {}
+    defaults: dict[str, str] = {}
+    for number, site in enumerate(sites):
+        here = f"site '{_shown(site['name'])}' (nginx_sites[{number}])"
+        yield from _twice(f"nginx_sites[{number}].name", site["name"], names, here, "the name of")
+        for index, name in enumerate(site["server_names"]):
+            domain = (name or "").lower().removesuffix(".")
+            yield from _twice(f"nginx_sites[{number}].server_names[{index}]", domain, domains, here, "a name of")
+        if str(site.get("default")).lower() in TRUE:
+            if defaults:
+                yield f"nginx_sites[{number}].default: {here} and {defaults['']} cannot both answer unknown names"
+            defaults.setdefault("", here)
+        paths: dict[str, str] = {}
+        declared = [
+            (f"static[{i}].url", "exact" if not s["url"].endswith("/") else "prefix", s["url"])
+            for i, s in enumerate(site.get("static") or [])
+        ]
+        declared += [
+            (f"locations[{i}].path", loc.get("match") or "prefix", loc["path"])
+            for i, loc in enumerate(site.get("locations") or [])
+        ]
+        for key, match, path in declared:
+            there = f"nginx_sites[{number}].{key}"
+            if f"{match} {path}" in paths:
+                yield f"{there}: '{_shown(path)}' stands in {paths[f'{match} {path}']} already; nginx can use only one"
+            paths.setdefault(f"{match} {path}", there)
+
+
+def _twice(path: str, value: str, seen: dict[str, str], here: str, what: str) -> Faults:
+    if value in seen:
+        yield f"{path}: '{_shown(value)}' of {here} is {what} {seen[value]} already"
+    seen.setdefault(value, here)
+
+
+def _texts(value: Any) -> Any:
+    """A copy in which every value is a text, a list, a dict or None, so that no check meets another type."""
+    if isinstance(value, dict):
+        return {str(key): _texts(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_texts(item) for item in value]
+    return None if value is None else str(value)
+
+
+def _int(text: str) -> int:
+    return int(Decimal(text))
+
+
+def _given(item: dict[str, Any], key: str) -> bool:
+    """Whether a key is set to something; an empty text or list counts as not set."""
+    return item.get(key) not in (None, "", [], {})
+
+
+def _is_port(text: str) -> bool:
+    return 1 <= int(text) <= 65535
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: one line of bounded length."""
+    text = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(value))
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+class FilterModule:
+    """Ansible's entry."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"nginx_faults": nginx_faults}

@@ -1,0 +1,46 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Documentation of the validate_inputs action; the work is done in plugins/action/validate_inputs.py."""
+
+DOCUMENTATION = r"""
+module: validate_inputs
+short_description: Refuse a role's inputs that cannot work, all at once, before anything changes
+description:
+  - Holds the calling role's inputs against its own C(meta/argument_specs.yml) and C(meta/main.yml),
+    on the controller.
+  - Beyond what Ansible checks itself, it collects every fault before it fails, refuses unknown
+    variables that carry the role's prefix and names the nearest known one, refuses unknown nested
+    keys in the same way, holds every input marked C(no_log) in the spec to the rules for secrets,
+    never prints a secret's value, and refuses hosts that the role does not support.
+  - Gathers the facts that the roles use where the play has not.
+  - With O(rules) it judges only these, for what no spec can say. That is a task of its own, behind
+    the first, because rules are worked out on values that have passed the spec.
+options:
+  rules:
+    description: What to refuse, and how to say it.
+    type: list
+    elements: dict
+    suboptions:
+      refuse:
+        description: Whether the rule is broken.
+        type: bool
+        required: true
+      say:
+        description: The variable, what is wrong with it and what is allowed.
+        type: str
+        required: true
+author: The foobar web stack maintainers
+"""
+
+EXAMPLES = r"""
+- name: Validate | Refuse inputs that cannot work
+  foobar.webstack.validate_inputs:
+
+- name: Validate | Refuse values of the wrong form
+  foobar.webstack.validate_inputs:
+    rules:
+      - refuse: "{{ base_journal_max_days | int < 1 }}"
+        say: "base_journal_max_days: must be 1 or more"
+"""
+
+RETURN = r"""# """

@@ -1,0 +1,207 @@
+#!/usr/bin/python
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Walk the way of a request through a host: the steps that only the host itself can see."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: walk
+short_description: Walk the way of a request, from the address typed to the page shown
+description:
+  - Asks each of the nine steps of the request's way in order, on the running site, and says what
+    each one saw. Fails at the first that is broken, and says where to look.
+  - Steps 1, 2 and 9 are asked on the controller, as a visitor would; the others on the host.
+  - Changes nothing.
+options:
+  domain:
+    description: The name that visitors type.
+    type: str
+    required: true
+  address:
+    description: Where the controller reaches the host.
+    type: str
+    required: true
+  port:
+    description: The port there.
+    type: int
+    default: 80
+  app:
+    description: The application's name.
+    type: str
+    required: true
+  static_url:
+    description: The path under which nginx serves static files.
+    type: str
+    required: true
+  static_path:
+    description: The folder on the host that it serves.
+    type: path
+    required: true
+author: The foobar web stack maintainers
+"""
+
+EXAMPLES = r"""
+- name: Walk the nine steps
+  foobar.webstack.walk:
+    domain: www.foobar.com
+    address: 203.0.113.7
+    app: foobar
+    static_url: /static/
+    static_path: /srv/foobar/current/foobar/static
+"""
+
+RETURN = r"""
+msg:
+  description: A line a step.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import http.client
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+SECONDS = 5
+
+
+class Broken(Exception):
+    """A step that is broken: what was seen, and where to look."""
+
+    def __init__(self, saw: str, look: str) -> None:
+        super().__init__(saw)
+        self.saw, self.look = saw, look
+
+
+class Walk:
+    """The steps on the host. Each returns what it saw or raises Broken."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+
+    def systemctl(self, unit: str) -> dict[str, str]:
+        argv = ["systemctl", "show", "--property=ActiveState,ActiveEnterTimestamp,TasksCurrent", unit]
+        _rc, out, _err = self.module.run_command(argv)
+        return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
+
+    def get(self, path: str, host: str) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=SECONDS)
+        try:
+            connection.request("GET", path, headers={"Host": host})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    def nginx(self) -> str:
+        state = self.systemctl("nginx.service")
+        if state.get("ActiveState") != "active":
+            raise Broken(f"nginx.service is {state.get('ActiveState')}", "journalctl -u nginx; nginx -t")
+        return f"nginx runs since {state['ActiveEnterTimestamp']}"
+
+    def site(self) -> str:
+        domain = self.params["domain"]
+        look = "/etc/nginx/sites/; /var/log/nginx/error.log"
+        try:
+            self.get("/", domain)
+        except (OSError, http.client.HTTPException) as error:
+            raise Broken(f"nginx does not answer for {domain}: {error}", look) from error
+        try:
+            status, _body = self.get("/", "unknown.invalid")
+        except (OSError, http.client.HTTPException):
+            return f"nginx answers for {domain} and hangs up on unknown names"
+        raise Broken(f"nginx answers {status} for a name that is not ours", look)
+
+    def static(self) -> str:
+        folder = Path(self.params["static_path"])
+        look = f"ls -l {folder}; the site's `static` in wiring.yml"
+        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".gz", ".br"))
+        if not files:
+            raise Broken(f"there is no file in {folder}", look)
+        url = self.params["static_url"].rstrip("/") + "/" + str(files[0].relative_to(folder))
+        status, body = self.get(url, self.params["domain"])
+        if status != 200 or body != files[0].read_bytes():
+            raise Broken(f"{url} answered {status}, {len(body)} bytes", look)
+        return f"{url} comes from the disk, {len(body)} bytes"
+
+    def socket(self) -> str:
+        link = f"/run/{self.params['app']}/live.sock"
+        end = os.path.realpath(link)
+        if not Path(end).is_socket():
+            raise Broken(f"{link} leads to {end}, which is no socket", f"webstack-release {self.params['app']} status")
+        return f"{link} → {end}"
+
+    def slot(self) -> str:
+        app = self.params["app"]
+        rc, out, err = self.module.run_command(["/usr/local/sbin/webstack-release", app, "status"])
+        if rc != 0:
+            raise Broken(err.strip(), f"/etc/{app}/release.json")
+        status = json.loads(out)
+        if not status["active"]:
+            raise Broken(f"{app}@{status['slot']} does not run", f"journalctl -u '{app}@*'")
+        return f"{app}@{status['slot']} runs release {status['release']}"
+
+    def code(self) -> str:
+        app = self.params["app"]
+        rc, out, err = self.module.run_command(["/usr/local/sbin/webstack-release", app, "ask", "/"])
+        look = f"journalctl -u '{app}@*'"
+        if rc != 0:
+            raise Broken(err.strip(), look)
+        answer = json.loads(out)
+        if answer["status"] >= 500:
+            raise Broken(f"the code answers {answer['status']}", look)
+        return f"the code answers {answer['status']}, {len(answer['body'])} characters"
+
+    def database(self) -> str:
+        app = self.params["app"]
+        _rc, out, _err = self.module.run_command(["/usr/local/sbin/webstack-release", app, "ask", "/healthz"])
+        answer = json.loads(out or "{}")
+        said = " ".join(str(answer.get("body", "")).split())
+        if answer.get("status") != 200:
+            raise Broken(f"/healthz says {said}", "systemctl status mariadb mysql; /run/mysqld/mysqld.sock")
+        return f"/healthz says {said}"
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "domain": {"type": "str", "required": True},
+            "address": {"type": "str", "required": True},
+            "port": {"type": "int", "default": 80},
+            "app": {"type": "str", "required": True},
+            "static_url": {"type": "str", "required": True},
+            "static_path": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    walk = Walk(module)
+    steps: list[tuple[str, Callable[[], str]]] = [
+        ("nginx takes it", walk.nginx),
+        ("the site is known", walk.site),
+        ("static files", walk.static),
+        ("the socket", walk.socket),
+        ("uWSGI", walk.slot),
+        ("the code and its database", lambda: f"{walk.code()}; {walk.database()}"),
+    ]
+    seen: list[dict[str, Any]] = []
+    for title, step in steps:
+        try:
+            seen.append({"title": title, "saw": step()})
+        except Broken as broken:
+            seen.append({"title": title, "saw": broken.saw, "look": broken.look})
+            break
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            seen.append({"title": title, "saw": str(error), "look": "journalctl -b -p warning"})
+            break
+    module.exit_json(changed=False, steps=seen)
+
+
+if __name__ == "__main__":
+    main()
