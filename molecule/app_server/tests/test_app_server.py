@@ -1,0 +1,358 @@
+"""Role app_server: code in releases, served out of slots, out of reach of the user that runs it."""
+
+import json
+import os
+import shlex
+import time
+
+import pytest
+
+EPHEMERAL = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
+TOKEN = "C4nary'\" \\;#%$&<>`:@/=!~* sixteen"
+SSH = "ssh://git@localhost/home/git/hello"
+
+
+def ask(server, path, app="hello"):
+    """What the live slot answers, as status and text."""
+    answer = json.loads(server.check_output(f"webstack-release {app} ask {shlex.quote(path)}"))
+    return answer["status"], answer["body"]
+
+
+def status(server, app="hello"):
+    return json.loads(server.check_output(f"webstack-release {app} status"))
+
+
+def must_serve(server, release):
+    assert status(server)["release"] == release
+    assert ask(server, "/healthz") == (200, f"release {release}")
+
+
+def until(question, seconds=20):
+    """Waits for `question` to be true; an error counts as not yet."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if question():
+                return
+        except (AssertionError, json.JSONDecodeError):
+            pass
+        time.sleep(0.2)
+    raise AssertionError(f"not within {seconds} s")
+
+
+def over_ssh(servers, **changes):
+    """Variables that fetch over ssh from the server itself, with the right keys."""
+    keys = {server.check_output("cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub") for server in servers}
+    return {
+        "app_server_push": False,
+        "app_server_repository": SSH,
+        "app_server_deploy_key_file": f"{EPHEMERAL}/deploy_key",
+        "app_server_known_hosts": [f"localhost {key}" for key in sorted(keys)],
+        **changes,
+    }
+
+
+def only_hello(converge, *arguments, **variables):
+    return converge("--skip-tags", "perl", *arguments, **variables)
+
+
+def test_a_dry_run_of_a_converged_host_changes_nothing(converge):
+    assert converge("--check").must_succeed().changed == []
+
+
+def test_the_application_answers_with_its_release(server):
+    live = status(server)
+    assert live["active"] and live["settings_current"] and live["settled"]
+    must_serve(server, live["release"])
+    assert ask(server, "/version") == (200, "itsdangerous")
+
+
+def test_a_second_application_in_another_language_answers(server):
+    release = status(server, "hello-perl")["release"]
+    assert ask(server, "/", "hello-perl") == (200, f"hello from perl, release {release}")
+
+
+def test_settings_and_secrets_arrive_unchanged(server):
+    assert ask(server, "/environment?name=TOKEN") == (200, TOKEN)
+    assert ask(server, "/environment?name=GREETING") == (200, "grüße, $HOME `id` \\ \"'%n")
+
+
+def test_secrets_are_roots_alone(server):
+    secrets = server.file("/etc/hello/secrets")
+    assert (secrets.mode, secrets.user) == (0o600, "root")
+    assert server.run(f"ps axww | grep -vF grep | grep -F {shlex.quote(TOKEN[:8])}").rc == 1
+
+
+def test_the_application_cannot_write_its_code(server):
+    assert ask(server, "/write")[1].startswith("refused")
+    home = f"/srv/hello/releases/{status(server)['release']}"
+    assert server.run(f"setpriv --reuid hello --clear-groups --regid hello touch {home}/hello.py").rc != 0
+    assert server.run(f"setpriv --reuid hello-build --clear-groups --regid hello-build touch {home}/hello.py").rc != 0
+    assert server.check_output(f"find {home} ! -user root -o ! -type l -perm /022") == ""
+
+
+def test_nothing_but_the_web_server_may_connect(server):
+    assert "uwsgi" not in server.check_output("ss --listening --tcp --udp --processes")
+    slot = status(server)["slot"]
+    code = f"import socket; socket.socket(socket.AF_UNIX).connect('/run/hello/slots/{slot}.sock')"
+    reached = "setpriv --reuid {0} --regid {0} --clear-groups python3 -c " + shlex.quote(code)
+    assert server.run(reached.format("www-data")).rc == 0
+    assert server.run(reached.format("hello-perl")).rc != 0
+
+
+def test_the_unit_is_sandboxed(server):
+    slot = status(server)["slot"]
+    words = server.check_output(f"systemd-analyze security --no-pager hello@{slot} | tail -n 1")
+    assert float(words.split(": ")[1].split()[0]) <= 2.0, words
+
+
+def test_static_files_are_published_and_compressed(server):
+    assert server.file("/srv/hello/current/static/site.css").contains("color: black")
+    assert server.check_output("gunzip -c /srv/hello/current/static/site.css.gz | head -n 1") == "body { color: black }"
+    assert (
+        server.run("setpriv --reuid www-data --regid www-data --clear-groups cat /srv/hello/current/static/site.css").rc
+        == 0
+    )
+
+
+def test_workers_that_leak_or_hang_are_replaced_and_others_answer(server):
+    pid = ask(server, "/leak?mb=100")[1]
+    until(lambda: server.run(f"kill -0 {pid}").rc != 0)
+    server.run("for i in 1 2; do (webstack-release hello ask '/sleep?seconds=60' >/dev/null 2>&1 &) ; done")
+    assert ask(server, "/healthz")[0] == 200
+    until(lambda: "HARAKIRI" in server.check_output("journalctl -u 'hello@*' --no-pager -o cat"))
+
+
+@pytest.mark.parametrize("which", ["worker", "master"])
+def test_a_killed_process_comes_back(server, which):
+    slot = status(server)["slot"]
+    main = server.check_output(f"systemctl show --value -p MainPID hello@{slot}")
+    victim = main if which == "master" else server.check_output(f"pgrep -P {main} | head -n 1")
+    server.check_output(f"kill -KILL {victim}")
+    until(lambda: server.run(f"kill -0 {victim}").rc != 0)
+    until(lambda: ask(server, "/healthz")[0] == 200)
+
+
+def test_a_changed_setting_switches_slots_and_loses_no_request(converge, servers, restored):
+    slots = [status(server)["slot"] for server in servers]
+    for server in servers:
+        server.check_output(
+            "systemd-run --quiet --unit load sh -c 'for i in $(seq 400); do webstack-release hello ask /version >> /run/load || echo LOST >> /run/load; sleep 0.05; done'"
+        )
+        server.check_output(
+            "systemd-run --quiet --unit long sh -c 'for i in $(seq 8); do webstack-release hello ask \"/sleep?seconds=2\" >> /run/long || echo LOST >> /run/long; done'"
+        )
+    only_hello(converge, app_server_threads=3).must_succeed()
+    assert [status(server)["slot"] for server in servers] != slots
+    assert only_hello(converge, app_server_threads=3).must_succeed().changed == []
+    for server in servers:
+        until(lambda server=server: server.run("systemctl is-active load long").rc != 0, seconds=60)
+        for log in ("/run/load", "/run/long"):
+            answers = server.file(log).content_string.splitlines()
+            assert len(answers) >= 8 and all('"status": 200' in line for line in answers), answers
+        assert "blue" in server.file("/run/long").content_string and "green" in server.file("/run/long").content_string
+
+
+def test_a_new_version_is_shipped_and_an_old_one_again(converge, servers, restored):
+    before = [status(server)["release"] for server in servers]
+    only_hello(converge, app_server_version="better").must_succeed()
+    for server, old in zip(servers, before, strict=True):
+        release = status(server)["release"]
+        assert release != old and status(server)["version"] == "better"
+        must_serve(server, release)
+    assert only_hello(converge, app_server_version="better").must_succeed().changed == []
+
+
+def test_no_more_releases_are_kept_than_wanted(server):
+    kept = server.check_output("ls /srv/hello/releases").split()
+    assert len(kept) <= 3 and status(server)["release"] in kept
+
+
+BAD_RELEASES = {
+    "import-error": ["cannot be imported", "No module named 'no_such_module'"],
+    "no-callable": ["cannot be imported", "has no attribute 'application'"],
+    "missing-dependency": ["no-such-package-by-far"],
+    "wrong-hash": ["DO NOT MATCH THE HASHES"],
+    "says-500": ["was not right within", "answered 500"],
+    "wrong-id": ["without the id of the release"],
+    "hangs": ["was not right within"],
+    "bad-migration": ["The migration failed", "the column is in the way"],
+    "no-requirements": ["the commit has no requirements.txt"],
+}
+
+
+@pytest.mark.parametrize("branch", BAD_RELEASES)
+def test_a_bad_release_meets_no_visitor(converge, servers, branch):
+    before = [status(server)["release"] for server in servers]
+    only_hello(converge, app_server_version=branch).must_fail(*BAD_RELEASES[branch])
+    for server, release in zip(servers, before, strict=True):
+        must_serve(server, release)
+        assert not server.service("hello@blue").is_running or not server.service("hello@green").is_running
+
+
+def test_a_bad_release_fails_again_and_the_good_one_stays(converge, servers):
+    only_hello(converge, app_server_version="import-error").must_fail("cannot be imported")
+    assert only_hello(converge).must_succeed().changed == []
+
+
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [("no-such-branch", "no-such-branch"), ("v1", "ambiguous"), ("0123456789abcdef0123456789abcdef01234567", "fatal")],
+)
+def test_a_version_that_names_nothing_is_refused(converge, servers, version, words):
+    before = [status(server)["release"] for server in servers]
+    only_hello(converge, app_server_version=version).must_fail(words)
+    for server, release in zip(servers, before, strict=True):
+        must_serve(server, release)
+
+
+def test_code_is_fetched_over_ssh_with_a_pinned_host_key(converge, servers, restored):
+    only_hello(converge, **over_ssh(servers, app_server_version="better")).must_succeed()
+    for server in servers:
+        must_serve(server, status(server)["release"])
+        assert status(server)["repository"] == SSH
+        assert server.file("/etc/hello/deploy_key").mode == 0o400
+    assert only_hello(converge, **over_ssh(servers, app_server_version="better")).must_succeed().changed == []
+    only_hello(converge, **over_ssh(servers, app_server_version="v1")).must_fail("'v1' is ambiguous")
+    only_hello(converge, **over_ssh(servers, app_server_version="nowhere")).must_fail(
+        "'nowhere' is no branch, tag or commit"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"app_server_known_hosts": ["localhost ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]}, "could not be fetched"),
+        ({"app_server_known_hosts": ["elsewhere ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]}, "could not be fetched"),
+        ({"app_server_repository": "ssh://git@localhost:9/home/git/hello"}, "could not be fetched"),
+        ({"app_server_repository": "https://localhost:9/hello.git"}, "could not be fetched"),
+    ],
+)  # fmt: skip
+def test_a_git_host_that_is_wrong_or_gone_leaves_the_old_release(converge, servers, changes, words):
+    before = [status(server)["release"] for server in servers]
+    run = only_hello(converge, **{**over_ssh(servers), **changes, "app_server_version": "better"})
+    run.must_fail(words, "goes on serving")
+    for server, release in zip(servers, before, strict=True):
+        must_serve(server, release)
+
+
+def test_a_wrong_deploy_key_leaves_the_old_release(converge, servers, tmp_path, restored):
+    key = tmp_path / "other_key"
+    servers[0].backend.run_local(f"ssh-keygen -q -t ed25519 -N '' -f {key}")
+    run = only_hello(converge, **over_ssh(servers, app_server_deploy_key_file=str(key), app_server_version="better"))
+    run.must_fail("could not be fetched", "Permission denied")
+    for server in servers:
+        assert ask(server, "/healthz")[0] == 200
+
+
+def test_an_unknown_uwsgi_option_is_refused_with_uwsgis_words(converge, servers):
+    for _time in (1, 2):
+        only_hello(converge, app_server_uwsgi_options={"no-such-option": 1}).must_fail(
+            "unknown config directive: no-such-option", "the live one is untouched"
+        )
+    for server in servers:
+        assert ask(server, "/healthz")[0] == 200
+        assert "no-such-option" not in server.file("/etc/hello/uwsgi.ini").content_string
+
+
+def test_hand_edits_are_repaired_and_nothing_else(converge, servers):
+    for server in servers:
+        server.check_output("echo 'processes = 1' >> /etc/hello/uwsgi.ini; chmod 644 /etc/hello/secrets")
+    run = only_hello(converge).must_succeed()
+    assert sorted({line.split(": ", 1)[1] for line in run.changed}) == [
+        "app_server : Configure | Settings of the application",
+        "app_server : Configure | uWSGI, its slots and the release tool",
+    ]
+    assert only_hello(converge).must_succeed().changed == []
+
+
+def test_a_run_that_was_killed_is_made_up_for(converge, servers):
+    for server in servers:
+        live = status(server)["slot"]
+        other = "green" if live == "blue" else "blue"
+        server.check_output(
+            f"mkdir /srv/hello/releases/half-built; cp /var/lib/hello/slots/{live} /var/lib/hello/slots/{other};"
+            f" sed -i s/SLOT={live}/SLOT={other}/ /var/lib/hello/slots/{other};"
+            f" systemctl start hello@{other}; systemctl enable --quiet hello@{other}; rm /srv/hello/current"
+        )
+    only_hello(converge).must_succeed()
+    for server in servers:
+        live = status(server)
+        assert live["settled"]
+        must_serve(server, live["release"])
+        assert not server.file("/srv/hello/releases/half-built").exists
+    assert only_hello(converge).must_succeed().changed == []
+
+
+def test_after_a_reboot_the_same_release_serves(converge, servers):
+    before = [status(server)["release"] for server in servers]
+    for server in servers:
+        server.backend.run_local(f"docker restart {server.backend.name}")
+    for server, release in zip(servers, before, strict=True):
+        until(lambda server=server: ask(server, "/healthz")[0] == 200, seconds=40)
+        must_serve(server, release)
+        assert server.check_output("readlink -f /run/hello/live.sock").startswith("/run/hello/slots/")
+    assert converge().must_succeed().changed == []
+
+
+def test_no_secret_is_in_the_output_or_in_the_journal(converge, servers):
+    other = "An0therCanary-of-sixteen"
+    run = only_hello(converge, "-vvv", "--diff", token=other)
+    assert run.ok and other not in run.output and TOKEN not in run.output
+    run = only_hello(converge, "-vvv", "--diff", token=other, app_server_version="import-error")
+    assert not run.ok and other not in run.output
+    only_hello(converge, "-vvv", "--diff").must_succeed()
+    for server in servers:
+        assert server.run(f"journalctl --no-pager | grep -F {other}").rc == 1
+        assert server.run(f"grep -rlF {other} /tmp /var/tmp /var/log /srv").rc == 1
+
+
+def test_a_run_waits_for_nobody_and_says_who_is_at_work(converge, servers):
+    for server in servers:
+        server.check_output("systemd-run --quiet --unit holder flock /var/lib/hello/lock sleep 60")
+    only_hello(converge, app_server_threads=4).must_fail("another run changes hello now")
+    for server in servers:
+        server.check_output("systemctl stop holder")
+        assert ask(server, "/healthz")[0] == 200
+    only_hello(converge).must_succeed()
+
+
+BAD_INPUTS = {
+    "app_server_name": ("mysql", "app_server_name: 'mysql' is the name of a part of the system"),
+    "app_server_version": ("--upload-pack=x", "app_server_version: '--upload-pack=x' is not the name"),
+    "app_server_entry": ("hello; import os", "app_server_entry: 'hello; import os' is not a module:callable"),
+    "app_server_environment": ({"A B": "x", "DEBUG": False}, "a name is made of letters"),
+    "app_server_uwsgi_options": ({"env": "X=@(exec://id)"}, "app_server_uwsgi_options:"),
+    "app_server_processes": (9999, "app_server_processes: 9999 workers of 64 MiB do not fit"),
+    "app_server_static": ("../etc", "without '..'"),
+    "app_server_threads": (0, "at least 1"),
+    "app_server_worker_memory_mb": (64, "every value is a string"),
+}
+BAD_TYPES = {
+    "app_server_secrets": (
+        {"SHORT": "hunter2", "NUMBER": 83, "LINES": "hunter2hunter2hunter2\nx", "PLACE": "REPLACE_ME_REPLACE_ME"},
+        "app_server_secrets.SHORT: a secret has at least 16 characters",
+    ),
+    "app_server_plugin": ("python3", "app_server_secrets.NUMBER: must be a string"),
+    "app_server_health_path": ("/healthz", "app_server_secrets.LINES: holds a newline"),
+    "app_server_static": ("static", "app_server_secrets.PLACE: still a placeholder"),
+    "app_server_reposittory": ("x", "app_server_reposittory: unknown variable; did you mean app_server_repository?"),
+}
+FURTHER = [
+    (BAD_INPUTS, {}),
+    (BAD_TYPES, {}),
+    ({"app_server_name": ("Bad Name", "app_server_name: 'Bad Name' is not a name")}, {}),
+    ({"app_server_threads": ("many", "app_server_threads")}, {}),
+    ({"app_server_repository": ("https://u:hunter2@git.example.com/x.git", "carries a user or a password")}, {"app_server_push": False}),
+    ({"app_server_repository": ("/srv/x", "app_server_repository: must be https://")}, {"app_server_push": False}),
+    ({"app_server_deploy_key_file": ("/nowhere/key", "there is no file /nowhere/key")}, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("inputs", "others"), FURTHER, ids=lambda value: next(iter(value), ""))
+def test_bad_inputs_are_refused_all_at_once_and_the_site_goes_on(converge, servers, inputs, others):
+    values = {name: value for name, (value, _words) in inputs.items()}
+    run = only_hello(converge, **values, **others).must_be_refused(*(words for _value, words in inputs.values()))
+    assert "hunter2" not in run.output
+    for server in servers:
+        assert ask(server, "/healthz")[0] == 200

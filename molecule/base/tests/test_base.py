@@ -1,0 +1,83 @@
+"""Role base: what every host needs before it serves anything."""
+
+import re
+
+JOURNAL = "Configure | Security updates and the size of the journal"
+
+
+def test_a_dry_run_of_a_converged_host_changes_nothing(converge):
+    assert converge("--check").must_succeed().changed == []
+
+
+def test_packages_are_installed(server):
+    for name in ("ca-certificates", "curl", "logrotate", "unattended-upgrades", "tree"):
+        assert server.package(name).is_installed
+
+
+def test_security_updates_would_install_themselves(server):
+    settings = server.check_output("apt-config dump APT::Periodic")
+    assert 'APT::Periodic::Unattended-Upgrade "1";' in settings
+    assert 'APT::Periodic::Update-Package-Lists "1";' in settings
+    assert server.service("apt-daily-upgrade.timer").is_enabled
+    assert (
+        "security"
+        in server.check_output("unattended-upgrade --dry-run --debug 2>&1 | grep -i 'allowed origins'").lower()
+    )
+
+
+def test_the_journal_is_bounded_and_survives_a_reboot(server):
+    assert server.file("/var/log/journal").is_directory
+    assert re.search(r"max 64(\.0)?M", server.check_output("journalctl --unit systemd-journald --no-pager"))
+
+
+def test_kernel_settings_are_declared(server):
+    assert server.file("/etc/sysctl.d/60-webstack.conf").contains("net.core.somaxconn = 4096")
+
+
+def test_a_hand_edit_is_repaired_and_nothing_else(converge, servers):
+    for server in servers:
+        server.check_output("echo SystemMaxUse=1K >> /etc/systemd/journald.conf.d/webstack.conf")
+    assert len(converge("--check").must_succeed().changed) == len(servers)
+    run = converge().must_succeed()
+    assert [line.split(": ", 1)[1] for line in run.changed] == [f"base : {JOURNAL}"] * len(servers)
+    assert converge().must_succeed().changed == []
+
+
+def test_a_restart_that_a_killed_run_left_out_is_made_up_for(converge, server):
+    before = server.check_output("systemctl show --value -p InvocationID systemd-journald")
+    server.check_output("rm -r /run/webstack; touch /etc/systemd/journald.conf.d/webstack.conf")
+    converge().must_succeed()
+    assert server.check_output("systemctl show --value -p InvocationID systemd-journald") != before
+
+
+def test_empty_package_lists_are_refreshed(converge, server):
+    server.check_output("apt-get -qq purge -y tree; rm -rf /var/lib/apt/lists/*")
+    converge().must_succeed()
+    assert server.package("tree").is_installed
+
+
+def test_an_interrupted_installation_is_completed(converge, server):
+    server.check_output(
+        "apt-get -qq purge -y tree; cd /tmp && apt-get -qq download tree && dpkg --unpack /tmp/tree_*.deb; rm /tmp/tree_*"
+    )
+    converge().must_succeed()
+    assert server.package("tree").is_installed
+    assert server.check_output("dpkg --audit") == ""
+
+
+def test_bad_inputs_are_refused_all_at_once(converge):
+    converge(base_journal_max_size="10X", base_reboot_time="25:00", base_sysctl={"a b": 1}).must_be_refused(
+        "base_journal_max_size: '10X' is not a size such as 500M or 2G",
+        "base_reboot_time: '25:00' is not a time such as 04:30",
+        "base_sysctl: a name is like net.core.somaxconn",
+    )
+
+
+def test_a_misspelt_input_is_refused_with_the_nearest_name(converge):
+    converge(base_journl_max_size="10M").must_be_refused(
+        "base_journl_max_size: unknown variable; did you mean base_journal_max_size?"
+    )
+
+
+def test_an_unknown_package_fails_with_apts_words(converge):
+    converge(base_extra_packages=["no-such-package-at-all"]).must_fail("no-such-package-at-all", "apt says")

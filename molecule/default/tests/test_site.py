@@ -1,0 +1,245 @@
+"""site.yml: the whole way, from a visitor's request to a row in the database and back."""
+
+import contextlib
+import re
+import shlex
+import subprocess
+import time
+import uuid
+
+import pytest
+import requests
+from scenario import PROJECT, names, playbook
+
+PASSWORD = "C4nary'\" \\;#%$&<> :@/`=!~* db"
+SECRET_KEY = "-=!~@*C4nary key of the site"
+WALK = str(PROJECT / "verify.yml")
+
+
+def domain(server):
+    return "www.foobar.com" if "debian13" in server.backend.name else "old.foobar.com"
+
+
+def visitor(server):
+    """A session of somebody who typed the site's name."""
+    session = requests.Session()
+    session.headers["Host"] = domain(server)
+    session.trust_env = False
+    return session, "http://" + server.check_output("hostname -I").split()[0]
+
+
+def get(server, path="/", **options):
+    session, url = visitor(server)
+    return session.get(url + path, timeout=10, **options)
+
+
+def publish(server, title):
+    """Adds an article as a browser would; returns the page that it leads to."""
+    session, url = visitor(server)
+    token = re.search(r'name="csrf" value="([^"]+)"', session.get(url, timeout=10).text)[1]
+    cookies = {cookie.name: cookie.value for cookie in session.cookies}
+    form = {"csrf": token, "author": "Zoë 🙂", "title": title, "body": "Text, <b>not</b> markup."}
+    answer = session.post(f"{url}/articles", data=form, cookies=cookies, timeout=10, allow_redirects=False)
+    assert answer.status_code == 303, answer.text
+    return session.get(url + answer.headers["Location"], timeout=10)
+
+
+def sql(server, statement):
+    return server.check_output(
+        f"mariadb --default-character-set=utf8mb4 --batch --skip-column-names foobar --execute {shlex.quote(statement)}"
+    )
+
+
+def until(question, seconds=30):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if question():
+                return
+        except (requests.RequestException, AssertionError):
+            pass
+        time.sleep(0.2)
+    raise AssertionError(f"not within {seconds} s")
+
+
+def test_a_dry_run_of_a_converged_site_changes_nothing(converge):
+    assert converge("--check").must_succeed().changed == []
+
+
+def test_what_a_visitor_writes_is_in_the_database_and_on_the_page(server):
+    title = f"Grüße, 世界 ✓ {uuid.uuid4()}"
+    page = publish(server, title)
+    assert title in page.text and "&lt;b&gt;not&lt;/b&gt;" in page.text
+    assert title in get(server).text
+    assert sql(server, f"select count(*) from articles where title = '{title}'") == "1"
+
+
+def test_only_the_web_port_is_open(server):
+    listening = server.check_output("ss --listening --numeric --no-header --tcp --udp")
+    open_to_others = {
+        line.split()[4] for line in listening.splitlines() if "127.0.0.1" not in line and "[::1]" not in line
+    }
+    assert {address.rsplit(":", 1)[1] for address in open_to_others} == {"80"}
+
+
+def test_an_unknown_name_gets_no_page(server):
+    session, url = visitor(server)
+    session.headers["Host"] = "elsewhere.example.com"
+    with pytest.raises(requests.ConnectionError):
+        session.get(url, timeout=5)
+
+
+def test_the_nine_steps_are_walked_in_order(servers):
+    run = playbook(name=WALK).must_succeed()
+    assert run.changed == []
+    steps = re.findall(
+        r"(\d)\. (the name|the address|nginx takes it|the site is known|static files|the socket|uWSGI|the code|the page)",
+        run.output,
+    )
+    assert [number for number, _title in steps] == list("123456789") * len(servers)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "mends", "step", "look"),
+    [
+        ("systemctl stop nginx", "systemctl start nginx", "2. the address", "systemctl status nginx"),
+        ("systemctl stop foobar@*", "systemctl start foobar@$(basename $(readlink /var/lib/foobar/live.sock) .sock)", "6. the socket", "webstack-release foobar status"),
+        ("systemctl stop mariadb", "systemctl start mariadb", "8. the code and its database", "journalctl -u 'foobar@*'"),
+    ],
+)  # fmt: skip
+def test_a_broken_step_is_named_with_where_to_look(servers, breaks, mends, step, look):
+    server = servers[-1]
+    server.check_output(breaks)
+    try:
+        run = playbook("--limit", server.backend.name, name=WALK)
+    finally:
+        server.check_output(mends)
+    run.must_fail(step, "broken. Look at:", look)
+    until(lambda: get(server).status_code == 200)
+
+
+def test_a_killed_database_comes_back_and_no_row_is_lost(server):
+    for number in range(5):
+        publish(server, f"before the kill {number}")
+    server.check_output("systemctl kill --signal=KILL mariadb")
+    until(lambda: get(server).status_code == 200)
+    assert sql(server, "select count(distinct title) from articles where title like 'before the kill%'") == "5"
+
+
+def test_without_a_database_static_files_are_served_and_pages_say_503(server):
+    server.check_output("systemctl stop mariadb")
+    try:
+        started = time.monotonic()
+        answer = get(server)
+        assert answer.status_code == 503 and "Traceback" not in answer.text
+        assert time.monotonic() - started < 10
+        for _time in range(20):
+            assert get(server, "/static/site.css").status_code == 200
+    finally:
+        server.check_output("systemctl start mariadb")
+    until(lambda: get(server).status_code == 200)
+
+
+@pytest.mark.parametrize("unit", ["nginx", "foobar@*"])
+def test_killed_daemons_come_back(server, unit):
+    server.check_output(f"systemctl kill --kill-whom=main --signal=KILL '{unit}'")
+    time.sleep(0.5)
+    until(lambda: get(server).status_code == 200)
+
+
+def test_drift_is_shown_and_repaired_exactly(converge, servers):
+    for server in servers:
+        server.check_output("echo '# by hand' >> /etc/nginx/nginx.conf; rm /etc/sysctl.d/60-webstack.conf")
+    expected = ["base : Configure | Kernel settings", "nginx : Configure | nginx, its sites, its unit and its logs"]
+    dry = converge("--check", "--diff").must_succeed()
+    assert sorted({line.split(": ", 1)[1] for line in dry.changed}) == expected
+    assert "# by hand" in dry.output
+    wet = converge().must_succeed()
+    assert sorted({line.split(": ", 1)[1] for line in wet.changed}) == expected
+    assert converge().must_succeed().changed == []
+
+
+def test_after_a_reboot_the_site_serves_and_nothing_has_to_change(converge, servers):
+    for server in servers:
+        publish(server, "before the reboot")
+    for name in names():
+        subprocess.run(["docker", "restart", name], check=True, capture_output=True)
+    for server in servers:
+        until(lambda server=server: "before the reboot" in get(server).text, seconds=60)
+    assert converge().must_succeed().changed == []
+
+
+def test_secrets_show_up_nowhere(converge, servers):
+    run = converge("-vvv", "--diff").must_succeed()
+    for secret in (PASSWORD, SECRET_KEY, "C4nary"):
+        assert secret not in run.output
+        for server in servers:
+            quoted = shlex.quote(secret)
+            assert server.run(f"journalctl --no-pager | grep --fixed-strings --quiet -- {quoted}").rc == 1
+            assert server.run(f"ps axww -o args | grep --fixed-strings -- {quoted} | grep --invert-match grep").rc == 1
+            assert server.run(f"find / -xdev -type f -perm /004 -newer /etc/hostname -size -1M -not -path '/proc/*' -exec grep --fixed-strings --files-with-matches -- {quoted} {{}} +").stdout == ""  # fmt: skip
+
+
+def test_bad_inputs_of_any_role_are_refused_before_anything_changes(converge, servers):
+    converge(nginx_http_prot=80).must_be_refused("nginx_http_prot: unknown variable; did you mean nginx_http_port?")
+    converge(mysql_vendor="postgres").must_be_refused("mysql_vendor")
+    converge(site_version="--help").must_be_refused("app_server_version: '--help'")
+    converge(site_database_password="hunter2").must_be_refused("a secret has at least 16 characters")
+    converge(site_aliases=["http://foo_bar"]).must_be_refused("server_names")
+    converge(site_repository="").must_be_refused("site_repository: not set, or still a placeholder")
+    for server in servers:
+        assert get(server).status_code == 200
+
+
+def test_the_placeholders_of_the_production_template_are_refused_at_once():
+    done = subprocess.run(
+        ["ansible-playbook", "--inventory", "inventories/production", "site.yml"],
+        cwd=PROJECT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0 and "has the address 8.8.8.8, which stands for yours" in said, said
+    assert "changed=0" in said and "unreachable=0" in said
+
+
+def test_an_unprivileged_user_with_sudo_over_ssh_will_do(servers, tmp_path):
+    server = servers[-1]
+    name = server.backend.name
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    public = (tmp_path / "key.pub").read_text().strip()
+    server.check_output(
+        "apt-get -qq install -y --no-install-recommends openssh-server sudo >/dev/null 2>&1;"
+        " id admin >/dev/null 2>&1 || useradd --create-home --shell /bin/bash admin;"
+        " echo 'admin ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/admin; install -d -o admin -m 700 /home/admin/.ssh;"
+        f" echo '{public}' > /home/admin/.ssh/authorized_keys; chown admin /home/admin/.ssh/authorized_keys;"
+        " systemctl start ssh"
+    )
+    address = server.check_output("hostname -I").split()[0]
+    variables = {
+        "ansible_connection": "ssh", "ansible_host": address, "ansible_user": "admin", "ansible_become": True,
+        "ansible_ssh_private_key_file": str(tmp_path / "key"),
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={tmp_path}/known_hosts -o StrictHostKeyChecking=accept-new",
+    }  # fmt: skip
+    inventory = tmp_path / "ssh.yml"
+    lines = "".join(f"          {key}: {value!r}\n" for key, value in variables.items())
+    inventory.write_text(f"all:\n  hosts:\n    {name}:\n" + lines.replace("          ", "      "))
+    try:
+        run = playbook("--limit", name, "--inventory", str(inventory))
+        run.must_succeed()
+        assert run.changed == []
+    finally:
+        server.check_output("systemctl stop ssh")
+
+
+@pytest.mark.parametrize("seconds", [4, 9, 16, 25])
+def test_a_killed_run_is_made_up_for_by_the_next(converge, servers, seconds):
+    """The configuration and the release are taken away, and the run that brings them back is killed."""
+    name = servers[0].backend.name
+    servers[0].check_output(
+        "systemctl stop nginx 'foobar@*'; apt-get -qq purge -y nginx nginx-common >/dev/null 2>&1;"
+        " rm -rf /etc/nginx /srv/foobar/releases /var/lib/foobar/live.sock /etc/sysctl.d/60-webstack.conf"
+    )
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        playbook("--limit", name, kill_after=seconds)
+    converge("--limit", name).must_succeed()
+    assert get(servers[0]).status_code == 200
+    assert converge("--limit", name).must_succeed().changed == []

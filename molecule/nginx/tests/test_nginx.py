@@ -1,0 +1,416 @@
+"""Role nginx: what visitors get, what survives, what is refused."""
+
+import copy
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+TASK = "nginx : Configure | nginx, its sites, its unit and its logs"
+SITES = yaml.safe_load(Path(__file__).parents[1].joinpath("converge.yml").read_text(encoding="utf-8"))[0]["vars"][
+    "nginx_sites"
+]
+CLOSED = 52  # what curl calls an empty reply
+
+RELOADS_UNDER_LOAD = r"""
+import http.client, subprocess, threading
+answers, failures, done = [0], [], threading.Event()
+def visit():
+    while not done.is_set():
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=5)
+            connection.request("GET", "/load", headers={"Host": "www.example.com", "Connection": "close"})
+            status = connection.getresponse().status
+            if status != 200:
+                failures.append(status)
+            answers[0] += 1
+        except Exception as error:
+            failures.append(repr(error))
+threads = [threading.Thread(target=visit) for _ in range(2)]
+for thread in threads: thread.start()
+for _ in range(10):
+    subprocess.run(["systemctl", "reload", "nginx"], check=True)
+    done.wait(0.2)
+done.set()
+for thread in threads: thread.join()
+assert answers[0] > 100, answers
+assert not failures, (answers, failures[:5])
+"""
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def get(server, path="/", host="www.example.com", options="", port=80):
+    out = server.check_output(f"curl -sS -i --max-time 10 -H 'Host: {host}' {options} http://127.0.0.1:{port}{path}")
+    head, _blank, body = out.replace("\r\n", "\n").partition("\n\n")
+    if " 100 " in head.splitlines()[0]:
+        head, _blank, body = body.partition("\n\n")
+    status, *lines = head.splitlines()
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return Answer(int(status.split()[1]), headers, body)
+
+
+def serves(server):
+    answer = get(server)
+    return answer.status == 200 and "the application says GET /" in answer.body
+
+
+def wait_until(condition, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.2)
+
+
+def answers_at_all(server):
+    return server.run("curl -sf --max-time 2 -o /dev/null -H 'Host: www.example.com' http://127.0.0.1/").rc == 0
+
+
+def listening(server):
+    return set(server.check_output("ss -Hltnp | grep nginx | awk '{print $4}'").split())
+
+
+def sites(**changes):
+    """The sites of converge.yml, the first of them changed."""
+    changed = copy.deepcopy(SITES)
+    changed[0].update(changes)
+    return changed
+
+
+def test_a_dry_run_of_a_converged_host_changes_nothing(converge):
+    assert converge("--check").must_succeed().changed == []
+
+
+# What visitors get
+
+
+def test_the_application_answers_by_name_and_alias(server):
+    assert serves(server)
+    for host in ("example.com", "WWW.example.com", "www.example.com:8080"):
+        assert get(server, "/x?a=1", host=host).status == 200
+    body = get(server, "/x?a=1", options="-H 'X-Forwarded-For: 192.0.2.1'", host="www.example.com:8080").body
+    assert "QUERY_STRING=a=1" in body
+    assert "HTTP_HOST=www.example.com:8080" in body
+    assert "HTTP_X_FORWARDED_FOR=127.0.0.1 " in body
+
+
+def test_unknown_names_are_refused_by_closing_the_connection(server):
+    for host in ("other.example.org", "example.com.evil.example.org", "127.0.0.1", "files.example.com"):
+        assert server.run(f"curl -s -H 'Host: {host}' http://127.0.0.1/").rc == CLOSED
+    assert server.run("curl -s -g http://[::1]/").rc in (CLOSED, 7)  # 7: the container has no IPv6
+
+
+def test_static_files_come_from_disk_with_their_headers(server):
+    answer = get(server, "/static/site.css")
+    assert (answer.status, answer.body) == (200, "body { color: black }")
+    assert answer.headers["content-type"] == "text/css; charset=utf-8"
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert get(server, "/robots.txt").headers["cache-control"] == "public, max-age=60"
+    missing = get(server, "/static/missing.css")
+    assert missing.status == 404
+    assert "Page not found" in missing.body
+    assert "cache-control" not in missing.headers
+
+
+def test_hidden_files_and_parents_are_not_served(server):
+    paths = ("/static/.git/config", "/static/%2egit/config", "/static../files/index.html", "/static/../files/.env")
+    for path in paths:
+        answer = get(server, path, options="--path-as-is")
+        assert "a secret" not in answer.body
+        assert "the file says" not in answer.body
+    assert get(server, "/static/.git/config").status == 404
+    assert get(server, "/.env", host="a.files.example.com").status == 404
+
+
+def test_precompressed_files_and_compressed_pages(server):
+    server.check_output("cd /srv/foobar/static && echo 'body { color: blue }' | gzip > site.css.gz")
+    try:
+        packed = get(server, "/static/site.css", options="-H 'Accept-Encoding: gzip' --compressed")
+        assert packed.headers["content-encoding"] == "gzip"
+        assert "blue" in packed.body
+        assert "black" in get(server, "/static/site.css").body
+    finally:
+        server.check_output("rm /srv/foobar/static/site.css.gz")
+    page = get(server, options="--compressed")
+    assert page.headers["content-encoding"] == "gzip"
+    assert page.headers["vary"] == "accept-encoding"
+    assert "the application says" in page.body
+
+
+def test_redirect_proxy_files_and_raw_directives(server):
+    redirect = get(server, "/old?a=b%0d%0aX-Evil:1")
+    assert (redirect.status, redirect.headers["location"]) == (308, "https://www.example.org/old?a=b%0d%0ax-evil:1")
+    assert get(server, "/backend/").body == "the backend says hello"
+    assert get(server, "/download/index.html").body == "the file says hello"
+    assert get(server, "/raw/42.txt").body == "a raw 42"
+    assert get(server, "/raw/42xtxt").body.startswith("the application says")
+    assert get(server).headers["x-colour"] == "blue"
+    assert get(server, host="a.files.example.com").body == "the file says hello"
+
+
+def test_options_replace_the_roles_own_and_modules_of_packages_load(server):
+    assert "server" not in get(server).headers
+
+
+def test_a_body_that_is_too_large_is_refused(server):
+    server.check_output("head -c 70000 /dev/zero > /tmp/body")
+    assert get(server, "/upload", options="--data-binary @/tmp/body").status == 413
+    assert get(server, "/upload", options="--data-binary x").status == 200
+
+
+def test_access_rules(server):
+    assert get(server, "/internal").status == 403
+    assert get(server, host="a.files.example.com").status == 200
+
+
+def test_error_pages_are_nginxs_own_and_never_replace_the_applications(server):
+    for options in ("", "--data-binary x"):
+        down = get(server, "/down", options=options)
+        assert down.status == 502
+        assert "We will be right back" in down.body
+        assert down.headers["content-type"] == "text/html; charset=utf-8"
+    theirs = get(server, "/no-article")
+    assert theirs.status == 404
+    assert "the application says" in theirs.body
+    assert "the application says" in get(server, "/.well-known/x").body
+    assert get(server, "/.error/404.html").status == 404
+
+
+def test_static_files_are_served_while_the_application_is_down(server):
+    server.check_output("systemctl stop application")
+    try:
+        assert get(server).status == 502
+        assert get(server, "/static/site.css").status == 200
+    finally:
+        server.check_output("systemctl start application")
+    wait_until(lambda: answers_at_all(server))
+
+
+def test_a_request_that_times_out_is_not_sent_again(server):
+    server.check_output("rm -f /tmp/calls")
+    assert get(server, "/hangs", options="--data-binary x").status == 504
+    assert server.check_output("grep -c 'POST /hangs' /tmp/calls") == "1"
+
+
+def test_a_flipped_link_needs_no_reload(server):
+    server.check_output("ln -s nobody.sock /run/foobar/new && mv -T /run/foobar/new /run/foobar/live.sock")
+    assert get(server).status == 502
+    server.check_output("ln -s blue.sock /run/foobar/new && mv -T /run/foobar/new /run/foobar/live.sock")
+    assert serves(server)
+
+
+# The host
+
+
+def test_only_declared_ports_listen(server):
+    assert listening(server) == {"0.0.0.0:80", "[::]:80", "127.0.0.1:8099"}
+
+
+def test_the_status_is_for_the_host_itself(server):
+    assert "Active connections" in server.check_output("curl -s http://127.0.0.1:8099/status")
+    address = server.check_output("hostname -I").split()[0]
+    assert server.run(f"curl -s --max-time 2 http://{address}:8099/status").rc == 7
+    assert "Active connections" not in get(server, "/status").body
+
+
+def test_a_request_leaves_one_line_with_its_times(server):
+    get(server, "/logged?x=%22", options="-A 'a\"b'")
+    line = server.check_output("grep '/logged' /var/log/nginx/access.log | tail -n 1")
+    assert re.search(
+        r'host="www.example.com" request="GET /logged\?x=%22 HTTP/1.1" status=200 bytes=\d+ request_time=\d+\.\d+ '
+        r'upstream="unix:/run/foobar/live.sock" upstream_time="\d+\.\d+" upstream_status="200" .*agent="a\\x22b"$',
+        line,
+    )
+
+
+def test_logs_are_rotated_and_written_on(server):
+    server.check_output("rm -f /var/log/nginx/*.log.?* && logrotate -f /etc/logrotate.d/nginx")
+    assert server.file("/var/log/nginx/access.log.1").exists
+    get(server, "/after-rotation")
+    wait_until(lambda: server.run("grep -q /after-rotation /var/log/nginx/access.log").rc == 0)
+    log = server.file("/var/log/nginx/access.log")
+    assert (log.user, log.group, log.mode) == ("www-data", "adm", 0o640)
+
+
+def test_nginx_is_sandboxed(server):
+    if server.system_info.release == "13":
+        exposure = server.check_output("systemd-analyze security nginx | tail -n 1")
+        assert float(re.search(r"[0-9]+\.[0-9]", exposure)[0]) <= 3.0
+    limits = server.check_output("cat /proc/$(cat /run/nginx.pid)/limits")
+    assert re.search(r"Max open files +16384 +16384", limits)
+    assert server.service("nginx").is_enabled
+
+
+def test_killed_processes_come_back(server):
+    server.check_output("kill -9 $(cat /run/nginx.pid)")
+    wait_until(lambda: answers_at_all(server))
+    server.check_output("kill -9 $(grep -l 'nginx: [w]orker' /proc/[0-9]*/cmdline | cut -d/ -f3)")
+    wait_until(lambda: answers_at_all(server))
+    assert server.service("nginx").is_running
+
+
+def test_ten_reloads_under_load_lose_nothing(server):
+    server.check_output("python3 -c %s", RELOADS_UNDER_LOAD)
+
+
+# Repairs
+
+
+def test_hand_edits_are_repaired_and_taken_back_from_the_running_nginx(converge, servers):
+    extra = "server { listen 80; server_name extra.example.com; return 200 extra; }"
+    for server in servers:
+        server.check_output("echo %s > /etc/nginx/sites/extra.conf", extra)
+        server.check_output("echo '# mine' >> /etc/nginx/sites/www.conf; chmod 600 /etc/nginx/mime.types")
+        server.check_output("mkdir /etc/nginx/more; touch /etc/nginx/more/x; systemctl reload nginx")
+        wait_until(lambda server=server: server.run("curl -sf -H 'Host: extra.example.com' http://127.0.0.1/").rc == 0)
+    assert len(converge("--check").must_succeed().changed) == len(servers)
+    run = converge().must_succeed()
+    assert [line.split(": ", 1)[1] for line in run.changed] == [TASK] * len(servers)
+    for server in servers:
+        assert server.run("curl -s -H 'Host: extra.example.com' http://127.0.0.1/").rc == CLOSED
+        assert not server.file("/etc/nginx/more").exists
+        assert serves(server)
+    assert converge().must_succeed().changed == []
+
+
+def test_a_reload_that_a_killed_run_left_out_is_made_up_for(converge, servers):
+    """The files are as declared, and nginx still runs with others."""
+    for server in servers:
+        server.check_output(
+            "cd /etc/nginx/sites && cp -p www.conf /tmp/www.conf && sed -i 's/example.com;/example.com old.example.com;/' "
+            "www.conf && systemctl reload nginx && sleep 0.5 && cat /tmp/www.conf > www.conf"
+        )
+        assert get(server, host="old.example.com").status == 200
+    run = converge().must_succeed()
+    assert [line.split(": ", 1)[1] for line in run.changed] == [TASK] * len(servers)
+    for server in servers:
+        assert server.run("curl -s -H 'Host: old.example.com' http://127.0.0.1/").rc == CLOSED
+    assert converge().must_succeed().changed == []
+
+
+def test_debians_package_installed_anew_leaves_nothing_to_do(converge, servers):
+    for server in servers:
+        server.check_output("DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --reinstall nginx nginx-common 2>&1")
+    assert converge().must_succeed().changed == []
+    for server in servers:
+        assert serves(server)
+
+
+def test_sites_no_longer_declared_disappear_and_a_default_site_answers_all(converge, servers, restored):
+    only = {"name": "only", "server_names": ["only.example.com"], "default": True, "root": "/srv/foobar/files"}
+    converge(nginx_sites=[only]).must_succeed()
+    for server in servers:
+        for host in ("only.example.com", "www.example.com", "127.0.0.1"):
+            assert get(server, host=host).body == "the file says hello"
+        assert server.check_output("ls /etc/nginx/sites") == "only.conf"
+        assert server.check_output("ls /etc/nginx/snippets") == ""
+    kept = {"name": "kept", "server_names": ["kept.example.com"], "body_size": 0, "extra": "return 204;"}
+    converge(nginx_sites=[only, kept], nginx_http_port=8081, nginx_ipv6=False, nginx_open_files=20000).must_succeed()
+    for server in servers:
+        assert get(server, host="kept.example.com", port=8081).status == 204
+        assert server.file("/etc/nginx/sites/kept.conf").contains("client_max_body_size 0;")
+        assert listening(server) == {"0.0.0.0:8081", "127.0.0.1:8099"}
+        assert "20000" in server.check_output("grep 'Max open files' /proc/$(cat /run/nginx.pid)/limits")
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("directives", "words"),
+    [
+        ("gzip on;\nno_such_directive on;", 'unknown directive "no_such_directive"'),
+        ("} location /x {", 'unexpected "}"'),
+    ],
+)
+def test_broken_directives_fail_with_nginxs_words_each_time(converge, servers, directives, words):
+    for _run in range(2):
+        broken = sites(locations=[*SITES[0]["locations"], {"path": "/z", "kind": "raw", "raw": directives}])
+        run = converge(nginx_sites=broken).must_fail(
+            words, "/etc/nginx/snippets/www/location-2.conf", "goes on serving"
+        )
+        assert run.changed == []
+    assert all(serves(server) for server in servers)
+    assert converge().must_succeed().changed == []
+
+
+@pytest.mark.parametrize("name", ["nginx_http_port", "nginx_status_port"])
+def test_a_port_that_is_taken_fails_and_the_old_configuration_is_back(converge, servers, restored, name):
+    before = [
+        server.check_output("cat /etc/nginx/nginx.conf /etc/nginx/s*/*.conf /etc/nginx/status.conf")
+        for server in servers
+    ]
+    converge(**{name: 8000}).must_fail(
+        "bind() to", ":8000 failed", "Address already in use", "The previous configuration is back"
+    )
+    after = [
+        server.check_output("cat /etc/nginx/nginx.conf /etc/nginx/s*/*.conf /etc/nginx/status.conf")
+        for server in servers
+    ]
+    assert after == before
+    assert all(serves(server) for server in servers)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (
+            {
+                "nginx_sites": [
+                    *SITES,
+                    {"name": "again", "server_names": ["ok.example.com", "EXAMPLE.com"], "root": "/srv/x"},
+                ]
+            },
+            ["nginx_sites[2].server_names[1]: 'example.com' of site 'again'", "site 'www' (nginx_sites[0]) already"],
+        ),
+        (
+            {"nginx_sites": sites(server_names=["a_b.example.com", "x; location /x {}", "http://www.example.com"])},
+            [
+                "server_names[0]: 'a_b.example.com' has an underscore",
+                "server_names[1]: 'x; location /x {}'",
+                "server_names[2]",
+            ],
+        ),
+        (
+            {
+                "nginx_sites": [
+                    *sites(body_size="10X", timeouts={"read": -1}, default=True),
+                    {**SITES[1], "name": "b", "default": True},
+                ]
+            },
+            ["nginx_sites[0].body_size: '10X' is not a size", "timeouts.read: -1", "cannot both answer unknown names"],
+        ),
+        (
+            {"nginx_http_port": 65536, "nginx_status_port": 65536},
+            ["nginx_http_port: 65536 is not a port", "nginx_http_port too"],
+        ),
+        ({"nginx_http_port": "http"}, ["nginx_http_port"]),
+        (
+            {"nginx_sites": sites(locations=[{"path": "/", "kind": "uwsgi"}])},
+            ["locations[0].target: required for kind uwsgi"],
+        ),
+        (
+            {"nginx_sites": sites(servernames=["x"])},
+            ["nginx_sites.servernames. Supported parameters include: access, body_size"],
+        ),
+        (
+            {"nginx_http_options": {"gzip": "on; server { }"}, "nginx_site": []},
+            ["nginx_site: unknown variable; did you mean"],
+        ),
+        (
+            {"nginx_http_options": {"gzip": "on; server { }"}},
+            ["nginx_http_options.gzip: 'on; server { }' must be one line"],
+        ),
+    ],
+)
+def test_bad_inputs_are_refused_while_the_site_goes_on_answering(converge, servers, inputs, words):
+    converge(**inputs).must_be_refused(*words)
+    assert all(serves(server) for server in servers)

@@ -1,0 +1,114 @@
+"""Fixtures of the scenarios' tests: the hosts, and runs of the scenario's own playbook on them.
+
+Molecule loads this as a pytest plugin (.config/molecule/config.yml).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import testinfra
+import yaml
+
+SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
+PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+INVENTORY = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory"
+RUN_SECONDS = 600  # a run that takes longer hangs
+
+Host = testinfra.host.Host
+
+
+@dataclass(frozen=True)
+class Run:
+    """The outcome of one ansible-playbook run over all hosts of the scenario."""
+
+    ok: bool
+    changed: list[str]  # "host: task" of every task that changed something
+    output: str  # what an operator would have seen
+
+    def must_succeed(self) -> Run:
+        assert self.ok, self.output
+        return self
+
+    def must_be_refused(self, *words: str) -> Run:
+        """It failed, changed nothing, and said every one of `words` (line breaks do not count)."""
+        assert not self.ok, f"expected a refusal:\n{self.output}"
+        assert self.changed == [], self.output
+        return self.must_say(*words)
+
+    def must_fail(self, *words: str) -> Run:
+        """It failed and said every one of `words`."""
+        assert not self.ok, f"expected a failure:\n{self.output}"
+        return self.must_say(*words)
+
+    def must_say(self, *words: str) -> Run:
+        flat = " ".join(self.output.split())
+        missing = [word for word in words if " ".join(word.split()) not in flat]
+        assert not missing, f"not said: {missing}\n{self.output}"
+        return self
+
+
+def names() -> list[str]:
+    """The hosts of the scenario, which are containers of the same name."""
+    platforms = yaml.safe_load((INVENTORY / "ansible_inventory.yml").read_text(encoding="utf-8"))
+    return sorted(platforms["all"]["hosts"])
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes `server` runs once for each host of the scenario."""
+    if "server" in metafunc.fixturenames:
+        metafunc.parametrize("server", names(), indirect=True)
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> Host:
+    return testinfra.get_host(f"docker://{request.param}")
+
+
+@pytest.fixture
+def servers() -> list[Host]:
+    return [testinfra.get_host(f"docker://{name}") for name in names()]
+
+
+def playbook(*arguments: str, name: str = "converge.yml", kill_after: float = RUN_SECONDS, **variables: Any) -> Run:
+    """Runs a playbook of the scenario with extra variables; arguments such as --check go through.
+
+    After `kill_after` seconds the run is killed, and subprocess.TimeoutExpired raised.
+    """
+    recap = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "changed.log"
+    recap.unlink(missing_ok=True)
+    command = ["ansible-playbook", "--inventory", str(INVENTORY), str(SCENARIO / name), *arguments]
+    if variables:
+        command += ["--extra-vars", json.dumps(variables)]
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+        "ANSIBLE_CALLBACK_PLUGINS": str(PROJECT / "molecule/shared/callback"),
+        "ANSIBLE_CALLBACKS_ENABLED": "changed_tasks",
+        "CHANGED_TASKS_FILE": str(recap),
+        "ANSIBLE_FORCE_COLOR": "false",
+    }
+    done = subprocess.run(
+        command, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=kill_after, check=False
+    )
+    changed = recap.read_text(encoding="utf-8").splitlines() if recap.exists() else []
+    return Run(done.returncode == 0, changed, done.stdout + done.stderr)
+
+
+@pytest.fixture
+def converge() -> Callable[..., Run]:
+    return playbook
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    """For tests that disturb the hosts: afterwards they are converged again, and quiet."""
+    yield
+    playbook().must_succeed()

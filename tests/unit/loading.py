@@ -1,0 +1,28 @@
+"""The tree under test, and its Python files as modules, whatever their names."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from types import ModuleType
+
+ROOT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path.parents[1] for path in ROOT.glob("roles/*/tasks/main.yml"))
+
+
+def load(path: str) -> ModuleType:
+    """A fresh module of the file at `path`, which is relative to the project."""
+    name = Path(path).stem.replace("-", "_")
+    spec = importlib.util.spec_from_file_location(name, ROOT / path, loader=SourceFileLoader(name, str(ROOT / path)))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    # No __pycache__ beside a file that is copied to hosts.
+    sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = kept
+    return module

@@ -1,0 +1,120 @@
+"""The tree as others install it: built, installed into an empty folder, and called from there by full name."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import yaml
+from loading import ROLES, ROOT
+
+FACTS = {
+    "distribution": "Debian",
+    "distribution_release": "trixie",
+    "distribution_version": "13",
+    "service_mgr": "systemd",
+    "virtualization_type": "kvm",
+    "virtualization_role": "host",
+    "memtotal_mb": 4096,
+}
+
+
+def ansible(*argv: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs one of Ansible's commands as somebody who has nothing of this checkout."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    program = Path(sys.executable).with_name(str(argv[0]))
+    return subprocess.run(
+        [program, *argv[1:]],
+        cwd=cwd,
+        env={**clean, "HOME": str(cwd), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("artefact")
+    done = ansible("ansible-galaxy", "collection", "build", ROOT, "--output-path", folder, cwd=folder)
+    assert done.returncode == 0, done.stderr
+    (path,) = folder.glob("*.tar.gz")
+    return path
+
+
+@pytest.fixture(scope="module")
+def installed(artefact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An otherwise empty folder of collections."""
+    folder = tmp_path_factory.mktemp("installed")
+    done = ansible(
+        "ansible-galaxy", "collection", "install", artefact, "--no-deps", "--offline", "-p", folder, cwd=folder
+    )
+    assert done.returncode == 0, done.stderr + done.stdout
+    return folder
+
+
+def test_the_artefact_holds_what_others_need_and_nothing_else(artefact):
+    with tarfile.open(artefact) as archive:
+        names = archive.getnames()
+    for role in ROLES:
+        assert f"roles/{role.name}/tasks/main.yml" in names
+        assert f"roles/{role.name}/README.md" in names
+    for path in ROOT.glob("plugins/*/*.py"):
+        assert str(path.relative_to(ROOT)) in names
+    parts = {part for name in names for part in Path(name).parts}
+    unwanted = {
+        ".venv",
+        ".ansible",
+        ".cache",
+        ".git",
+        ".pytest_cache",
+        ".ruff_cache",
+        "__pycache__",
+        "secrets",
+        ".secrets",
+    }
+    assert parts & unwanted == set()
+    assert {Path(name).parts[0] for name in names} & {
+        "molecule",
+        "tests",
+        ".ci",
+        ".github",
+        ".config",
+        "build",
+    } == set()
+    assert [name for name in names if name.endswith((".tar.gz", ".pyc", "vault.yml", "_key", ".pem"))] == []
+
+
+def test_a_role_is_found_and_runs_by_its_full_name(installed, tmp_path):
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {"ansible_facts": FACTS},
+        "tasks": [
+            {"ansible.builtin.include_role": {"name": "foobar.webstack.base", "tasks_from": "validate"}},
+            {
+                "ansible.builtin.include_role": {"name": "foobar.webstack.base", "tasks_from": "validate"},
+                "vars": {"base_journl_max_size": "1G"},
+            },
+        ],
+    }
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
+    done = ansible(
+        "ansible-playbook",
+        "-i",
+        "localhost,",
+        "-c",
+        "local",
+        "play.yml",
+        cwd=tmp_path,
+        ANSIBLE_COLLECTIONS_PATH=str(installed),
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    # Two inclusions and two tasks of the first one pass, the second is refused: so the action judged, and not an error of its own.
+    assert "ok=4 " in said and "failed=1 " in said, said
+    assert "base_journl_max_size: unknown variable; did you mean base_journal_max_size?" in said

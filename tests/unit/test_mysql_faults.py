@@ -1,0 +1,92 @@
+"""The cross-field checks of role mysql."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "plugins/filter/mysql_faults.py"
+spec = importlib.util.spec_from_file_location("mysql_faults", SOURCE)
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+
+FACTS = {"memtotal_mb": 4096, "mounts": [{"mount": "/", "size_total": 20 * 2**30}]}
+SECRET = "a-long-enough-secret"
+INPUTS = {
+    "vendor": "mariadb",
+    "apt_source": {},
+    "databases": [{"name": "app_x", "collation": "utf8mb4_bin"}],
+    "confirm_drop": [],
+    "users": [{"name": "app", "password": SECRET, "privileges": [{"database": "app_x"}]}],
+    "listen_address": [],
+    "port": 3306,
+    "tls_certificate": "",
+    "tls_key": "",
+    "tls_ca": "",
+    "buffer_pool_share": 25,
+    "max_connections": 100,
+    "binlog_days": 7,
+    "slow_query_seconds": 1,
+    "options": {"innodb_io_capacity": 300, "table-open-cache": "500"},
+}
+
+
+def faults(facts=FACTS, **inputs):
+    rules = module.mysql_faults({**INPUTS, **inputs}, facts)
+    assert all(rule["refuse"] is True for rule in rules)
+    return [rule["say"] for rule in rules]
+
+
+def user(**fields):
+    return {"users": [{"name": "app", "password": SECRET, **fields}]}
+
+
+def test_good_inputs_have_no_fault():
+    assert faults() == []
+    assert faults(users=[{"name": "app", "auth": "socket"}, {"name": "gone", "state": "absent"}]) == []
+    assert faults(listen_address=["127.0.0.1", "::1"]) == []
+    assert faults(listen_address=["10.0.0.5"], tls_certificate="/etc/ssl/c.pem", tls_key="/etc/ssl/k.pem") == []
+    for host in ("%", "192.0.2.7", "192.0.2.%", "10.%", "192.0.2.0/255.255.255.0", "2001:db8::7"):
+        assert faults(**user(host=host)) == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"vendor": "mysql"}, "mysql_apt_source: mysql_vendor is mysql"),
+        (
+            {"apt_source": {"uris": ["https://repo.example.com"], "suites": ["x"]}},
+            "mysql_apt_source.components: required",
+        ),
+        ({"apt_source": {"uris": ["a b"], "suites": ["x"], "components": ["m"]}}, "mysql_apt_source.uris: 'a b'"),
+        ({"apt_source": {"uris": "u", "suites": "x", "components": "m", "pin": "a\nb"}}, "mysql_apt_source.pin"),
+        ({"databases": [{"name": "back`tick"}]}, "mysql_databases[0].name: 'back`tick'"),
+        ({"databases": [{"name": "Information_Schema"}]}, "belongs to the server itself"),
+        ({"databases": [{"name": "a\n"}]}, "mysql_databases[0].name"),
+        ({"databases": [{"name": "app_x", "collation": "latin1_bin"}]}, "mysql_databases[0].collation: 'latin1_bin'"),
+        ({"databases": [{"name": "app_x", "state": "absent"}]}, "mysql_users[0].privileges[0].database: 'app_x'"),
+        (user(host="db.example.com"), "mysql_users[0].host"),
+        (user(host="localhost' OR"), "mysql_users[0].host"),
+        (user(auth="socket"), "mysql_users[0].password: must not be set"),
+        (user(auth="socket", password=None, host="%"), "mysql_users[0].host: auth by socket"),
+        (user(password="x" * 257), "mysql_users[0].password: 256 bytes"),
+        (user(privileges=[{"database": "app_x"}, {"database": "app_x"}]), "stands there twice"),
+        ({"listen_address": ["db.example.com"]}, "mysql_listen_address[0]: 'db.example.com'"),
+        ({"tls_certificate": "/c.pem"}, "set both or neither"),
+        ({"tls_certificate": "c.pem", "tls_key": "/k y"}, "mysql_tls_key: '/k y'"),
+        ({"port": 0}, "mysql_port: 0"),
+        ({"binlog_days": 0}, "mysql_binlog_days: 0"),
+        ({"slow_query_seconds": 0}, "mysql_slow_query_seconds: 0"),
+        ({"options": {"loose-x": 1}}, "mysql_options.loose-x"),
+        ({"options": {"sort_buffer_size": "1M # more"}}, "mysql_options.sort_buffer_size: its value"),
+        ({"options": {"sort_buffer_size": None}}, "mysql_options.sort_buffer_size: its value"),
+        ({"max_connections": 1200}, "the host has 4096 MB"),
+        ({"facts": {**FACTS, "mounts": [{"mount": "/var", "size_total": 2**30}]}}, "2048 MB; /var has 1024 MB"),
+    ],
+)
+def test_each_fault_is_named(inputs, words):
+    said = faults(**inputs)
+    assert any(words in fault for fault in said), said
+    assert not any(SECRET in fault for fault in said)

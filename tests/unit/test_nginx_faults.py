@@ -1,0 +1,240 @@
+"""The checks of role nginx's inputs that go beyond types."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "plugins/filter/nginx_faults.py"
+spec = importlib.util.spec_from_file_location("nginx_faults", SOURCE)
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+
+GOOD: dict[str, Any] = {
+    "nginx_http_port": 80,
+    "nginx_status_port": 8099,
+    "nginx_worker_processes": "auto",
+    "nginx_worker_connections": 4096,
+    "nginx_open_files": 16384,
+    "nginx_keepalive_timeout": 65,
+    "nginx_http_options": {},
+    "nginx_log_days": 14,
+    "nginx_sites": [],
+}
+
+
+def faults(**inputs: Any) -> list[str]:
+    return module.nginx_faults({**GOOD, **inputs})
+
+
+def site_faults(**keys: Any) -> list[str]:
+    return faults(nginx_sites=[{"name": "www", "server_names": ["www.example.com"], "root": "/srv/www", **keys}])
+
+
+def location_faults(**keys: Any) -> list[str]:
+    return site_faults(locations=[keys])
+
+
+def one(found: list[str], path: str, *words: str) -> None:
+    assert len(found) == 1, found
+    assert found[0].startswith(f"{path}: "), found
+    assert all(word in found[0] for word in words), found
+
+
+def test_defaults_have_no_fault():
+    assert faults() == []
+
+
+def test_a_site_with_everything_has_no_fault():
+    assert (
+        site_faults(
+            default=True,
+            static=[{"url": "/static/", "path": "/srv/www/static", "max_age": "3600", "immutable": True}],
+            locations=[
+                {"path": "/", "kind": "uwsgi", "target": "unix:/run/www/live.sock", "match": None, "access": None},
+                {"path": "/", "match": "exact", "kind": "uwsgi", "target": "[::1]:3031"},
+                {"path": "/api/", "kind": "proxy", "target": "http://localhost:8000/v1/"},
+                {"path": "/files/", "kind": "static", "target": "/srv/files"},
+                {"path": r"^/a{2}(;|\")$", "match": "regex", "kind": "raw", "raw": "return 204;"},
+            ],
+            body_size=0,
+            timeouts={"read": 1, "send": None},
+            error_pages={404: "/srv/www/404.html", "503": "/srv/www/503.html"},
+            access={"allow": ["192.0.2.0/24", "2001:db8::1"], "deny": ["all"]},
+        )
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["www.example.com", "Example.COM.", "*.example.com", "xn--bcher-kva.example", "a" * 63 + ".de", "localhost"]
+)
+def test_domain_names(name):
+    assert site_faults(server_names=[name]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "empty"),
+        (".", "empty"),
+        ("http://www.example.com", "write the domain name alone"),
+        ("www.example.com:80", "has a port"),
+        ("a_b.example.com", "underscore"),
+        ("-a.example.com", "neither begins nor ends"),
+        ("a-.example.com", "neither begins nor ends"),
+        ("a..example.com", "neither begins nor ends"),
+        ("a" * 64 + ".com", "63"),
+        (".".join(["a" * 50] * 6), "253"),
+        ("www.*.com", "only the whole first part"),
+        ("*", "only the whole first part"),
+        ("*a.example.com", "only the whole first part"),
+        ("~^www", "not a domain name"),
+        ("www.example.com; location", "not a domain name"),
+        ("www.example.com\nx", "not a domain name"),
+        ("$host", "not a domain name"),
+        ("bücher.example", "xn--"),
+    ],
+)
+def test_domain_names_refused(name, words):
+    one(site_faults(server_names=["ok.example.com", name]), "nginx_sites[0].server_names[1]", words)
+
+
+def test_the_same_twice_names_both():
+    site = {"name": "a", "server_names": ["a.example.com"], "root": "/srv/a", "default": True}
+    other = {"name": "a", "server_names": ["b.example.com", "A.example.com."], "root": "/srv/a", "default": True}
+    found = faults(nginx_sites=[site, other])
+    assert [fault.split(": ")[0] for fault in found] == [
+        "nginx_sites[1].name",
+        "nginx_sites[1].server_names[1]",
+        "nginx_sites[1].default",
+    ]
+    assert all("nginx_sites[0]" in fault and "nginx_sites[1]" in fault for fault in found)
+
+
+def test_the_same_path_twice():
+    uwsgi = {"kind": "uwsgi", "target": "localhost:1"}
+    assert site_faults(locations=[{"path": "/x", **uwsgi}, {"path": "/x", "match": "exact", **uwsgi}]) == []
+    found = site_faults(static=[{"url": "/x/", "path": "/srv/x"}], locations=[{"path": "/x/", **uwsgi}])
+    one(found, "nginx_sites[0].locations[0].path", "nginx_sites[0].static[0].url")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "path"),
+    [
+        ({"nginx_http_port": 0}, "nginx_http_port"),
+        ({"nginx_status_port": "65536"}, "nginx_status_port"),
+        ({"nginx_http_port": 8099}, "nginx_status_port"),
+        ({"nginx_worker_processes": "many"}, "nginx_worker_processes"),
+        ({"nginx_worker_processes": "0"}, "nginx_worker_processes"),
+        ({"nginx_worker_connections": 0}, "nginx_worker_connections"),
+        ({"nginx_open_files": 8191}, "nginx_open_files"),
+        ({"nginx_log_days": -1}, "nginx_log_days"),
+        ({"nginx_keepalive_timeout": -1}, "nginx_keepalive_timeout"),
+        ({"nginx_http_options": {"Gzip on": "x"}}, "nginx_http_options.Gzip on"),
+        ({"nginx_http_options": {"gzip": "on;"}}, "nginx_http_options.gzip"),
+        ({"nginx_http_options": {"gzip": ["on", "a\nb"]}}, "nginx_http_options.gzip"),
+        ({"nginx_http_options": {"gzip": {"a": 1}}}, "nginx_http_options.gzip"),
+        ({"nginx_http_options": {"gzip": None}}, "nginx_http_options.gzip"),
+        ({"nginx_http_options": {"gzip": "on\\"}}, "nginx_http_options.gzip"),
+    ],
+)
+def test_values_refused(inputs, path):
+    one(faults(**inputs), path)
+
+
+@pytest.mark.parametrize(
+    ("keys", "path"),
+    [
+        ({"name": "../x"}, "name"),
+        ({"name": ""}, "name"),
+        ({"server_names": []}, "server_names"),
+        ({"root": "srv/www"}, "root"),
+        ({"root": "/srv/../etc"}, "root"),
+        ({"root": "/srv/www; x"}, "root"),
+        ({"root": "/srv/$host"}, "root"),
+        ({"root": "/home/me/www"}, "root"),
+        ({"body_size": "10X"}, "body_size"),
+        ({"body_size": "-1"}, "body_size"),
+        ({"timeouts": {"connect": 0}}, "timeouts.connect"),
+        ({"error_pages": {200: "/srv/x"}}, "error_pages.200"),
+        ({"error_pages": {404: "404.html"}}, "error_pages.404"),
+        ({"access": {"allow": ["10.0.0.1/8"]}}, "access.allow[0]"),
+        ({"access": {"deny": ["everybody; x"]}}, "access.deny[0]"),
+        ({"static": [{"url": "static/", "path": "/srv/x"}]}, "static[0].url"),
+        ({"static": [{"url": "/s {", "path": "/srv/x"}]}, "static[0].url"),
+        ({"static": [{"url": "/x", "path": "/srv/x/"}]}, "static[0]"),
+        ({"static": [{"url": "/x/", "path": "/tmp/x"}]}, "static[0].path"),
+        ({"static": [{"url": "/x/", "path": "/srv/x", "max_age": -1}]}, "static[0].max_age"),
+        ({"static": [{"url": "/x/", "path": "/srv/x", "immutable": True}]}, "static[0].immutable"),
+    ],
+)
+def test_site_values_refused(keys, path):
+    one(site_faults(**keys), f"nginx_sites[0].{path}")
+
+
+def test_a_site_that_serves_nothing():
+    one(site_faults(root=None), "nginx_sites[0]", "serves nothing")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/",
+        "/new/?a=1",
+        "https://www.example.org$request_uri",
+        "https://$host/x",
+        "$scheme://www.example.org/",
+        "$request_uri",
+    ],
+)
+def test_redirects(target):
+    assert location_faults(path="/x", kind="redirect", target=target, code=302) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "path"),
+    [
+        ({"kind": "uwsgi"}, "target"),
+        ({"kind": "raw", "raw": ""}, "raw"),
+        ({"kind": "uwsgi", "target": "unix:run/x.sock"}, "target"),
+        ({"kind": "uwsgi", "target": "unix:/tmp/x.sock"}, "target"),
+        ({"kind": "uwsgi", "target": "localhost"}, "target"),
+        ({"kind": "uwsgi", "target": "localhost:65536"}, "target"),
+        ({"kind": "uwsgi", "target": "localhost:1; x"}, "target"),
+        ({"kind": "proxy", "target": "https://localhost"}, "target"),
+        ({"kind": "proxy", "target": "http://$host"}, "target"),
+        ({"kind": "proxy", "target": "http://localhost:0"}, "target"),
+        ({"kind": "redirect", "target": "www.example.com"}, "target"),
+        ({"kind": "redirect", "target": "javascript:x"}, "target"),
+        ({"kind": "redirect", "target": "https://x$uri"}, "target"),
+        ({"kind": "redirect", "target": "https://x$request_uri_x"}, "target"),
+        ({"kind": "redirect", "target": "/x; y"}, "target"),
+        ({"kind": "redirect", "target": "/x", "access": {"allow": ["::1"]}}, "access"),
+        ({"kind": "uwsgi", "target": "localhost:1", "code": 301}, "code"),
+        ({"kind": "uwsgi", "target": "localhost:1", "raw": "x"}, "raw"),
+        ({"kind": "raw", "raw": "x;", "target": "/"}, "target"),
+        ({"kind": "raw", "raw": "x;", "path": "x"}, "path"),
+        ({"kind": "raw", "raw": "x;", "path": "", "match": "regex"}, "path"),
+        ({"kind": "raw", "raw": "x;", "path": "a\nb", "match": "regex"}, "path"),
+        ({"kind": "static", "target": "/srv/x", "match": "regex"}, "match"),
+    ],
+)
+def test_locations_refused(keys, path):
+    one(location_faults(**{"path": "/x", **keys}), f"nginx_sites[0].locations[0].{path}")
+
+
+def test_values_of_other_types_are_judged_by_their_text():
+    assert site_faults(name=5, server_names=[5], body_size=5, timeouts={"read": 1.0}, default="no") == []
+    one(site_faults(server_names=[None]), "nginx_sites[0].server_names[0]", "empty")
+    one(site_faults(static=[{"url": 5, "path": "/srv/x"}]), "nginx_sites[0].static[0].url")
+    one(site_faults(error_pages={404: None}), "nginx_sites[0].error_pages.404")
+
+
+def test_a_message_is_one_short_line():
+    (fault,) = site_faults(body_size="1\n" * 200)
+    assert "\n" not in fault
+    assert len(fault) < 250

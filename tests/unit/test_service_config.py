@@ -1,0 +1,535 @@
+"""The module that keeps a service's files, on real files, with a systemd of one unit made of files."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.testing import patch_module_args
+from loading import load
+
+# A service that refuses to start, and to reload, while its configuration says `broken`.
+SYSTEMCTL = r"""
+cd "$SYSTEMD"
+[ "$1" = show ] || echo "$*" >> calls
+read -r reads < reads
+refuse() { echo "Job for $2 failed." >&2; exit 1; }
+case $1 in
+  show)
+    for name in state invocation started needs_reload enabled; do read -r "$name" < "$name"; done
+    echo "LoadState=loaded"
+    echo "ActiveState=$state"
+    echo "InvocationID=$invocation"
+    echo "ExecMainStartTimestamp=$started"
+    echo "NeedDaemonReload=$needs_reload"
+    echo "UnitFileState=$enabled" ;;
+  start | restart)
+    if grep -qs broken "$reads"; then echo failed > state; refuse "$@"; fi
+    echo active > state
+    LC_ALL=C date -u '+%a %Y-%m-%d %H:%M:%S.%6N UTC' | tee started > invocation ;;
+  reload) ! grep -qs broken "$reads" || refuse "$@" ;;
+  daemon-reload) echo no > needs_reload ;;
+  enable) echo enabled > enabled ;;
+  reset-failed) refuse "$@" ;;
+esac
+"""
+
+
+class Service:
+    """One service with a folder of configuration, and runs of the module on it."""
+
+    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str], me: dict[str, str]) -> None:
+        self.root, self.capsys, self.me = root, capsys, me
+        self.etc = root / "etc"
+        self.conf = self.etc / "app.conf"
+        self.systemd = root / "systemd"
+        self.systemd.mkdir()
+        self.etc.mkdir()
+        for name, value in {
+            "state": "inactive", "invocation": "", "started": "", "needs_reload": "no", "enabled": "enabled", "reads": str(self.conf),
+        }.items():  # fmt: skip
+            self.tell(name, value)
+        self.module = load("plugins/modules/service_config.py")
+
+    def tell(self, name: str, value: str) -> None:
+        (self.systemd / name).write_text(value, encoding="utf-8")
+
+    def said(self, name: str) -> str:
+        return (self.systemd / name).read_text(encoding="utf-8").strip()
+
+    def calls(self) -> list[str]:
+        """What systemctl was told since the last time, other than questions."""
+        path = self.systemd / "calls"
+        calls = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        path.unlink(missing_ok=True)
+        return calls
+
+    def file(self, content: str = "colour = blue", path: Path | None = None, **more: Any) -> dict[str, Any]:
+        return {"path": str(path or self.conf), "content": content, **self.me, **more}
+
+    def run(
+        self, *files: dict[str, Any], check_mode: bool = False, diff: bool = False, **params: Any
+    ) -> dict[str, Any]:
+        """What Ansible would get back; by default for the unit app.service."""
+        arguments = {
+            "unit": "app.service",
+            "files": list(files),
+            "_ansible_check_mode": check_mode,
+            "_ansible_diff": diff,
+            "_ansible_tmpdir": tempfile.mkdtemp(dir=self.root),
+            **params,
+        }
+        given = {name: value for name, value in arguments.items() if value is not None}
+        with patch_module_args(given), pytest.raises(SystemExit):
+            self.module.main()
+        return json.loads(self.capsys.readouterr().out.splitlines()[-1])
+
+    def stamp(self) -> dict[str, Any]:
+        return json.loads((self.root / "stamps/app.service.json").read_text(encoding="utf-8"))
+
+    def forget(self) -> None:
+        (self.root / "stamps/app.service.json").unlink()
+
+    def touch(self, path: Path) -> None:
+        """The file changes after the process has started, as the clock of the file system tells it."""
+        time.sleep(0.02)
+        os.utime(path)
+
+
+@pytest.fixture
+def service(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: Callable[[str, str], Path],
+    me: dict[str, str],
+) -> Service:
+    made = Service(tmp_path, capsys, me)
+    command("systemctl", SYSTEMCTL)
+    command("journalctl", 'echo "app.conf: I cannot read this"')
+    command("checker", '! grep -rn refused "$1" || { echo "and more" >&2; exit 3; }')
+    monkeypatch.setenv("SYSTEMD", str(made.systemd))
+    monkeypatch.setattr(made.module, "STAMPS", tmp_path / "stamps")
+    if os.geteuid() != 0:  # the stamps are root's
+        user, group = made.module.user_id, made.module.group_id
+        monkeypatch.setattr(made.module, "user_id", lambda name: os.geteuid() if name == "root" else user(name))
+        monkeypatch.setattr(made.module, "group_id", lambda name: os.getegid() if name == "root" else group(name))
+    return made
+
+
+@pytest.fixture
+def running(service: Service) -> Service:
+    """The service after its first converge."""
+    assert service.run(service.file())["action"] == "start"
+    service.calls()
+    return service
+
+
+# What happens to the files
+
+
+def test_the_first_run_writes_the_files_and_starts_the_unit(service):
+    outcome = service.run(service.file(mode="0640"))
+    assert outcome["changed"] and outcome["files_changed"] == [str(service.conf)] and outcome["action"] == "start"
+    assert service.conf.read_text() == "colour = blue\n"
+    assert service.conf.stat().st_mode & 0o7777 == 0o640
+    assert service.calls() == ["reset-failed app.service", "start app.service"]
+
+
+def test_the_second_run_changes_nothing(running):
+    inode = running.conf.stat().st_ino
+    outcome = running.run(running.file())
+    assert (outcome["changed"], outcome["files_changed"], outcome["action"]) == (False, [], "none")
+    assert running.calls() == []
+    assert running.conf.stat().st_ino == inode
+
+
+def test_the_text_ends_in_one_newline_whatever_is_given(running):
+    for content in ("colour = blue", "colour = blue\n", "colour = blue\n\n\n"):
+        assert running.run(running.file(content))["changed"] is False
+
+
+def test_a_mode_alone_is_a_change(running):
+    assert running.run(running.file(mode="0600"))["files_changed"] == [str(running.conf)]
+    assert running.conf.stat().st_mode & 0o7777 == 0o600
+
+
+def test_folders_are_made_for_files(service):
+    deep = service.etc / "a/b/c.conf"
+    service.run(service.file(path=deep), unit=None)
+    assert deep.read_text() == "colour = blue\n"
+
+
+def test_a_link_is_replaced_by_a_file_and_its_target_left_alone(service):
+    target = service.root / "elsewhere"
+    target.write_text("mine")
+    service.conf.symlink_to(target)
+    assert service.run(service.file())["changed"]
+    assert not service.conf.is_symlink()
+    assert (service.conf.read_text(), target.read_text()) == ("colour = blue\n", "mine")
+
+
+def test_what_nobody_declared_is_removed_with_its_folders(running):
+    stray = running.etc / "old/deeper/stray.conf"
+    stray.parent.mkdir(parents=True)
+    stray.write_text("stray")
+    (running.etc / "link").symlink_to("/nonexistent")
+    outcome = running.run(running.file(), owns=[str(running.etc)])
+    assert set(outcome["files_changed"]) == {
+        str(stray), str(stray.parent), str(stray.parent.parent), str(running.etc / "link"),
+    }  # fmt: skip
+    assert os.listdir(running.etc) == ["app.conf"]
+    assert outcome["action"] == "reload"
+
+
+def test_a_link_to_a_folder_is_removed_and_the_folder_left_alone(running):
+    elsewhere = running.root / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    (running.etc / "link").symlink_to(elsewhere)
+    running.run(running.file(), owns=[str(running.etc)])
+    assert not (running.etc / "link").is_symlink()
+    assert (elsewhere / "file").exists()
+
+
+def test_what_is_kept_stays_with_the_folders_above_it(running):
+    kept = running.etc / "modules/enabled/kept.conf"
+    kept.parent.mkdir(parents=True)
+    kept.touch()
+    (running.etc / "modules/stray").touch()
+    (running.etc / "empty").mkdir()
+    outcome = running.run(
+        running.file(), owns=[str(running.etc)], keeps=[f"{running.etc}/modules/enabled/*", f"{running.etc}/empty"]
+    )
+    assert outcome["files_changed"] == [str(running.etc / "modules/stray")]
+    assert kept.exists() and (running.etc / "empty").is_dir()
+
+
+def test_a_folder_of_declared_files_is_no_stray(service):
+    deep = service.etc / "sites/www.conf"
+    service.run(service.file(path=deep), owns=[str(service.etc)])
+    assert service.run(service.file(path=deep), owns=[str(service.etc)])["changed"] is False
+
+
+def test_check_mode_says_all_and_writes_nothing(running):
+    stray = running.etc / "stray"
+    stray.touch()
+    outcome = running.run(
+        running.file("colour = red"), owns=[str(running.etc)], check_mode=True, check=["checker", "{root}"]
+    )
+    assert outcome["changed"] and outcome["action"] == "restart"
+    assert outcome["files_changed"] == [str(running.conf), str(stray)]
+    assert (running.conf.read_text(), stray.exists(), running.calls()) == ("colour = blue\n", True, [])
+
+
+def test_check_mode_on_a_bare_host_passes_without_the_checker(service):
+    outcome = service.run(service.file(), check=["not-installed-yet", "{root}"], check_mode=True)
+    assert outcome["changed"] and not outcome.get("failed")
+    assert not service.conf.exists()
+
+
+def test_the_diff_shows_text_owner_and_mode_before_and_after(running):
+    (running.etc / "stray").write_text("stray\n")
+    new = running.etc / "new.conf"
+    files = [running.file("colour = red", mode="0600"), running.file("fresh", path=new)]
+    diffs = {
+        diff["after_header"]: diff
+        for diff in running.run(*files, owns=[str(running.etc)], check_mode=True, diff=True)["diff"]
+    }
+    who = f"{running.me['owner']}:{running.me['group']}"
+    changed = diffs[str(running.conf)]
+    assert changed["before"] == f"# {who} 0644\ncolour = blue\n"
+    assert changed["after"] == f"# {who} 0600\ncolour = red\n"
+    assert diffs[str(new)]["before"] == ""
+    assert diffs[str(running.etc / "stray")]["before"].endswith("stray\n")
+    assert diffs[str(running.etc / "stray")]["after"] == ""
+
+
+# The checker
+
+
+def test_a_refusal_of_the_checker_leaves_everything_as_it_was(running):
+    stray = running.etc / "stray"
+    stray.touch()
+    outcome = running.run(running.file("refused = yes"), owns=[str(running.etc)], check=["checker", "{root}"])
+    assert outcome["failed"]
+    assert (running.conf.read_text(), stray.exists(), running.calls()) == ("colour = blue\n", True, [])
+
+
+def test_the_checkers_words_come_through_with_the_paths_that_the_files_will_have(running):
+    message = running.run(running.file("refused = yes"), check=["checker", "{root}"])["msg"]
+    assert "checker refuses the new configuration; the live one is untouched" in message
+    assert f"\n{running.conf}:1:refused = yes" in message
+    assert "and more" in message
+
+
+def test_a_refused_configuration_is_refused_again_by_the_next_run(running):
+    for _ in range(2):
+        assert running.run(running.file("refused = yes"), check=["checker", "{root}"])["failed"]
+
+
+def test_the_checker_is_not_asked_when_there_is_nothing_to_do(running, command):
+    command("checker", f"touch {running.root}/asked")
+    running.run(running.file(), check=["checker", "{root}"])
+    assert not (running.root / "asked").exists()
+    running.run(running.file("colour = red"), check=["checker", "{root}"])
+    assert (running.root / "asked").exists()
+
+
+# A swap that fails
+
+
+def test_a_folder_in_the_way_fails_and_the_old_files_are_back(running):
+    blocked = running.etc / "blocked.conf"
+    (blocked / "inside").mkdir(parents=True)
+    outcome = running.run(running.file("colour = red"), running.file(path=blocked))
+    assert outcome["failed"] and "the old files are back" in outcome["msg"] and str(blocked) in outcome["msg"]
+    assert running.conf.read_text() == "colour = blue\n"
+    assert running.calls() == []
+
+
+def test_a_full_disk_fails_leaves_nothing_half_written_and_the_old_files_are_back(running, monkeypatch):
+    real, written = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        written.append(descriptor)
+        if len(written) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(running.module.os, "fsync", full)
+    outcome = running.run(running.file("colour = red"), running.file(path=running.etc / "second.conf"))
+    assert outcome["failed"] and "No space left on device" in outcome["msg"]
+    assert running.conf.read_text() == "colour = blue\n"
+    assert os.listdir(running.etc) == ["app.conf"]
+
+
+def test_an_unknown_owner_fails_and_leaves_nothing_behind(service):
+    outcome = service.run(service.file(owner="no-such-user-here"))
+    assert outcome["failed"] and "no-such-user-here" in outcome["msg"]
+    assert os.listdir(service.etc) == []
+
+
+def test_files_that_the_service_refuses_are_taken_back_and_it_runs_as_before(running):
+    invocation = running.said("invocation")
+    outcome = running.run(running.file("colour = broken"))
+    assert outcome["failed"]
+    assert "Job for app.service failed." in outcome["msg"]
+    assert "The previous configuration is back, and the service runs with it." in outcome["msg"]
+    assert "app.conf: I cannot read this" in outcome["msg"]
+    assert running.conf.read_text() == "colour = blue\n"
+    assert running.said("state") == "active" and running.said("invocation") != invocation
+    assert running.run(running.file())["changed"] is False
+
+
+def test_a_refused_reload_takes_back_links_and_strays_too(running):
+    link, stray = running.etc / "site", running.etc / "stray"
+    link.symlink_to("/somewhere/else")
+    replaced = running.etc / "replaced"
+    replaced.symlink_to("over/there")
+    stray.write_text("stray\n")
+    running.tell("reads", str(replaced))
+    outcome = running.run(
+        running.file(), running.file("broken", path=replaced, apply="reload"), owns=[str(running.etc)]
+    )
+    assert outcome["failed"]
+    assert os.readlink(link) == "/somewhere/else"
+    assert os.readlink(replaced) == "over/there"
+    assert stray.read_text() == "stray\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_file_of_an_owner_without_a_name_is_put_back(running):
+    os.chown(running.conf, 54321, 54321)
+    outcome = running.run(running.file("colour = broken"))
+    assert outcome["failed"] and "previous configuration is back" in outcome["msg"]
+    assert running.conf.stat().st_uid == running.conf.stat().st_gid == 54321
+
+
+def test_a_service_that_was_down_and_stays_down_is_reported_so(service):
+    outcome = service.run(service.file("colour = broken"))
+    assert outcome["failed"] and "app.service does not run now." in outcome["msg"]
+    assert not service.conf.exists()
+
+
+def test_a_service_that_stops_right_after_its_restart_is_noticed(running, command):
+    command("systemctl", SYSTEMCTL.replace("echo active > state", "echo failed > state"))
+    outcome = running.run(running.file("colour = red"))
+    assert outcome["failed"] and "app.service stopped right after its restart" in outcome["msg"]
+    assert running.conf.read_text() == "colour = blue\n"
+
+
+# What the unit needs
+
+
+def test_a_change_does_to_the_unit_what_the_file_asks_for(running):
+    extra = running.etc / "extra"
+    for apply, content in (("none", "1"), ("reload", "2"), ("restart", "3")):
+        outcome = running.run(running.file(), running.file(content, path=extra, apply=apply))
+        assert (outcome["changed"], outcome["action"]) == (True, apply)
+        assert running.run(running.file(), running.file(content, path=extra, apply=apply))["changed"] is False
+    assert running.calls() == ["reload app.service", "reset-failed app.service", "restart app.service"]
+
+
+def test_a_restart_makes_the_reload_needless(running):
+    files = [running.file("colour = red"), running.file(path=running.etc / "extra", apply="reload")]
+    assert running.run(*files)["action"] == "restart"
+    assert running.run(*files)["action"] == "none"
+
+
+def test_a_unit_that_was_stopped_is_started(running):
+    running.tell("state", "inactive")
+    assert running.run(running.file())["action"] == "start"
+
+
+def test_without_a_stamp_a_process_younger_than_its_files_is_right(running):
+    running.forget()
+    outcome = running.run(running.file())
+    assert (outcome["changed"], outcome["action"]) == (False, "none")
+    assert running.stamp()["invocation"] == running.said("invocation")
+
+
+@pytest.mark.parametrize("apply", ["restart", "reload"])
+def test_without_a_stamp_a_process_older_than_its_files_takes_them(running, apply):
+    running.run(running.file(apply=apply))
+    running.forget()
+    running.touch(running.conf)
+    assert running.run(running.file(apply=apply))["action"] == apply
+    assert running.run(running.file(apply=apply))["action"] == "none"
+
+
+def test_the_stamp_of_another_process_is_worth_nothing(running):
+    running.touch(running.conf)
+    assert running.run(running.file())["action"] == "none"
+    running.tell("invocation", "another")
+    assert running.run(running.file())["action"] == "restart"
+
+
+def test_a_run_killed_between_swap_and_restart_is_made_up_for(running):
+    time.sleep(0.02)
+    running.run(running.file("colour = red"), unit=None)
+    outcome = running.run(running.file("colour = red"))
+    assert (outcome["changed"], outcome["files_changed"], outcome["action"]) == (True, [], "restart")
+
+
+def test_a_run_killed_between_a_removal_and_its_reload_is_made_up_for(running):
+    owned = {"owns": [str(running.etc)]}
+    files = [running.file(), running.file(path=running.etc / "site", apply="reload")]
+    running.run(*files, **owned)
+    time.sleep(0.02)
+    (running.etc / "site").unlink()
+    assert running.run(running.file(), **owned)["action"] == "reload"
+    assert running.run(running.file(), **owned)["action"] == "none"
+
+
+def test_an_edit_that_the_process_never_read_is_undone_without_a_restart(running):
+    running.conf.write_text("colour = black\n")
+    outcome = running.run(running.file())
+    assert (outcome["files_changed"], outcome["action"]) == ([str(running.conf)], "none")
+    assert running.conf.read_text() == "colour = blue\n"
+
+
+def test_an_edit_that_somebody_may_have_reloaded_is_undone_with_a_reload(running):
+    running.run(running.file(apply="reload"))
+    time.sleep(0.02)
+    running.conf.write_text("colour = black\n")
+    assert running.run(running.file(apply="reload"))["action"] == "reload"
+
+
+def test_a_declared_file_that_was_removed_comes_back(running):
+    running.run(running.file(apply="reload"))
+    running.conf.unlink()
+    outcome = running.run(running.file(apply="reload"))
+    assert (outcome["action"], running.conf.exists()) == ("reload", True)
+
+
+@pytest.mark.parametrize("apply", ["restart", "reload"])
+def test_a_file_that_others_write_is_watched(running, apply):
+    certificate = running.root / "certificate.pem"
+    watch = [{"path": str(certificate), "apply": apply}]
+    assert running.run(running.file(), watch=watch)["action"] in ("none", "reload", "restart")
+    time.sleep(0.02)
+    certificate.write_text("first")
+    assert running.run(running.file(), watch=watch)["action"] == apply
+    assert running.run(running.file(), watch=watch)["action"] == "none"
+    time.sleep(0.02)
+    certificate.write_text("renewed")
+    assert running.run(running.file(), watch=watch, check_mode=True)["action"] == apply
+    assert running.run(running.file(), watch=watch)["action"] == apply
+    assert certificate.read_text() == "renewed"
+
+
+def test_a_unit_that_does_not_start_at_boot_is_enabled(running):
+    running.tell("enabled", "disabled")
+    assert running.run(running.file(), check_mode=True)["changed"]
+    assert running.calls() == []
+    assert running.run(running.file())["changed"]
+    assert running.calls() == ["enable app.service"]
+    assert running.run(running.file())["changed"] is False
+
+
+def test_systemd_reads_units_again_before_it_restarts_them(running):
+    running.tell("needs_reload", "yes")
+    running.run(running.file("colour = red"))
+    assert running.calls() == ["daemon-reload", "reset-failed app.service", "restart app.service"]
+
+
+def test_without_a_unit_files_alone_are_kept(service):
+    assert service.run(service.file(), unit=None)["action"] == "none"
+    assert service.run(service.file(), unit=None)["changed"] is False
+    assert service.calls() == []
+
+
+def test_the_start_of_a_process_is_understood_in_any_locale(service):
+    seconds = service.module._seconds
+    assert seconds("Mon 2026-01-05 10:11:12.250000 UTC") == 1767607872.25
+    assert seconds("Mo 2026-01-05 10:11:12.250000 UTC") == 1767607872.25
+    assert seconds("") == seconds("n/a") == 0.0
+
+
+# What the running service says of itself
+
+
+@pytest.fixture
+def answering() -> Iterator[dict[str, str]]:
+    """An HTTP server on the loopback address that says what `said` holds."""
+    says = {"text": "old"}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(f"{says['text']}\n".encode())
+
+        def log_message(self, *_words: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    says["url"] = f"http://127.0.0.1:{server.server_port}/"
+    yield says
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_service_that_proves_its_configuration_is_believed(running, answering):
+    answering["text"] = "new"
+    outcome = running.run(running.file("colour = red"), confirm={"url": answering["url"], "text": "new"})
+    assert outcome["changed"] and not outcome.get("failed")
+
+
+def test_a_service_that_goes_on_with_the_old_configuration_is_found_out(running, answering, monkeypatch):
+    monkeypatch.setattr(running.module, "CONFIRM_SECONDS", 0.3)
+    outcome = running.run(running.file("colour = red"), confirm={"url": answering["url"], "text": "new"})
+    assert outcome["failed"] and "runs, but not with the new configuration" in outcome["msg"]
+    assert running.conf.read_text() == "colour = blue\n"

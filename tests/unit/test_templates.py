@@ -1,0 +1,553 @@
+"""What the roles would write, rendered by their own tasks, and read by those that will have to.
+
+One run of Ansible on this machine covers all cases. The roles' real tasks run with two actions
+replaced: what service_config gets is written down, and packages installs nothing. Where a reader
+(nginx, uWSGI, logrotate) is not on this machine, the form is checked, and the scenarios ask the real one.
+"""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from loading import ROLES, ROOT
+
+MARK = "rendered from"
+FACTS = {
+    "distribution": "Debian",
+    "distribution_release": "trixie",
+    "distribution_version": "13",
+    "service_mgr": "systemd",
+    "virtualization_type": "kvm",
+    "virtualization_role": "host",
+    "memtotal_mb": 4096,
+    "processor_vcpus": 2,
+    "mounts": [{"mount": "/", "size_total": 20 * 2**30}],
+}
+SECRET = "a long enough secret"
+PRINTABLE = "".join(map(chr, range(0x20, 0x7F)))
+HOSTILE = {
+    "ALL": PRINTABLE,
+    "BACKWARDS": PRINTABLE[::-1],
+    "TWICE": "".join(character * 2 for character in PRINTABLE),
+    "BACKSLASHES": "\\ \\\\ \\\\\\ \\n \\$ \\",
+    "QUOTES": '"\'`"\'` "a" \'b\' "',
+    "COMMENT": "# no comment ; none either",
+    "EDGES": "  blanks at both ends  ",
+    "EXPANDS": "$HOME ${HOME} $(id) `id` %n %% %h @(exec://id) {{ 1 + 1 }} {% raw %}",
+    "UNICODE": "grüße € 🔑 \u00a0 end",
+    "CONTINUES": "ends in a backslash \\",
+    "EMPTY": "",
+}
+RECORDER = """
+import json
+from pathlib import Path
+from ansible.plugins.action import ActionBase
+
+def plain(value):
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        with open(self._templar.template(task_vars["recording"]), "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(plain(self._task.args)) + "\\n")
+        return {"changed": False, "missing": plain(self._task.args).get("name", [])}
+"""
+SITES = [
+    {
+        "name": "www",
+        "server_names": ["www.example.com", "Example.COM."],
+        "default": True,
+        "root": "/srv/www",
+        "static": [{"url": "/static/", "path": "/srv/www/static", "max_age": 60, "immutable": True}],
+        "locations": [
+            {"path": "/", "kind": "uwsgi", "target": "unix:/run/foobar/live.sock"},
+            {"path": "/api/", "kind": "proxy", "target": "http://127.0.0.1:8000/", "access": {"allow": ["10.0.0.0/8"]}},
+            {"path": "/old", "match": "exact", "kind": "redirect", "target": "/new", "code": 308},
+            {"path": r'^/a{2}"\d;', "match": "regex", "kind": "raw", "raw": "return 204;"},
+        ],
+        "timeouts": {"read": 5},
+        "error_pages": {404: "/srv/www/404.html"},
+        "access": {"deny": ["192.0.2.1"]},
+        "extra": 'set $a "}";',
+    },
+    {"name": "files", "server_names": ["files.example.com"], "root": "/srv/files"},
+]
+APPLICATION = {
+    "app_server_name": "shop",
+    "app_server_repository": "https://git.example.com/shop.git",
+    "app_server_entry": "shop.wsgi:application",
+}
+APT_SOURCE = {
+    "uris": ["https://repo.example.com/apt"],
+    "suites": ["trixie"],
+    "components": ["mysql-8.4-lts"],
+    "signed_by": "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nabc\n-----END PGP PUBLIC KEY BLOCK-----",
+    "check_valid_until": False,
+    "pin": "release n=trixie",
+    "priority": 100,
+}
+TLS = {f"mysql_tls_{name}": f"/etc/ssl/{name}.pem" for name in ("certificate", "key", "ca")}
+# name: (role, the steps that write files, inputs)
+CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
+    "base": ("base", ["validate", "configure"], {}),
+    "base-rebooting": ("base", ["validate", "configure"], {"base_reboot_time": "04:30", "base_security_updates": "no"}),
+    "nginx": ("nginx", ["validate", "configure"], {}),
+    "nginx-full": (
+        "nginx", ["validate", "configure"],
+        {"nginx_sites": SITES, "nginx_ipv6": False, "nginx_http_options": {"gzip": False, "map_hash_max_size": 4096}},
+    ),
+    "app": ("app_server", ["validate", "configure"], APPLICATION),
+    "app-hostile": (
+        "app_server", ["validate", "configure"],
+        {**APPLICATION, "app_server_environment": HOSTILE, "app_server_secrets": {f"S_{k}": v + SECRET for k, v in HOSTILE.items()},
+         "app_server_uwsgi_options": {"harakiri": 7, "env": "RATE=100%"}, "app_server_writable_paths": ["/srv/media"],
+         "app_server_known_hosts": ["git.example.com ssh-ed25519 AAAA"]},
+    ),
+    "app-perl": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "psgi", "app_server_entry": "shop.psgi"}),
+    "mariadb": ("mysql", ["validate", "install", "configure"], {}),
+    "mysql-full": (
+        "mysql", ["validate", "install", "configure"],
+        {"mysql_vendor": "mysql", "mysql_apt_source": APT_SOURCE, "mysql_listen_address": ["0.0.0.0"], **TLS,
+         "mysql_options": {"innodb_io_capacity": 2000, "event_scheduler": True}},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
+    """For each case, what the modules were given: service_config's arguments, one after the other."""
+    work = tmp_path_factory.mktemp("rendered")
+    plugins = work / "collections/ansible_collections/foobar/webstack/plugins"
+    (plugins / "action").mkdir(parents=True)
+    for name in ("modules", "filter"):
+        (plugins / name).symlink_to(ROOT / "plugins" / name)
+    (plugins / "action/validate_inputs.py").symlink_to(ROOT / "plugins/action/validate_inputs.py")
+    for name in ("service_config", "packages"):
+        (plugins / f"action/{name}.py").write_text(RECORDER, encoding="utf-8")
+    plays = [
+        {
+            "name": case,
+            "hosts": "localhost",
+            "gather_facts": False,
+            "vars": {
+                "recording": str(work / f"{case}.json"),
+                "ansible_managed": f"{MARK} {{{{ template_path | basename }}}}",
+                "ansible_facts": FACTS,
+                **literal(inputs),
+            },
+            "tasks": [
+                {"name": step, "ansible.builtin.include_role": {"name": role, "tasks_from": step}} for step in steps
+            ],
+        }
+        for case, (role, steps, inputs) in CASES.items()
+    ]
+    (work / "play.yml").write_text(yaml.dump(plays, Dumper=Dumper, allow_unicode=True), encoding="utf-8")
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(work / "collections"),
+        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+        "ANSIBLE_LOCALHOST_WARNING": "false",
+    }
+    argv = [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-c", "local", work / "play.yml"]
+    done = subprocess.run(argv, env=environment, cwd=work, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {
+        case: [json.loads(line) for line in (work / f"{case}.json").read_text(encoding="utf-8").splitlines()]
+        for case in CASES
+    }
+
+
+class Literal(str):
+    """Text that Ansible must not take for a template, as from a vault."""
+
+
+class Dumper(yaml.SafeDumper):
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+Dumper.add_representer(Literal, lambda dumper, text: dumper.represent_scalar("!unsafe", text, style='"'))
+
+
+def literal(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [literal(item) for item in value]
+    return Literal(value) if isinstance(value, str) and re.search(r"{{|{%|{#", value) else value
+
+
+@pytest.fixture(scope="session")
+def files(rendered: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, dict[str, Any]]]:
+    """For each case, every file by its path."""
+    return {
+        case: {item["path"]: item for args in calls for item in args.get("files", [])}
+        for case, calls in rendered.items()
+    }
+
+
+def ini(text: str) -> configparser.RawConfigParser:
+    """Read strictly: a name that stands twice is an error."""
+    parser = configparser.RawConfigParser(allow_no_value=True, inline_comment_prefixes=None, comment_prefixes=("#",))
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read_string(text)
+    return parser
+
+
+def all_files(files: dict[str, dict[str, dict[str, Any]]], pattern: str) -> list[tuple[str, str, str]]:
+    """(case, path, text) of every file whose path matches; there is at least one."""
+    found = [
+        (case, path, item["content"])
+        for case, known in files.items()
+        for path, item in known.items()
+        if re.search(pattern, path)
+    ]
+    assert found
+    return found
+
+
+# Whatever it is
+
+
+def test_every_template_was_rendered(rendered):
+    text = json.dumps(rendered)
+    templates = {path.name for role in ROLES for path in (role / "templates").glob("*.j2")}
+    without_mark = {"release.json.j2", "check.sh.j2"}
+    assert {name for name in templates - without_mark if f"{MARK} {name}" not in text} == set()
+
+
+def test_a_file_says_at_its_top_where_it_comes_from(files):
+    for _case, path, text in all_files(files, r"."):
+        if path.endswith(("release.json", "/webstack-release")):
+            continue
+        first = (
+            text.split("\n")[1]
+            if path.endswith(".html")
+            else next(line for line in text.splitlines() if line.strip("#/* "))
+        )
+        assert MARK in first, path
+
+
+def test_nothing_of_the_template_language_is_left(files):
+    for case, path, text in all_files(files, r"."):
+        if case != "app-hostile" and not path.endswith("webstack-release"):
+            assert not re.search(r"{{|}}|{%|%}|\bNone\b|\bUndefined\b", re.sub(r"^.*\{2\}.*$", "", text, flags=re.M)), (
+                path,
+                text,
+            )
+
+
+def test_files_with_secrets_are_readable_for_root_alone(files):
+    for path in ("/etc/shop/secrets", "/etc/shop/environment"):
+        assert files["app-hostile"][path]["mode"] == "0600"
+
+
+# systemd
+
+
+def environment_file(text: str) -> dict[str, str]:
+    """A model of how systemd reads an EnvironmentFile (its src/basic/env-file.c)."""
+    result: dict[str, str] = {}
+    key, value, state, quote = "", "", "start", ""
+    for character in text + "\n":
+        if state == "comment":
+            state = "start" if character == "\n" else "comment"
+        elif state == "start":
+            if character in "#;":
+                state = "comment"
+            elif not character.isspace():
+                key, state = character, "key"
+        elif state == "key":
+            if character == "=":
+                value, state = "", "before value"
+            elif character == "\n":
+                raise AssertionError(f"no value: {key}")
+            else:
+                key += character
+        elif state == "quoted":
+            if character == quote:
+                state = "value"
+            elif character == "\\" and quote == '"':
+                state = "escaped"
+            else:
+                value += character
+        elif state == "escaped":
+            if character != "\n":  # an escaped line break continues the line
+                value += character if character in '"\\`$' else f"\\{character}"
+            state = "quoted"
+        elif character == "\n":
+            result[key.strip()], state = value.rstrip() if state == "bare" else value, "start"
+        elif character in "\"'" and state in ("before value", "value"):
+            quote, state = character, "quoted"
+        elif not character.isspace():
+            assert character != "\\", "not written by the role"
+            value, state = value + character, "bare"
+    assert state == "start"
+    return result
+
+
+def test_the_model_reads_what_systemds_manual_shows():
+    text = '# comment\n;comment\nA=b\nB="c d"\nC=\'e $f\'\nD="\\$x \\\\ \\" \\n"\nE=""\n\nF="a\\\nb"\n'
+    assert environment_file(text) == {"A": "b", "B": "c d", "C": "e $f", "D": '$x \\ " \\n', "E": "", "F": "ab"}
+
+
+def test_every_character_reaches_the_application_as_it_was_declared(files):
+    known = files["app-hostile"]
+    assert environment_file(known["/etc/shop/environment"]["content"]) == HOSTILE
+    assert environment_file(known["/etc/shop/secrets"]["content"]) == {f"S_{k}": v + SECRET for k, v in HOSTILE.items()}
+
+
+def test_a_variable_is_one_line(files):
+    lines = files["app-hostile"]["/etc/shop/environment"]["content"].strip().splitlines()
+    assert len([line for line in lines if not line.startswith("#")]) == len(HOSTILE)
+
+
+def test_systemd_takes_every_unit_and_drop_in(files, tmp_path):
+    """Of a program that is not on this machine it complains, which is no fault of the unit's."""
+    stock = "[Unit]\nDescription=Stock\n[Service]\nExecStart=/bin/true\n"
+    for case, known in files.items():
+        folder = tmp_path / case
+        units = set()
+        for path, item in known.items():
+            if not path.startswith("/etc/systemd/system/"):
+                continue
+            target = folder / Path(path).relative_to("/etc/systemd/system")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(item["content"], encoding="utf-8")
+            if target.parent != folder:  # a drop-in, for a unit of the distribution
+                units.add(target.parent.name.removesuffix(".d"))
+                (folder / target.parent.name.removesuffix(".d")).write_text(stock, encoding="utf-8")
+            else:
+                units.add(target.name.replace("@.", "@blue."))
+        if not units:
+            continue
+        environment = {
+            **os.environ,
+            "SYSTEMD_UNIT_PATH": f"{folder}:",
+            "SYSTEMD_LOG_LEVEL": "warning",
+            "SYSTEMD_COLORS": "0",
+        }
+        argv = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", *sorted(units)]
+        done = subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+        mine = [line for line in done.stderr.splitlines() if str(folder) in line or any(unit in line for unit in units)]
+        assert [line for line in mine if "is not executable" not in line] == [], done.stderr
+
+
+def test_a_mistake_in_a_unit_would_be_found(files, tmp_path):
+    """Guards the test above: systemd-analyze runs here, and says so when it does not like a unit."""
+    text = files["app"]["/etc/systemd/system/shop@.service"]["content"]
+    (tmp_path / "shop@.service").write_text(text.replace("ProtectHome=", "ProtectHomes="), encoding="utf-8")
+    argv = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", "shop@blue.service"]
+    done = subprocess.run(
+        argv,
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "ProtectHomes" in done.stderr
+
+
+def test_what_must_be_there_before_a_slot_starts_is_made(files):
+    for case, _path, text in all_files(files, r"^/etc/tmpfiles\.d/"):
+        lines = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+        assert {line[0] for line in lines} == {"d", "L+"}, case
+        assert all(len(line) == (5 if line[0] == "d" else 7) for line in lines), case
+
+
+def test_the_journal_has_its_bounds(files):
+    journal = ini(files["base"]["/etc/systemd/journald.conf.d/webstack.conf"]["content"])["Journal"]
+    assert (journal["SystemMaxUse"], journal["MaxRetentionSec"]) == ("500M", "30day")
+
+
+# The application
+
+
+def test_uwsgi_reads_its_file(files, tmp_path):
+    uwsgi = shutil.which("uwsgi")
+    for case, _path, text in all_files(files, r"/uwsgi\.ini$"):
+        options = ini(text)["uwsgi"]
+        assert options["strict"] == "true", case
+        assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in options), case
+        if uwsgi:
+            # Strict, it refuses what it does not know; the plugin of the language need not be here.
+            path = tmp_path / f"{case}.ini"
+            path.write_text(
+                re.sub(r"^(plugin|enable-threads|single-interpreter) = .*\n", "", text, flags=re.M), encoding="utf-8"
+            )
+            done = subprocess.run([uwsgi, "--no-server", "--ini", path], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+
+
+def test_a_rare_option_of_uwsgi_wins_and_stands_once(files):
+    options = ini(files["app-hostile"]["/etc/shop/uwsgi.ini"]["content"])["uwsgi"]
+    assert options["harakiri"] == "7"
+    assert options["env"] == "RATE=100%%"
+
+
+def test_the_release_tool_finds_every_setting_that_it_reads(files):
+    tool = (ROOT / "roles/app_server/files/webstack-release").read_text(encoding="utf-8")
+    read = set(re.findall(r"""self\.config\[["'](\w+)["']\]""", tool))
+    for case in ("app", "app-hostile", "app-perl"):
+        assert set(json.loads(files[case]["/etc/shop/release.json"]["content"])) == read
+    assert json.loads(files["app-perl"]["/etc/shop/release.json"]["content"])["modifier"] == 5
+
+
+def test_the_release_tool_is_installed_as_it_stands_in_the_role(files):
+    tool = files["app"]["/usr/local/sbin/webstack-release"]
+    assert (
+        tool["content"].strip()
+        == (ROOT / "roles/app_server/files/webstack-release").read_text(encoding="utf-8").strip()
+    )
+    assert tool["mode"] == "0755"
+
+
+# nginx
+
+
+def nginx_directives(text: str) -> list[tuple[int, list[str]]]:
+    """(depth, words) of each directive, by nginx's rules for quotes, comments, braces and semicolons."""
+    found: list[tuple[int, list[str]]] = []
+    words: list[str] = []
+    depth = 0
+    for token in re.findall(
+        r"""\s+|#[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[{};]|(?:\\.|[^\s;{}"'\\]|(?<=\S)\{\d)+""", text
+    ):
+        if not token.strip() or (token.startswith("#")):
+            continue
+        if token not in "{};":
+            words.append(token)
+            continue
+        assert bool(words) == (token != "}"), f"unexpected {token} after {found[-1:]}"
+        if words:
+            found.append((depth, words))
+        depth += {"{": 1, "}": -1, ";": 0}[token]
+        words = []
+        assert depth >= 0, "a brace too many"
+    assert not words, f"no semicolon after {words}"
+    assert depth == 0, "a brace is missing"
+    return found
+
+
+@pytest.mark.parametrize("text", ["a b", "a { b; ", "a; }", "a ; ;", "{ a; }"])
+def test_a_broken_configuration_of_nginx_would_be_found(text):
+    with pytest.raises(AssertionError):
+        nginx_directives(text)
+
+
+def test_nginx_finds_its_files_in_form_and_all_that_they_include(files):
+    for case in ("nginx", "nginx-full"):
+        known = {
+            path: item["content"]
+            for path, item in files[case].items()
+            if path.startswith("/etc/nginx/") and "/pages/" not in path
+        }
+        for path, text in known.items():
+            for _depth, words in nginx_directives(text):
+                if words[0] == "include" and not words[1].startswith("/"):
+                    pattern = re.escape(f"/etc/nginx/{words[1]}").replace(r"\*", "[^/]*")
+                    wanted = [other for other in known if re.fullmatch(pattern, other)]
+                    assert wanted or (case == "nginx" and words[1] == "sites/*.conf"), f"{path} includes {words[1]}"
+
+
+def test_a_site_of_nginx_is_one_server_of_its_own(files):
+    known = files["nginx-full"]
+    directives = nginx_directives(known["/etc/nginx/sites/www.conf"]["content"])
+    assert [words for depth, words in directives if depth == 0] == [["server"]]
+    assert ["server_name", "www.example.com", "example.com"] in [words for _depth, words in directives]
+    assert "default_server" in known["/etc/nginx/sites/www.conf"]["content"]
+    assert "return 444" not in known["/etc/nginx/nginx.conf"]["content"]
+    assert "return 444" in files["nginx"]["/etc/nginx/nginx.conf"]["content"]
+
+
+def test_nginx_can_tell_which_files_it_has_loaded(files, rendered):
+    for case in ("nginx", "nginx-full"):
+        (call,) = [call for call in rendered[case] if call.get("unit") == "nginx.service"]
+        assert re.fullmatch(r"[0-9a-f]{64}", call["confirm"]["text"])
+        assert call["confirm"]["text"] in files[case]["/etc/nginx/status.conf"]["content"]
+    assert (
+        len(
+            {
+                call["confirm"]["text"]
+                for case in ("nginx", "nginx-full")
+                for call in rendered[case]
+                if "confirm" in call
+            }
+        )
+        == 2
+    )
+
+
+# The database
+
+
+def test_the_server_reads_each_of_its_options_once(files):
+    plain = ini(files["mariadb"]["/etc/mysql/webstack.cnf"]["content"])["mysqld"]
+    assert plain["skip_networking"] == "ON"
+    full = ini(files["mysql-full"]["/etc/mysql/webstack.cnf"]["content"])["mysqld"]
+    assert (full["require_secure_transport"], full["bind_address"]) == ("ON", "0.0.0.0")
+    assert (full["event_scheduler"], full["innodb_io_capacity"]) == ("ON", "2000")
+
+
+def test_a_package_source_is_one_stanza_whose_key_is_folded_as_it_must_be(files):
+    text = files["mysql-full"]["/etc/apt/sources.list.d/webstack-mysql.sources"]["content"]
+    lines = [line for line in text.rstrip("\n").splitlines() if not line.startswith("#")]
+    assert all(re.match(r"[A-Z][A-Za-z-]+:|\s\S", line) for line in lines), text
+    assert " ." in lines, "an empty line within a field"
+    fields = dict(line.split(": ", 1) for line in lines if ": " in line)
+    assert fields == {
+        "Types": "deb", "URIs": "https://repo.example.com/apt", "Suites": "trixie", "Components": "mysql-8.4-lts",
+        "Check-Valid-Until": "no",
+    }  # fmt: skip
+
+
+def test_the_trial_of_the_servers_files_is_a_shell_script(rendered):
+    for case in ("mariadb", "mysql-full"):
+        (check,) = [call["check"] for call in rendered[case] if "check" in call]
+        assert check[:2] == ["sh", "-euc"]
+        done = subprocess.run(["sh", "-n", "-c", check[2]], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+# The host
+
+
+def test_apt_reads_its_settings(files, tmp_path):
+    wanted = {
+        "base": ('Unattended-Upgrade "1"', 'Automatic-Reboot "false"'),
+        "base-rebooting": ('Unattended-Upgrade "0"', 'Automatic-Reboot "true"', 'Automatic-Reboot-Time "04:30"'),
+    }
+    for case, settings in wanted.items():
+        path = tmp_path / case
+        path.write_text(files[case]["/etc/apt/apt.conf.d/60webstack"]["content"], encoding="utf-8")
+        environment = {**os.environ, "APT_CONFIG": str(path)}
+        done = subprocess.run(["apt-config", "dump"], env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        for setting in settings:
+            assert setting in done.stdout, case
+
+
+def test_kernel_settings_are_a_name_and_a_value_a_line(files):
+    lines = files["base"]["/etc/sysctl.d/60-webstack.conf"]["content"].splitlines()
+    assert [line for line in lines if not line.startswith("#")] == ["net.core.somaxconn = 4096"]
+
+
+def test_logrotate_finds_its_file_in_form(files):
+    for _case, _path, text in all_files(files, r"^/etc/logrotate\.d/"):
+        assert text.count("{") == text.count("}") == 1
+        assert text.count("postrotate") == text.count("endscript") == 1

@@ -1,0 +1,261 @@
+"""The action that refuses a role's inputs: every fault at once, named by its path, no secret said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible.parsing.dataloader import DataLoader
+from loading import load
+
+action = load("plugins/action/validate_inputs.py")
+SPEC: dict[str, Any] = {
+    "web_name": {"type": "str", "required": True, "description": "Names the site. More about it."},
+    "web_port": {"type": "int", "default": 80, "description": "A port."},
+    "web_kind": {"type": "str", "choices": ["static", "proxy"], "default": "static", "description": "What."},
+    "web_on": {"type": "bool", "default": True, "description": "Whether."},
+    "web_secrets": {"type": "dict", "default": {}, "no_log": True, "description": "Secrets."},
+    "web_sites": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "description": "Sites.",
+        "options": {
+            "domain": {"type": "str", "required": True, "description": ["Its name. Of the DNS.", "More."]},
+            "password": {"type": "str", "no_log": True, "description": "Its password."},
+            "limits": {
+                "type": "dict",
+                "description": "Limits.",
+                "options": {
+                    "body": {"type": "int", "description": "Bytes."},
+                    "open": {"type": "bool", "description": "W."},
+                },
+            },
+        },
+    },
+}
+SECRET = "correct horse battery staple"
+SUPPORTED = [{"name": "Debian", "versions": ["bookworm", "trixie"]}]
+TRIXIE = {"distribution": "Debian", "distribution_release": "trixie", "service_mgr": "systemd"}
+
+
+def faults(**inputs: Any) -> list[str]:
+    return action._spec_faults(SPEC, {"web_name": "www", **inputs})
+
+
+def of_secret(value: Any) -> list[str]:
+    """What is wrong with a secret; its value never stands in a message."""
+    found = faults(web_secrets={"TOKEN": value})
+    if isinstance(value, str) and len(value) > 3:
+        assert not any(value in fault for fault in found), found
+    return found
+
+
+def test_good_inputs_have_no_fault():
+    assert faults() == []
+    assert faults(
+        web_port="8080",
+        web_on="no",
+        web_secrets={"TOKEN": SECRET},
+        web_sites=[{"domain": "www.example.com", "password": SECRET, "limits": {"body": 5, "open": False}}],
+    ) == []  # fmt: skip
+
+
+# Secrets
+
+
+@pytest.mark.parametrize("character", [chr(code) for code in range(0x20, 0x7F)] + ["ü", "€", "🔑", "\u00a0"])
+def test_every_character_that_can_be_typed_may_stand_in_a_secret(character):
+    for secret in (f"{character}sixteen letters{character}", f"{character * 20}a"):
+        if not action.PLACEHOLDER.search(secret):
+            assert of_secret(secret) == []
+
+
+@pytest.mark.parametrize("character", ["\n", "\t", "\r", "\0", "\x1b", "\x7f"])
+def test_control_characters_are_refused_anywhere_in_a_secret(character):
+    for secret in (
+        f"{character}sixteen letters or more",
+        f"sixteen {character} letters",
+        f"sixteen letters or more{character}",
+    ):
+        assert of_secret(secret) == ["web_secrets.TOKEN: holds a newline, a tab or another control character"]
+
+
+def test_short_secrets_are_refused_with_both_lengths():
+    assert of_secret("a" * 16) == []
+    assert of_secret("fifteen letters") == ["web_secrets.TOKEN: a secret has at least 16 characters, this one has 15"]
+    assert of_secret("") == ["web_secrets.TOKEN: a secret has at least 16 characters, this one has 0"]
+
+
+@pytest.mark.parametrize(
+    "placeholder",
+    ["REPLACE_ME_REPLACE_ME", "please-change-me-now", "CHANGEME12345678", "<put your secret here>", "x" * 20, "*" * 20,
+     "placeholder-for-a-secret", "Password1234567890"],
+)  # fmt: skip
+def test_placeholders_are_refused(placeholder):
+    assert of_secret(placeholder) == ["web_secrets.TOKEN: still a placeholder; put a real secret in its place"]
+
+
+@pytest.mark.parametrize(
+    ("written", "kind"),
+    [("0123456701234567", "int"), ("12345678901234567", "int"), ("1.5", "float"), ("no", "bool"), ("2026-01-05", "date"),
+     ("[a, b]", "list")],
+)  # fmt: skip
+def test_a_secret_that_yaml_changed_is_refused(written, kind):
+    read = DataLoader().load(f"secret: {written}")["secret"]  # as Ansible reads it, with its own types
+    (fault,) = of_secret(action._plain(read))
+    assert fault == f"web_secrets.TOKEN: must be a string; put quotes around it (YAML has read it as {kind})"
+    assert written not in fault
+
+
+def test_secrets_that_are_no_dict_are_refused_without_saying_them():
+    for value in (SECRET, [SECRET]):
+        (fault,) = faults(web_secrets=value)
+        assert fault.startswith("web_secrets: must be names with a secret each")
+        assert SECRET not in fault
+
+
+def test_a_secret_that_is_a_dict_is_refused_without_saying_it():
+    (fault,) = faults(web_sites=[{"domain": "a", "password": {"of": SECRET}}])
+    assert fault.startswith("web_sites[0].password: must be a string")
+    assert SECRET not in fault
+
+
+def test_a_secret_in_a_list_is_found_by_its_place():
+    (fault,) = faults(web_sites=[{"domain": "a", "password": SECRET}, {"domain": "b", "password": "hunter2"}])
+    assert fault == "web_sites[1].password: a secret has at least 16 characters, this one has 7"
+
+
+def test_a_fault_elsewhere_does_not_bring_a_secret_to_light():
+    for inputs in (
+        {"web_port": "many"},
+        {"web_kind": "other"},
+        {"web_sites": [{"domain": "a", "password": SECRET, "limits": 5}]},
+    ):
+        found = faults(web_secrets={"TOKEN": SECRET}, **inputs)
+        assert found and SECRET not in str(found)
+
+
+def test_ansibles_own_validator_never_sees_a_secret():
+    sites = [{"domain": "a", "password": SECRET}]
+    seen = action._check_tree(SPEC, {"web_name": "www", "web_secrets": {"TOKEN": SECRET}, "web_sites": sites}, "", [])
+    assert SECRET not in str(seen)
+    assert sites[0]["password"] == SECRET, "what the role gets is as it was"
+
+
+# Everything else
+
+
+def test_what_is_required_is_named_all_at_once_with_its_meaning():
+    found = action._spec_faults(SPEC, {"web_sites": [{}, {"domain": None}]})
+    assert found == [
+        "web_name: required, but not set (Names the site)",
+        "web_sites[0].domain: required, but not set (Its name)",
+        "web_sites[1].domain: required, but not set (Its name)",
+    ]
+
+
+def test_unknown_keys_are_refused_at_every_depth_with_the_nearest_name():
+    found = faults(web_sites=[{"domain": "a", "pasword": SECRET, "limits": {"boddy": 5, "zzzzzz": 1}}])
+    assert found[0] == "web_sites[0].pasword: unknown key; did you mean password? (known: domain, limits, password)"
+    assert found[1] == "web_sites[0].limits.boddy: unknown key; did you mean body? (known: body, open)"
+    assert found[2] == "web_sites[0].limits.zzzzzz: unknown key (known: body, open)"
+    assert SECRET not in str(found)
+
+
+@pytest.mark.parametrize("value", ["maybe", "", 2, "ja"])
+def test_what_is_neither_true_nor_false_is_refused(value):
+    assert faults(web_on=value) == [f"web_on: '{value}' is neither true nor false"]
+
+
+@pytest.mark.parametrize("value", [True, False, "yes", "no", "True", "false"])
+def test_what_ansible_reads_as_true_or_false_is_taken(value):
+    assert faults(web_on=value) == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"web_port": "many"}, "web_port"),
+        ({"web_kind": "other"}, "static, proxy"),
+        ({"web_sites": [{"domain": "a", "limits": {"body": "b"}}]}, "body"),
+    ],
+)
+def test_types_and_choices_are_ansibles_own_to_refuse(inputs, words):
+    found = faults(**inputs)
+    assert found and words in " ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("sites", "fault"),
+    [
+        ("a", "web_sites: must be a list"),
+        ({"domain": "a"}, "web_sites: must be a list"),
+        (["a"], "web_sites[0]: must be keys with a value each (known: domain, limits, password)"),
+        ([["a"]], "web_sites[0]: must be keys with a value each (known: domain, limits, password)"),
+        ([{"domain": "a", "limits": 5}], "web_sites[0].limits: must be keys with a value each (known: body, open)"),
+        ([{"domain": "a", "limits": []}], "web_sites[0].limits: must be keys with a value each (known: body, open)"),
+    ],
+)
+def test_keys_are_wanted_where_something_else_stands(sites, fault):
+    assert faults(web_sites=sites) == [fault]
+
+
+def test_values_are_judged_and_not_converted():
+    inputs = {"web_name": "www", "web_port": "8080", "web_sites": [{"domain": "a", "limits": {"body": "5"}}]}
+    assert action._spec_faults(SPEC, action._plain(inputs)) == []
+    assert inputs["web_port"] == "8080" and inputs["web_sites"][0]["limits"]["body"] == "5"
+
+
+def test_all_faults_come_in_one_message_that_says_where_to_mend_them():
+    with pytest.raises(AnsibleActionFail) as failure:
+        action._refuse_inputs("Role web", ["web_a: wrong", "web_b: wrong too"])
+    message = str(failure.value)
+    for words in (
+        "Role web refuses its inputs; nothing was changed.",
+        "  - web_a: wrong\n",
+        "  - web_b: wrong too\n",
+        "inventory",
+    ):
+        assert words in message
+
+
+def test_no_fault_is_no_failure():
+    assert action._refuse_inputs("Role web", []) is None
+
+
+# The host
+
+
+@pytest.mark.parametrize("release", ["bookworm", "trixie"])
+def test_supported_hosts_are_let_in(release):
+    assert action._refuse_host({**TRIXIE, "distribution_release": release}, SUPPORTED) is None
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {**TRIXIE, "distribution_release": "bullseye", "distribution_version": "11"},
+        {**TRIXIE, "distribution": "Ubuntu", "distribution_release": "noble"},
+        {**TRIXIE, "distribution": "Ubuntu"},
+        {"service_mgr": "systemd"},
+    ],
+)
+def test_other_hosts_are_refused_with_what_they_run_and_what_is_supported(facts):
+    with pytest.raises(AnsibleActionFail) as failure:
+        action._refuse_host(facts, SUPPORTED)
+    assert f"This host runs {facts.get('distribution', 'unknown')}" in str(failure.value)
+    assert "Supported: Debian bookworm, trixie." in str(failure.value)
+
+
+def test_a_host_without_systemd_is_refused():
+    with pytest.raises(AnsibleActionFail, match="init is sysvinit; systemd is needed"):
+        action._refuse_host({**TRIXIE, "service_mgr": "sysvinit"}, SUPPORTED)
+
+
+def test_a_host_without_sudo_is_told_what_to_do():
+    outcome = action._explained({"failed": True, "module_stderr": "/bin/sh: 1: sudo: not found"})
+    assert "Install sudo there, or log in as root" in outcome["msg"]
+    other = {"failed": True, "msg": "unreachable"}
+    assert action._explained(other)["msg"] == "unreachable"
