@@ -68,6 +68,7 @@ lint: toolchain
 
 unit: toolchain
 	pytest tests/unit
+	cd examples/foobar && pytest
 
 docs: toolchain ## the roles' READMEs, from their specs
 	tools/role-docs

@@ -57,8 +57,13 @@ def _number_faults(inputs: Inputs) -> Faults:
     for name in ("nginx_http_port", "nginx_status_port"):
         if not 1 <= _int(inputs[name]) <= 65535:
             yield f"{name}: {inputs[name]} is not a port; ports are 1 to 65535"
-    if _int(inputs["nginx_http_port"]) == _int(inputs["nginx_status_port"]):
-        yield f"nginx_status_port: {inputs['nginx_status_port']} is nginx_http_port too; each needs a port of its own"
+    if not 0 <= _int(inputs["nginx_http2_port"]) <= 65535:
+        yield f"nginx_http2_port: {inputs['nginx_http2_port']} is not a port; ports are 1 to 65535, 0 stands for none"
+    ports: dict[str, str] = {}
+    for name in ("nginx_http_port", "nginx_http2_port", "nginx_status_port"):
+        first = ports.setdefault(str(_int(inputs[name])), name)
+        if first != name and _int(inputs[name]) > 0:
+            yield f"{name}: {inputs[name]} is {first} too; each needs a port of its own"
     workers = inputs["nginx_worker_processes"]
     if workers != "auto" and not re.fullmatch(r"[1-9][0-9]{0,3}", workers):
         yield f"nginx_worker_processes: '{_shown(workers)}' is neither auto nor a number from 1 on"

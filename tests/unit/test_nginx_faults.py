@@ -15,6 +15,7 @@ spec.loader.exec_module(module)
 
 GOOD: dict[str, Any] = {
     "nginx_http_port": 80,
+    "nginx_http2_port": 0,
     "nginx_status_port": 8099,
     "nginx_worker_processes": "auto",
     "nginx_worker_connections": 4096,
@@ -128,6 +129,8 @@ def test_the_same_path_twice():
         ({"nginx_http_port": 0}, "nginx_http_port"),
         ({"nginx_status_port": "65536"}, "nginx_status_port"),
         ({"nginx_http_port": 8099}, "nginx_status_port"),
+        ({"nginx_http2_port": -1}, "nginx_http2_port"),
+        ({"nginx_http2_port": "80"}, "nginx_http2_port"),
         ({"nginx_worker_processes": "many"}, "nginx_worker_processes"),
         ({"nginx_worker_processes": "0"}, "nginx_worker_processes"),
         ({"nginx_worker_connections": 0}, "nginx_worker_connections"),

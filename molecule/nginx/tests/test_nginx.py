@@ -166,6 +166,15 @@ def test_a_body_that_is_too_large_is_refused(server):
     assert get(server, "/upload", options="--data-binary x").status == 200
 
 
+def test_a_proxy_in_front_may_speak_http_2(server):
+    command = (
+        "curl -sS --http2-prior-knowledge -o /dev/null -w '%{http_version} %{http_code}' -H 'Host: www.example.com'"
+    )
+    assert server.check_output(command + " http://127.0.0.1:8082/static/site.css") == "2 200"
+    assert server.check_output(command.replace(" --http2-prior-knowledge", "") + " http://127.0.0.1/") == "1.1 200"
+    assert server.run("curl -s --http2-prior-knowledge -H 'Host: other.example.org' http://127.0.0.1:8082/").rc != 0
+
+
 def test_access_rules(server):
     assert get(server, "/internal").status == 403
     assert get(server, host="a.files.example.com").status == 200
@@ -211,7 +220,7 @@ def test_a_flipped_link_needs_no_reload(server):
 
 
 def test_only_declared_ports_listen(server):
-    assert listening(server) == {"0.0.0.0:80", "[::]:80", "127.0.0.1:8099"}
+    assert listening(server) == {"0.0.0.0:80", "[::]:80", "0.0.0.0:8082", "[::]:8082", "127.0.0.1:8099"}
 
 
 def test_the_status_is_for_the_host_itself(server):
@@ -313,7 +322,9 @@ def test_sites_no_longer_declared_disappear_and_a_default_site_answers_all(conve
         assert server.check_output("ls /etc/nginx/sites") == "only.conf"
         assert server.check_output("ls /etc/nginx/snippets") == ""
     kept = {"name": "kept", "server_names": ["kept.example.com"], "body_size": 0, "extra": "return 204;"}
-    converge(nginx_sites=[only, kept], nginx_http_port=8081, nginx_ipv6=False, nginx_open_files=20000).must_succeed()
+    converge(
+        nginx_sites=[only, kept], nginx_http_port=8081, nginx_http2_port=0, nginx_ipv6=False, nginx_open_files=20000
+    ).must_succeed()
     for server in servers:
         assert get(server, host="kept.example.com", port=8081).status == 204
         assert server.file("/etc/nginx/sites/kept.conf").contains("client_max_body_size 0;")
