@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
+from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -20,7 +22,12 @@ QUERY = (
     "find /var/lib/apt/lists -maxdepth 0 -mmin -60"
 )
 PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]+")
-LOCK_WAIT = 300  # seconds for apt's lock: unattended upgrades may hold it for minutes
+LOCK_WAIT = 300  # seconds for apt's locks: unattended upgrades may hold them for minutes
+LOCK_PAUSE = 3  # seconds between two tries
+LOCKED = re.compile(
+    r"could not get lock|unable to (acquire|lock)|failed to lock|lock was locked|is locked", re.IGNORECASE
+)
+FETCH_TRIES = 2  # an archive that cannot be reached is said soon
 
 
 class ActionModule(ActionBase):
@@ -50,7 +57,8 @@ class ActionModule(ActionBase):
             return result
 
         if interrupted:
-            self._command("DEBIAN_FRONTEND=noninteractive dpkg --force-confold --configure --pending")
+            complete = "DEBIAN_FRONTEND=noninteractive dpkg --force-confold --configure --pending"
+            self._answer(complete, _patiently(lambda: self._low_level_execute_command(complete)))
         if missing:
             result.update(self._install(missing, args, lists_fresh, task_vars))
         return result
@@ -80,19 +88,17 @@ class ActionModule(ActionBase):
             "state": "present",
             "install_recommends": False,
             "update_cache": args["refresh"] or not lists_fresh,
+            "update_cache_retries": FETCH_TRIES,
             "lock_timeout": LOCK_WAIT,
         }
         outcome: dict[str, Any] = {}
         if args["default_release"]:
             # apt refuses the name of a release that its lists do not hold yet: refresh them first.
             if apt.pop("update_cache"):
-                refresh = {"update_cache": True, "lock_timeout": LOCK_WAIT}
-                outcome = self._execute_module(
-                    module_name="ansible.builtin.apt", module_args=refresh, task_vars=task_vars
-                )
+                outcome = self._apt({"update_cache": True, "update_cache_retries": FETCH_TRIES}, task_vars)
             apt["default_release"] = args["default_release"]
         if not outcome.get("failed"):
-            outcome = self._execute_module(module_name="ansible.builtin.apt", module_args=apt, task_vars=task_vars)
+            outcome = self._apt(apt, task_vars)
         if outcome.get("failed"):
             raise AnsibleActionFail(
                 f"{', '.join(missing)}: not installed. Nothing of this role was changed.\n"
@@ -102,9 +108,29 @@ class ActionModule(ActionBase):
             )
         return {"changed": True, "stdout": outcome.get("stdout", "")}
 
+    def _apt(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Apt's own `lock_timeout` is for dpkg's lock alone, and not for that of the package lists."""
+        return _patiently(
+            lambda: self._execute_module(module_name="ansible.builtin.apt", module_args=args, task_vars=task_vars)
+        )
+
     def _command(self, command: str) -> str:
-        outcome = self._low_level_execute_command(command)
+        return self._answer(command, self._low_level_execute_command(command))
+
+    def _answer(self, command: str, outcome: dict[str, Any]) -> str:
         if outcome["rc"] not in (0, 1):
             raise AnsibleActionFail(f"{command}: {outcome['stderr'] or outcome['stdout']}")
         # Over ssh with a password for sudo the answer comes through a terminal, which ends lines its own way.
         return outcome["stdout"].replace("\r\n", "\n")
+
+
+def _patiently(attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The outcome of an attempt, repeated while another program holds one of apt's locks."""
+    deadline = time.monotonic() + LOCK_WAIT
+    while True:
+        outcome = attempt()
+        words = " ".join(str(outcome.get(key, "")) for key in ("msg", "stderr", "stdout"))
+        failed = outcome.get("failed") or outcome.get("rc")
+        if not failed or not LOCKED.search(words) or time.monotonic() > deadline:
+            return outcome
+        time.sleep(LOCK_PAUSE)

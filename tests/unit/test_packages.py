@@ -133,6 +133,32 @@ def test_what_is_no_package_name_never_reaches_the_host(name):
     assert host.commands == []
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "E:Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)",
+        "Failed to lock apt for exclusive operation: Failed to lock directory /var/lib/apt/lists/",
+        "E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend)",
+    ],
+)
+def test_a_lock_that_another_holds_is_waited_for(monkeypatch, words):
+    monkeypatch.setattr(action, "LOCK_PAUSE", 0)
+    host = Host()
+    host.outcomes = [{"failed": True, "msg": words}, {"failed": True, "msg": words}, {"changed": True}]
+    assert host.run(name=["nginx"])["changed"]
+    assert len(host.apt) == 3
+
+
+def test_a_lock_is_not_waited_for_without_end(monkeypatch):
+    monkeypatch.setattr(action, "LOCK_PAUSE", 0)
+    monkeypatch.setattr(action, "LOCK_WAIT", -1)
+    host = Host()
+    host.outcomes = [{"failed": True, "msg": "E:Could not get lock /var/lib/apt/lists/lock"}]
+    with pytest.raises(AnsibleActionFail, match="Could not get lock"):
+        host.run(name=["nginx"])
+    assert len(host.apt) == 1
+
+
 def test_a_failure_of_apt_comes_with_its_words_and_with_advice():
     host = Host()
     host.outcomes = [{"failed": True, "msg": "No package matching 'nginx'"}]

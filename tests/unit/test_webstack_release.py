@@ -598,6 +598,7 @@ def test_nobody_but_root_can_write_in_a_finished_release(tmp_path, monkeypatch):
 
 
 def test_a_second_run_is_told_who_holds_the_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "LOCK_SECONDS", 0)
     monkeypatch.setattr(tool.sys, "argv", ["webstack-release", "app", "build"])
     app = str(tmp_path / "app")
     with tool.only_one(app), pytest.raises(tool.ReleaseError) as failure, tool.only_one(app):
@@ -614,7 +615,25 @@ def test_the_lock_ends_with_the_run(tmp_path, monkeypatch):
     assert (tmp_path / "app/lock").read_text().count("process") == 1
 
 
+def test_a_second_run_waits_for_one_that_comes_to_its_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(tool.sys, "argv", ["webstack-release", "app", "build"])
+    app, held = str(tmp_path / "app"), threading.Event()
+
+    def hold() -> None:
+        with tool.only_one(app):
+            held.set()
+            time.sleep(0.5)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(10)
+    with tool.only_one(app):
+        pass
+    holder.join()
+
+
 def test_the_lock_ends_with_a_process_that_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tool, "LOCK_SECONDS", 0)
     monkeypatch.setattr(tool.sys, "argv", ["webstack-release", "app", "build"])
     app, held = str(tmp_path / "app"), multiprocessing.get_context("fork").Event()
 

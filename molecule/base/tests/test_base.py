@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 JOURNAL = "Configure | Security updates and the size of the journal"
 
 
@@ -63,6 +65,35 @@ def test_an_interrupted_installation_is_completed(converge, server):
     converge().must_succeed()
     assert server.package("tree").is_installed
     assert server.check_output("dpkg --audit") == ""
+
+
+@pytest.mark.parametrize("lock", ["/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock"])
+def test_a_lock_of_apt_is_waited_for(converge, servers, lock):
+    holds = f"import fcntl, time; f = open('{lock}', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(20)"
+    for server in servers:
+        server.check_output("apt-get -qq purge -y tree; rm -rf /var/lib/apt/lists/*_*")
+        server.check_output("systemd-run --quiet --unit holder python3 -c %s", holds)
+    converge().must_succeed()
+    for server in servers:
+        assert server.package("tree").is_installed
+        assert server.run("systemctl is-active holder").rc != 0
+
+
+def test_without_a_package_archive_nothing_has_to_change_and_a_missing_package_is_named(converge, servers):
+    for server in servers:
+        server.check_output(
+            "printf 'Acquire::%s::Proxy \"http://127.0.0.1:9\";\\n' http https > /etc/apt/apt.conf.d/99gone"
+            " && rm -rf /var/lib/apt/lists/*_*"
+        )
+    try:
+        assert converge().must_succeed().changed == []
+        converge(base_extra_packages=["tree", "sl"]).must_fail(
+            "sl: not installed", "If the package archive is not reachable"
+        )
+    finally:
+        for server in servers:
+            server.check_output("rm /etc/apt/apt.conf.d/99gone")
+    assert converge().must_succeed().changed == []
 
 
 def test_bad_inputs_are_refused_all_at_once(converge):

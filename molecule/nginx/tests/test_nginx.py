@@ -266,6 +266,17 @@ def test_killed_processes_come_back(server):
     assert server.service("nginx").is_running
 
 
+def test_a_full_disk_of_the_logs_does_not_stop_the_site(server):
+    server.check_output("mount -t tmpfs -o size=64k,mode=0755 tmpfs /var/log/nginx && systemctl restart nginx")
+    try:
+        assert server.run("head -c 1M /dev/zero > /var/log/nginx/filler").rc != 0
+        assert all(serves(server) for _time in range(10))
+        assert get(server, "/static/site.css").status == 200
+    finally:
+        server.check_output("umount --lazy /var/log/nginx && systemctl restart nginx")
+    assert serves(server)
+
+
 def test_ten_reloads_under_load_lose_nothing(server):
     server.check_output("python3 -c %s", RELOADS_UNDER_LOAD)
 
