@@ -22,6 +22,8 @@ QUERY = (
     "find /var/lib/apt/lists -maxdepth 0 -mmin -60"
 )
 PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]+")
+COMPLETE = "DEBIAN_FRONTEND=noninteractive dpkg --force-confold --configure --pending"
+BROKE_OFF = "dpkg returned an error code"
 LOCK_WAIT = 300  # seconds for apt's locks: unattended upgrades may hold them for minutes
 LOCK_PAUSE = 3  # seconds between two tries
 LOCKED = re.compile(
@@ -57,8 +59,7 @@ class ActionModule(ActionBase):
             return result
 
         if interrupted:
-            complete = "DEBIAN_FRONTEND=noninteractive dpkg --force-confold --configure --pending"
-            self._answer(complete, _patiently(lambda: self._low_level_execute_command(complete)))
+            self._answer(COMPLETE, _patiently(lambda: self._low_level_execute_command(COMPLETE)))
         if missing:
             result.update(self._install(missing, args, lists_fresh, task_vars))
         return result
@@ -99,6 +100,10 @@ class ActionModule(ActionBase):
             apt["default_release"] = args["default_release"]
         if not outcome.get("failed"):
             outcome = self._apt(apt, task_vars)
+            if outcome.get("failed") and BROKE_OFF in str(outcome.get("msg")):
+                # The script of a package may fail for a passing reason, such as a service slow to start.
+                _patiently(lambda: self._low_level_execute_command(COMPLETE))
+                outcome = self._apt(apt, task_vars)
         if outcome.get("failed"):
             raise AnsibleActionFail(
                 f"{', '.join(missing)}: not installed. Nothing of this role was changed.\n"

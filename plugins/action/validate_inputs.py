@@ -131,6 +131,9 @@ def _check_tree(options: dict[str, Any], values: dict[str, Any], path: str, faul
                 else _secret_faults(f"{path}{key}", value)
             )
             masked[key] = {} if option.get("type") == "dict" else "masked"
+        elif option.get("type") == "list" and not isinstance(value, list):
+            # Ansible would take the text apart at its commas, the templates letter by letter.
+            faults.append(f"{path}{key}: must be a list")
         elif "options" in option:
             masked[key] = _check_nested(option["type"], option["options"], value, f"{path}{key}", faults)
         elif (

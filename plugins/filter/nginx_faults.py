@@ -163,6 +163,8 @@ def _hidden_faults(path: str, text: str) -> Faults:
 
 
 def _access_faults(path: str, access: dict[str, Any]) -> Faults:
+    if access and not any(access.get(key) for key in ("allow", "deny")):
+        yield f"{path}: neither allow nor deny has an address, so everybody would come in; remove it, or say allow: [all]"
     for key in ("allow", "deny"):
         for index, address in enumerate(access.get(key) or []):
             try:
@@ -206,6 +208,9 @@ def _location_faults(path: str, location: dict[str, Any]) -> Faults:
         yield f"{path}.path: must be a regular expression in one line, and not empty"
     if match == "regex" and kind == "static":
         yield f"{path}.match: files are found by prefix or exact; for a regex use kind raw"
+    if match == "prefix" and kind == "static" and not location["path"].endswith("/"):
+        # Without it, /files../secret would be looked up beside the folder.
+        yield f"{path}.path: '{_shown(location['path'])}' stands for a folder; end it in '/', or use match exact for one file"
 
     needed = KEY_OF_KIND[kind]
     if not _given(location, needed):

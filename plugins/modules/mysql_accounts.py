@@ -194,8 +194,10 @@ def grant_pattern(database: str) -> str:
 
 def to_revoke(line: str, account: str) -> list[str]:
     """Statements that undo one line of SHOW GRANTS; none for what is judged by database."""
-    if line.startswith("GRANT USAGE ON *.* ") or not line.startswith("GRANT "):
+    if not line.startswith("GRANT "):
         return []
+    if line.startswith("GRANT USAGE ON *.* "):
+        return [f"REVOKE GRANT OPTION ON *.* FROM {account}"] if line.endswith(" WITH GRANT OPTION") else []
     if re.match(r"GRANT .+ ON `(?:[^`]|``)+`\.\* TO ", line):
         return []
     parts = re.match(r"GRANT (?P<what>.+?) TO ['`]", line)

@@ -124,6 +124,7 @@ import datetime
 import fnmatch
 import grp
 import hashlib
+import http.client
 import json
 import os
 import pwd
@@ -308,7 +309,8 @@ class Configuration:
         self.live = {path: read(path) for path in self.wanted}
         self.doomed = undeclared(params["owns"], params["keeps"], self.wanted)
         self.changed = [path for path, entry in self.wanted.items() if not entry.same_as(self.live[path])]
-        self.watched = {item["path"]: read(item["path"]) for item in params["watch"]}
+        # Who renews certificates often replaces a link.
+        self.watched = {item["path"]: read(os.path.realpath(item["path"])) for item in params["watch"]}
         self.apply.update({item["path"]: item["apply"] for item in params["watch"]})
         self.owns = params["owns"]
 
@@ -369,6 +371,8 @@ def _shown(entry: Entry | None) -> str:
     if entry is None:
         return ""
     head = f"# {entry.owner}:{entry.group} {entry.mode:04o}\n"
+    if not entry.mode & 0o004:
+        return head + "# not shown: not everybody on the host may read it\n"
     return head + entry.content.decode(errors="replace")
 
 
@@ -438,7 +442,7 @@ def confirmed(confirm: dict[str, str] | None) -> bool:
             with opener.open(confirm["url"], timeout=2) as answer:
                 if answer.read(4096).decode(errors="replace").strip() == confirm["text"]:
                     return True
-        except OSError:
+        except (OSError, http.client.HTTPException):  # another program may have the port, and its own words
             pass
         time.sleep(0.1)
     return False
@@ -518,6 +522,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+    os.umask(0o022)  # folders that are made are for everybody to enter, whatever the host's habit
     config = Configuration(params)
     unit = Unit(module, params["unit"]) if params["unit"] else None
     action = next_action(unit, config) if unit else "none"

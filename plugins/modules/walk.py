@@ -62,6 +62,7 @@ msg:
 import http.client
 import json
 import os
+import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,10 +123,14 @@ class Walk:
     def static(self) -> str:
         folder = Path(self.params["static_path"])
         look = f"ls -l {folder}; the site's `static` in wiring.yml"
-        files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".gz", ".br"))
+        files = sorted(
+            path
+            for path in folder.rglob("*")
+            if path.is_file() and path.suffix not in (".gz", ".br") and not path.name.startswith(".")
+        )
         if not files:
             raise Broken(f"there is no file in {folder}", look)
-        url = self.params["static_url"].rstrip("/") + "/" + str(files[0].relative_to(folder))
+        url = self.params["static_url"].rstrip("/") + "/" + urllib.parse.quote(str(files[0].relative_to(folder)))
         status, body = self.get(url, self.params["domain"])
         if status != 200 or body != files[0].read_bytes():
             raise Broken(f"{url} answered {status}, {len(body)} bytes", look)

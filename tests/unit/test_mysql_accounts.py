@@ -81,3 +81,8 @@ def test_the_only_way_in_is_told_from_one_of_several():
     assert debians_root.only("unix_socket")
     assert not module.Login("mysql_native_password", "*F00", True, (("unix_socket", ""),)).only("unix_socket")
     assert not module.Login("mysql_native_password", "invalid").only("unix_socket")
+
+
+def test_the_right_to_grant_is_taken_back_where_nothing_else_is_granted():
+    line = "GRANT USAGE ON *.* TO `app`@`localhost` WITH GRANT OPTION"
+    assert module.to_revoke(line, "me") == ["REVOKE GRANT OPTION ON *.* FROM me"]

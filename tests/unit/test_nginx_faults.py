@@ -241,3 +241,12 @@ def test_a_message_is_one_short_line():
     (fault,) = site_faults(body_size="1\n" * 200)
     assert "\n" not in fault
     assert len(fault) < 250
+
+
+def test_a_folder_without_its_slash_would_show_what_stands_beside_it():
+    one(location_faults(path="/files", kind="static", target="/srv/files"), "nginx_sites[0].locations[0].path", "'/'")
+    assert location_faults(path="/robots.txt", match="exact", kind="static", target="/srv/robots.txt") == []
+
+
+def test_rules_without_an_address_would_let_everybody_in():
+    one(site_faults(access={"allow": [], "deny": []}), "nginx_sites[0].access", "neither allow nor deny")

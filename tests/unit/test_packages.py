@@ -149,6 +149,17 @@ def test_a_lock_that_another_holds_is_waited_for(monkeypatch, words):
     assert len(host.apt) == 3
 
 
+def test_a_package_whose_script_fails_is_completed_once(monkeypatch):
+    broke = {"failed": True, "msg": "E: Sub-process /usr/bin/dpkg returned an error code (1)"}
+    host = Host()
+    host.outcomes = [broke, {"changed": True}]
+    assert host.run(name=["mysql-server"])["changed"]
+    assert "--configure --pending" in host.commands[-1]
+    host.outcomes = [broke, broke, {"changed": True}]
+    with pytest.raises(AnsibleActionFail, match="returned an error code"):
+        host.run(name=["mysql-server"])
+
+
 def test_a_lock_is_not_waited_for_without_end(monkeypatch):
     monkeypatch.setattr(action, "LOCK_PAUSE", 0)
     monkeypatch.setattr(action, "LOCK_WAIT", -1)

@@ -248,7 +248,7 @@ def test_the_diff_shows_text_owner_and_mode_before_and_after(running):
     who = f"{running.me['owner']}:{running.me['group']}"
     changed = diffs[str(running.conf)]
     assert changed["before"] == f"# {who} 0644\ncolour = blue\n"
-    assert changed["after"] == f"# {who} 0600\ncolour = red\n"
+    assert changed["after"] == f"# {who} 0600\n# not shown: not everybody on the host may read it\n"
     assert diffs[str(new)]["before"] == ""
     assert diffs[str(running.etc / "stray")]["before"].endswith("stray\n")
     assert diffs[str(running.etc / "stray")]["after"] == ""
