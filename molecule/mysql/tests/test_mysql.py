@@ -210,49 +210,6 @@ def test_a_killed_server_is_back_with_every_acknowledged_row(server):
     assert as_app(server, "SELECT COUNT(*) FROM kept") == [[3]]
 
 
-FILL = """
-import pymysql
-connection = pymysql.connect(
-    unix_socket="/run/mysqld/mysqld.sock", user="app", password=b"correct-horse-battery", database="app_x",
-    autocommit=True, read_timeout=5,
-)
-acknowledged = 0
-try:
-    for number in range(2000):
-        connection.cursor().execute("INSERT INTO filled VALUES (%s, REPEAT('x', 65536))", [number])
-        acknowledged += 1
-except pymysql.MySQLError:
-    print(acknowledged)
-"""
-
-
-def test_a_full_disk_loses_no_acknowledged_row_and_passes(server):
-    as_app(server, "DROP TABLE IF EXISTS filled", "CREATE TABLE filled (n INT PRIMARY KEY, text LONGTEXT)")
-    server.check_output(
-        f"systemctl stop {unit(server)} && mount -t tmpfs -o size=800m tmpfs /mnt && cp -a /var/lib/mysql/. /mnt/"
-        f" && chown mysql: /mnt && mount --move /mnt /var/lib/mysql && systemctl start {unit(server)}"
-        " && fallocate -l $(($(df --output=avail -B1 /var/lib/mysql | tail -n 1) - 12000000)) /var/lib/mysql/filler"
-    )
-    try:
-        acknowledged = int(server.check_output("python3 -c %s", FILL))
-        assert acknowledged > 0
-        server.check_output("rm /var/lib/mysql/filler")
-        # Where the binary log had no room, the server looks for some once a minute.
-        deadline = time.monotonic() + 90
-        while run_sql(server, "INSERT INTO app_x.filled VALUES (-1, 'room again')").rc != 0:
-            assert time.monotonic() < deadline
-            time.sleep(1)
-        assert as_app(server, f"SELECT COUNT(*) FROM filled WHERE n BETWEEN 0 AND {acknowledged - 1}") == [
-            [acknowledged]
-        ]
-        assert rows(server, "CHECK TABLE app_x.filled")[-1][-1] == "OK"
-    finally:
-        server.check_output(
-            f"rm -f /var/lib/mysql/filler; systemctl stop {unit(server)}; umount /var/lib/mysql && systemctl start {unit(server)}"
-        )
-    as_app(server, "DROP TABLE filled")
-
-
 @pytest.mark.usefixtures("restored")
 def test_a_changed_option_restarts_the_server_once(converge, servers):
     before = [starts(server) for server in servers]
