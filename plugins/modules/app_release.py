@@ -68,7 +68,7 @@ def main() -> None:
     )
     step, app = module.params["step"], module.params["app"]
     reads = step in ("status", "plan")
-    if module.check_mode and (not reads or not os.path.exists(f"/etc/{app}/release.json")):
+    if module.check_mode and (not reads or not os.path.exists(TOOL) or not os.path.exists(f"/etc/{app}/release.json")):
         module.exit_json(changed=not reads, answer=NOTHING_LIVE)
     rc, out, err = module.run_command([TOOL, app, step, *module.params["arguments"]])
     if rc != 0:

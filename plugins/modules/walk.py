@@ -26,10 +26,18 @@ options:
     description: The port there.
     type: int
     default: 80
+  host_port:
+    description: The port on which nginx listens on the host itself.
+    type: int
+    default: 80
   app:
     description: The application's name.
     type: str
     required: true
+  health_path:
+    description: What the application is asked about its database.
+    type: str
+    default: /healthz
   static_url:
     description: The path under which nginx serves static files.
     type: str
@@ -93,7 +101,7 @@ class Walk:
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
     def get(self, path: str, host: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=SECONDS)
+        connection = http.client.HTTPConnection("127.0.0.1", self.params["host_port"], timeout=SECONDS)
         try:
             connection.request("GET", path, headers={"Host": host})
             answer = connection.getresponse()
@@ -165,13 +173,13 @@ class Walk:
         return f"the code answers {answer['status']}, {len(answer['body'])} characters"
 
     def database(self) -> str:
-        app = self.params["app"]
-        _rc, out, _err = self.module.run_command(["/usr/local/sbin/webstack-release", app, "ask", "/healthz"])
+        app, path = self.params["app"], self.params["health_path"]
+        _rc, out, _err = self.module.run_command(["/usr/local/sbin/webstack-release", app, "ask", path])
         answer = json.loads(out or "{}")
         said = " ".join(str(answer.get("body", "")).split())
         if answer.get("status") != 200:
-            raise Broken(f"/healthz says {said}", "systemctl status mariadb mysql; /run/mysqld/mysqld.sock")
-        return f"/healthz says {said}"
+            raise Broken(f"{path} says {said}", "systemctl status mariadb mysql; /run/mysqld/mysqld.sock")
+        return f"{path} says {said}"
 
 
 def main() -> None:
@@ -180,7 +188,9 @@ def main() -> None:
             "domain": {"type": "str", "required": True},
             "address": {"type": "str", "required": True},
             "port": {"type": "int", "default": 80},
+            "host_port": {"type": "int", "default": 80},
             "app": {"type": "str", "required": True},
+            "health_path": {"type": "str", "default": "/healthz"},
             "static_url": {"type": "str", "required": True},
             "static_path": {"type": "path", "required": True},
         },

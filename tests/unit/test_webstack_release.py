@@ -24,9 +24,12 @@ from loading import load
 
 tool = load("roles/app_server/files/webstack-release")
 GOOD, NEXT = "20260101000000-aaaaaaaaaaaa", "20260102000000-bbbbbbbbbbbb"
+SETTINGS = "the settings of now"
 CONFIG = {
     "user": "app",
     "build_user": "app-build",
+    "fetch_user": "app-fetch",
+    "settings": SETTINGS,
     "repository": "https://git.example.com/app.git",
     "plugin": "python3",
     "modifier": 0,
@@ -35,12 +38,13 @@ CONFIG = {
     "static": "",
     "static_command": [],
     "migrate_command": [],
-    "build_environment": {},
+    "writable_paths": [],
     "health_path": "/healthz",
     "health_reports_release": True,
     "health_answers": 3,
     "health_seconds": 1,
     "drain_seconds": 0,
+    "stop_seconds": 40,
     "keep": 3,
 }
 # One file for each unit that is active, and for each that is enabled.
@@ -50,7 +54,9 @@ for last; do :; done
 case $1 in
   is-active) [ -e "active-$last" ] ;;
   is-enabled) [ -e "enabled-$last" ] ;;
-  start) echo "start $last" >> calls; : > "active-$last" ;;
+  start) echo "start $last" >> calls; : > "active-$last"; echo "run $(wc -l < calls)" > "invocation-$last" ;;
+  show) [ "$3" = --value ] && exec cat "invocation-$last"
+    echo "InvocationID=$(cat "invocation-$last")"; echo "ExecMainStartTimestamp=$(cat "started-$last" 2>/dev/null)" ;;
   stop) echo "stop $last" >> calls; rm -f "active-$last" ;;
   enable) : > "enabled-$last" ;;
   disable) rm -f "enabled-$last" ;;
@@ -68,17 +74,27 @@ def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callab
         home = property(lambda self: tmp_path / "srv")
         state = property(lambda self: tmp_path / "state")
 
+        public_link = property(lambda self: run_folder / "live.sock")
+
         def socket(self, slot: str) -> Path:
             return run_folder / f"{slot}.sock"
 
     class Application(tool.Application):
+        def __init__(self, app: str) -> None:
+            super().__init__(app)
+            self.users: list[tuple[str, str]] = []  # who ran what, in turn
+
         def settle(self) -> None:
-            for folder in (self.at.releases, self.at.state / "slots", self.at.build):
+            for folder in (self.at.releases, self.at.state / "slots", self.at.fetch, self.at.build):
                 folder.mkdir(parents=True, exist_ok=True)
 
-        def as_builder(self, argv: list[str], *, seconds: float = 60, **options: Any) -> str:
-            environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
-            return tool.run(argv, seconds=seconds, env=environment, **options)
+        def as_user(
+            self, user: str, argv: list[str], *, writes: Any, seconds: float = 60, place: Path = Path("/"),
+            settings: Any = (), stdin: Any = None, stdout: Any = None,
+        ) -> str:  # fmt: skip
+            self.users.append((user, next(word for word in argv if "=" not in word)))
+            command = ["env", f"--chdir={place}", f"HOME={tmp_path}", "LANG=C.UTF-8", *argv]
+            return tool.run(command, seconds=seconds, inner=argv, stdin=stdin, stdout=stdout)
 
     monkeypatch.setattr(tool, "Layout", Layout)
     (tmp_path / "etc").mkdir()
@@ -88,6 +104,8 @@ def application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Callab
     monkeypatch.setenv("SYSTEMD", str(systemd))
     command("systemctl", SYSTEMCTL)
     command("journalctl", "echo ImportError: no module named foobar")
+    # What Debian's tmpfiles would do at each start.
+    command("systemd-tmpfiles", f"ln -sfn {tmp_path}/state/live.sock {run_folder}/live.sock")
     made = Application("app")
     made.settle()
     yield made
@@ -98,12 +116,16 @@ def a_release(application: Any, release: str, **record: str) -> Path:
     place = application.at.releases / release
     place.mkdir()
     (place / ".release.json").write_text(json.dumps({"commit": "c0ffee", "declared": "repo main", **record}))
+    (place / ".verified").touch()
     return place
 
 
 def make_live(application: Any, slot: str, release: str) -> None:
     """What a switch that came to its end leaves."""
-    application.at.slot_file(slot).write_text(f"RELEASE={release}\nSLOT={slot}\nSETTINGS={application.settings()}\n")
+    application.at.slot_file(slot).write_text(f"RELEASE={release}\nSLOT={slot}\nSETTINGS={SETTINGS}\n")
+    application.at.stamp(slot).write_text("run 0")
+    Path(os.environ["SYSTEMD"], f"invocation-{application.at.unit(slot)}").write_text("run 0\n")
+    tool.link_atomically(application.at.public_link, str(application.at.live_link))
     tool.link_atomically(application.at.current, f"releases/{release}")
     tool.link_atomically(application.at.live_link, str(application.at.socket(slot)))
     for state in ("active", "enabled"):
@@ -250,14 +272,14 @@ def test_an_application_that_the_host_does_not_have_is_named(tmp_path, monkeypat
 
 
 def test_a_host_without_a_release_ships(application):
-    plan = application.plan("repo main")
+    plan = application.plan("repo main", SETTINGS)
     assert (plan["ship"], plan["switch"], plan["slot"], plan["release"]) == (True, False, None, "")
 
 
 def test_a_settled_host_has_nothing_to_do(application):
     a_release(application, GOOD)
     make_live(application, "green", GOOD)
-    plan = application.plan("repo main")
+    plan = application.plan("repo main", SETTINGS)
     assert (plan["ship"], plan["switch"]) == (False, False)
     assert (plan["slot"], plan["release"], plan["active"], plan["settled"]) == ("green", GOOD, True, True)
     assert plan["commit"] == "c0ffee"
@@ -266,14 +288,14 @@ def test_a_settled_host_has_nothing_to_do(application):
 def test_a_changed_declaration_ships(application):
     a_release(application, GOOD)
     make_live(application, "green", GOOD)
-    plan = application.plan("repo v2")
+    plan = application.plan("repo v2", SETTINGS)
     assert (plan["ship"], plan["switch"]) == (True, False)
 
 
 def test_a_live_release_that_vanished_from_the_disk_ships(application):
     shutil.rmtree(a_release(application, GOOD), ignore_errors=True)
     make_live(application, "green", GOOD)
-    assert application.plan("repo main")["ship"]
+    assert application.plan("repo main", SETTINGS)["ship"]
 
 
 UNSETTLED = {
@@ -283,10 +305,30 @@ UNSETTLED = {
     "the other slot starts at boot": lambda app: unit(app, "enabled", "blue").touch(),
     "static files are another release's": lambda app: tool.link_atomically(app.at.current, f"releases/{NEXT}"),
     "static files are nobody's": lambda app: app.at.current.unlink(),
-    "the environment changed": lambda app: (app.at.config / "environment").write_text("A=1"),
-    "the secrets changed": lambda app: (app.at.config / "secrets").write_text("A=1"),
-    "uWSGI's settings changed": lambda app: (app.at.config / "uwsgi.ini").write_text("[uwsgi]"),
+    "nginx connects elsewhere": lambda app: tool.link_atomically(app.at.public_link, "/nowhere"),
+    "the settings changed": lambda app: app.at.slot_file("green").write_text(f"RELEASE={GOOD}\nSETTINGS=others\n"),
+    "the process came back before its file was mended": lambda app: came_back(app, 1),
 }
+
+
+def came_back(application: Any, started: float) -> None:
+    """Systemd has started the slot's process anew, and the file it reads was written just now."""
+    Path(os.environ["SYSTEMD"], f"invocation-{application.at.unit('green')}").write_text("run 1\n")
+    Path(os.environ["SYSTEMD"], f"started-{application.at.unit('green')}").write_text(f"@{started:.0f}\n")
+    (application.at.config / "uwsgi.ini").write_text("[uwsgi]")
+
+
+def test_a_process_that_came_back_after_the_last_change_is_right(application):
+    a_release(application, GOOD)
+    make_live(application, "green", GOOD)
+    came_back(application, time.time() + 60)
+    assert not application.plan("repo main", SETTINGS)["switch"]
+
+
+def test_settings_that_are_not_on_the_host_yet_are_told_by_a_dry_run(application):
+    a_release(application, GOOD)
+    make_live(application, "green", GOOD)
+    assert application.plan("repo main", "the settings of tomorrow")["switch"]
 
 
 @pytest.mark.parametrize("disturb", UNSETTLED.values(), ids=UNSETTLED)
@@ -294,7 +336,7 @@ def test_what_is_not_settled_is_switched_and_not_shipped(application, disturb):
     a_release(application, GOOD)
     make_live(application, "green", GOOD)
     disturb(application)
-    plan = application.plan("repo main")
+    plan = application.plan("repo main", SETTINGS)
     assert (plan["ship"], plan["switch"]) == (False, True)
 
 
@@ -443,7 +485,7 @@ def test_the_first_switch_needs_nothing_that_was_there_before(application, slot)
 def test_a_switch_without_a_name_takes_the_live_release_to_the_settings_of_now(application, slot):
     a_release(application, GOOD)
     make_live(application, "blue", GOOD)
-    (application.at.config / "environment").write_text("NEW=1")
+    application.config["settings"] = "others"
     slot("green", serving_what_it_is_bound_to(application, "green"))
     assert application.switch("")["release"] == GOOD
     assert application.status()["settings_current"]
@@ -488,6 +530,7 @@ def test_the_oldest_releases_go_and_so_do_half_built_ones(application):
     for name in names:
         a_release(application, name)
     (application.at.releases / "20260109000000-half").mkdir()
+    (a_release(application, "20260109000000-never-live") / ".verified").unlink()
     application.sweep()
     assert sorted(os.listdir(application.at.releases)) == names[-3:]
 
@@ -745,6 +788,7 @@ def test_a_repository_that_cannot_be_reached_is_named_with_gits_words(applicatio
     assert f"The repository {tmp_path / 'gone'} could not be fetched; what is live goes on serving." in str(
         failure.value
     )
+    assert "git failed:\n" in str(failure.value)
     assert "does not appear to be a git repository" in str(failure.value)
 
 
@@ -755,14 +799,6 @@ def test_a_repository_that_cannot_be_reached_is_named_with_gits_words(applicatio
 def buildable(mirror: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A mirror whose releases are built by whoever runs the tests, without a virtualenv."""
     mirror.config["plugin"] = "psgi"
-    real = subprocess.run
-
-    def as_me(argv: list[str], **options: Any) -> Any:
-        return real(
-            argv, **{key: value for key, value in options.items() if key not in ("user", "group", "extra_groups")}
-        )
-
-    monkeypatch.setattr(tool.subprocess, "run", as_me)
     monkeypatch.setattr(tool.shutil, "chown", lambda *args: None)
     monkeypatch.setattr(tool.os, "chown", lambda *args, **options: None)
     return mirror
@@ -775,6 +811,23 @@ def test_a_build_holds_the_commit_and_remembers_what_it_was_made_of(buildable, u
     assert (place / "app.py").read_text() == "number = 1\n"
     record = buildable.record(release)
     assert (record["commit"], record["version"], record["declared"]) == (upstream.first, "v1", "repo v1")
+
+
+def test_who_has_the_key_runs_git_alone_and_who_builds_has_no_key(buildable, upstream):
+    buildable.config["static_command"] = ["make-assets"]
+    with pytest.raises(tool.ReleaseError):
+        buildable.build(upstream.first, "v1", "repo v1", None)
+    assert set(buildable.users) == {("app-fetch", "git"), ("app-build", "tar"), ("app-build", "make-assets")}
+
+
+def test_what_a_step_starts_ends_with_it(application, monkeypatch):
+    seen: list[list[str]] = []
+    monkeypatch.setattr(tool, "run", lambda argv, **_options: seen.append(argv) or "")
+    tool.Application.as_user(application, "app-build", ["make"], writes=[Path("/a b")], seconds=7)
+    (argv,) = seen
+    assert argv[0] == "systemd-run" and argv[-2:] == ["/usr/bin/env", "make"]
+    for setting in ("User=app-build", "RuntimeMaxSec=12", "ReadWritePaths=-/a b", "ProtectSystem=strict"):
+        assert setting in argv
 
 
 def test_a_build_that_fails_leaves_nothing(buildable, upstream):

@@ -53,7 +53,7 @@ def over_ssh(servers, **changes):
 
 
 def only_hello(converge, *arguments, **variables):
-    return converge("--skip-tags", "perl", *arguments, **variables)
+    return converge("--skip-tags", "others", *arguments, **variables)
 
 
 def test_a_dry_run_of_a_converged_host_changes_nothing(converge):
@@ -67,9 +67,12 @@ def test_the_application_answers_with_its_release(server):
     assert ask(server, "/version") == (200, "itsdangerous")
 
 
-def test_a_second_application_in_another_language_answers(server):
+def test_applications_in_other_languages_answer(server):
     release = status(server, "hello-perl")["release"]
     assert ask(server, "/", "hello-perl") == (200, f"hello from perl, release {release}")
+    release = status(server, "hello-php")["release"]
+    answer, text = ask(server, "/x?y=1", "hello-php")
+    assert (answer, text.strip()) == (200, f"hello from php, release {release} at /x")
 
 
 def test_settings_and_secrets_arrive_unchanged(server):
@@ -135,22 +138,24 @@ def test_a_killed_process_comes_back(server, which):
 
 def test_a_changed_setting_switches_slots_and_loses_no_request(converge, servers, restored):
     slots = [status(server)["slot"] for server in servers]
+    load = "while [ ! -e /run/stop ]; do webstack-release hello ask '{0}' >> /run/{1} || echo LOST >> /run/{1}; done"
     for server in servers:
-        server.check_output(
-            "systemd-run --quiet --unit load sh -c 'for i in $(seq 400); do webstack-release hello ask /version >> /run/load || echo LOST >> /run/load; sleep 0.05; done'"
-        )
-        server.check_output(
-            "systemd-run --quiet --unit long sh -c 'for i in $(seq 8); do webstack-release hello ask \"/sleep?seconds=2\" >> /run/long || echo LOST >> /run/long; done'"
-        )
-    only_hello(converge, app_server_threads=3).must_succeed()
+        server.check_output("rm -f /run/stop /run/short /run/long")
+        for name, path in (("short", "/environment?name=SLOT"), ("long", "/sleep?seconds=2")):
+            server.check_output(f"systemd-run --quiet --unit {name} timeout 300 sh -c %s", load.format(path, name))
+    predicted = only_hello(converge, "--check", app_server_threads=3).must_succeed()
+    run = only_hello(converge, app_server_threads=3).must_succeed()
+    assert sorted(predicted.changed) == sorted(run.changed)
     assert [status(server)["slot"] for server in servers] != slots
     assert only_hello(converge, app_server_threads=3).must_succeed().changed == []
     for server in servers:
-        until(lambda server=server: server.run("systemctl is-active load long").rc != 0, seconds=60)
-        for log in ("/run/load", "/run/long"):
-            answers = server.file(log).content_string.splitlines()
-            assert len(answers) >= 8 and all('"status": 200' in line for line in answers), answers
-        assert "blue" in server.file("/run/long").content_string and "green" in server.file("/run/long").content_string
+        server.check_output("touch /run/stop")
+        until(lambda server=server: server.run("systemctl is-active short long").rc != 0, seconds=30)
+        for log in ("/run/short", "/run/long"):
+            text = server.file(log).content_string
+            lines = text.splitlines()
+            assert "blue" in text and "green" in text
+            assert [line for line in lines if '"status": 200' not in line] == []
 
 
 def test_a_new_version_is_shipped_and_an_old_one_again(converge, servers, restored):
@@ -161,6 +166,35 @@ def test_a_new_version_is_shipped_and_an_old_one_again(converge, servers, restor
         assert release != old and status(server)["version"] == "better"
         must_serve(server, release)
     assert only_hello(converge, app_server_version="better").must_succeed().changed == []
+
+
+def test_a_changed_way_to_build_ships_the_same_commit_again(converge, servers, restored):
+    before = [status(server) for server in servers]
+    only_hello(converge, app_server_static_command="touch static/made").must_succeed()
+    for server, old in zip(servers, before, strict=True):
+        assert status(server)["release"] != old["release"] and status(server)["commit"] == old["commit"]
+        assert server.file("/srv/hello/current/static/made").user == "root"
+
+
+def test_the_key_is_out_of_reach_of_what_builds(server):
+    """Who fetches has a home that no other user may enter."""
+    assert (
+        server.file("/var/lib/hello/fetch").user == "hello-fetch" and server.file("/var/lib/hello/fetch").mode == 0o700
+    )
+    for user in ("hello", "hello-build"):
+        assert server.run(f"setpriv --reuid {user} --regid {user} --clear-groups ls /var/lib/hello/fetch").rc != 0
+
+
+def test_a_name_that_is_somebody_elses_is_refused(converge):
+    only_hello(converge, app_server_name="backup").must_be_refused("this host has a user backup who is somebody else's")
+    only_hello(converge, app_server_name="getty").must_be_refused("getty@.service is part of the system")
+
+
+def test_a_group_that_does_not_exist_is_refused_each_time(converge, servers):
+    for _time in (1, 2):
+        only_hello(converge, app_server_socket_group="nobodys").must_be_refused("there is no group nobodys")
+    for server in servers:
+        assert ask(server, "/healthz")[0] == 200
 
 
 def test_no_more_releases_are_kept_than_wanted(server):
@@ -195,15 +229,12 @@ def test_a_bad_release_fails_again_and_the_good_one_stays(converge, servers):
     assert only_hello(converge).must_succeed().changed == []
 
 
-@pytest.mark.parametrize(
-    ("version", "words"),
-    [("no-such-branch", "no-such-branch"), ("v1", "ambiguous"), ("0123456789abcdef0123456789abcdef01234567", "fatal")],
-)
-def test_a_version_that_names_nothing_is_refused(converge, servers, version, words):
-    before = [status(server)["release"] for server in servers]
-    only_hello(converge, app_server_version=version).must_fail(words)
-    for server, release in zip(servers, before, strict=True):
-        must_serve(server, release)
+@pytest.mark.parametrize("version", ["no-such-branch", "v1", "0123456789abcdef0123456789abcdef01234567"])
+def test_a_version_that_names_nothing_or_two_things_is_refused(converge, servers, version):
+    run = only_hello(converge, app_server_version=version)
+    run.must_be_refused(f"app_server_version: '{version}' names no commit, or more than one")
+    for server in servers:
+        must_serve(server, status(server)["release"])
 
 
 def test_code_is_fetched_over_ssh_with_a_pinned_host_key(converge, servers, restored):
@@ -211,7 +242,8 @@ def test_code_is_fetched_over_ssh_with_a_pinned_host_key(converge, servers, rest
     for server in servers:
         must_serve(server, status(server)["release"])
         assert status(server)["repository"] == SSH
-        assert server.file("/etc/hello/deploy_key").mode == 0o400
+        key = server.file("/etc/hello/deploy_key")
+        assert (key.mode, key.user) == (0o400, "hello-fetch")
     assert only_hello(converge, **over_ssh(servers, app_server_version="better")).must_succeed().changed == []
     only_hello(converge, **over_ssh(servers, app_server_version="v1")).must_fail("'v1' is ambiguous")
     only_hello(converge, **over_ssh(servers, app_server_version="nowhere")).must_fail(

@@ -1,0 +1,1 @@
+hello from php, release <?= getenv("APP_RELEASE") ?> at <?= preg_replace("/[?].*/", "", $_SERVER["REQUEST_URI"]) ?>
