@@ -22,7 +22,6 @@ each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 CHANGES_NOTHING = {
     "Ship | Make a folder for the archive on the controller": "it is gone when the play ends",
     "Ship | Remove the archive from the controller": "what the play itself made",
-    "Validate | Look for a server of the other vendor": "runs in check mode only",
 }
 # Templates whose files cannot hold a comment, or are no files.
 UNMARKED = {
