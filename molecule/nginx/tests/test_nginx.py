@@ -232,6 +232,7 @@ def test_the_status_is_for_the_host_itself(server):
 
 def test_a_request_leaves_one_line_with_its_times(server):
     get(server, "/logged?x=%22", options="-A 'a\"b'")
+    wait_until(lambda: server.run("grep -q /logged /var/log/nginx/access.log").rc == 0)  # written once a second
     line = server.check_output("grep '/logged' /var/log/nginx/access.log | tail -n 1")
     assert re.search(
         r'host="www.example.com" request="GET /logged\?x=%22 HTTP/1.1" status=200 bytes=\d+ request_time=\d+\.\d+ '
