@@ -105,12 +105,15 @@ class ActionModule(ActionBase):
                 _patiently(lambda: self._low_level_execute_command(COMPLETE))
                 outcome = self._apt(apt, task_vars)
         if outcome.get("failed"):
-            raise AnsibleActionFail(
-                f"{', '.join(missing)}: not installed. Nothing of this role was changed.\n"
-                f"apt says: {outcome.get('msg', 'nothing')}\n"
-                "If the package archive is not reachable from the host, look at its network, its DNS and "
-                "/etc/apt/sources.list*; then run the play again."
+            words = str(outcome.get("msg", "nothing"))
+            advice = (
+                "A package's own script failed, twice. On the host, `dpkg --audit` names the package, and "
+                "`journalctl -b -p warning` shows what its service said; then run the play again."
+                if BROKE_OFF in words
+                else "Nothing of this role was changed. If the package archive is not reachable from the host, look at its "
+                "network, its DNS and /etc/apt/sources.list*; then run the play again."
             )
+            raise AnsibleActionFail(f"{', '.join(missing)}: not installed.\napt says: {words}\n{advice}")
         return {"changed": True, "stdout": outcome.get("stdout", "")}
 
     def _apt(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:

@@ -147,12 +147,11 @@ def _check_tree(options: dict[str, Any], values: dict[str, Any], path: str, faul
 
 def _check_nested(kind: str, options: dict[str, Any], value: Any, path: str, faults: list[str]) -> Any:
     """The same for a value with keys of its own. Of another type, it would crash Ansible's validator."""
-    if kind == "list" and isinstance(value, list):
+    if kind == "list":
         return [_check_nested("dict", options, item, f"{path}[{index}]", faults) for index, item in enumerate(value)]
-    if kind == "dict" and isinstance(value, dict):
+    if isinstance(value, dict):
         return _check_tree(options, value, f"{path}.", faults)
-    wanted = "a list" if kind == "list" else f"keys with a value each (known: {', '.join(sorted(options))})"
-    faults.append(f"{path}: must be {wanted}")
+    faults.append(f"{path}: must be keys with a value each (known: {', '.join(sorted(options))})")
     return value
 
 

@@ -74,20 +74,10 @@ def main() -> None:
     missing = [user for user in users if user not in known]
     if not module.check_mode:
         for user in missing:
-            argv = [
-                "useradd",
-                "--system",
-                "--user-group",
-                "--home-dir",
-                HOME,
-                "--no-create-home",
-                "--shell",
-                SHELL,
-                user,
-            ]
-            rc, _out, err = module.run_command(argv)
+            how = f"useradd --system --user-group --no-create-home --home-dir {HOME} --shell {SHELL}"
+            rc, _out, err = module.run_command([*how.split(), user])
             if rc != 0:
-                module.fail_json(msg=err.strip())
+                module.fail_json(msg=f"The system user {user} could not be made: {err.strip()}")
     module.exit_json(changed=bool(missing), made=missing)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import socket
 import tempfile
 import threading
 import time
@@ -452,6 +454,27 @@ def test_a_declared_file_that_was_removed_comes_back(running):
     assert (outcome["action"], running.conf.exists()) == ("reload", True)
 
 
+def test_a_watched_link_is_followed_to_what_it_leads_to(running):
+    """As those of certificates are, which lead to another file after each renewal."""
+    link, watch = running.root / "live.pem", [{"path": str(running.root / "live.pem"), "apply": "restart"}]
+    for number in (1, 2):
+        time.sleep(0.02)
+        (running.root / f"{number}.pem").write_text(f"certificate {number}")
+        link.unlink(missing_ok=True)
+        link.symlink_to(f"{number}.pem")
+        assert running.run(running.file(), watch=watch)["action"] == "restart"
+        assert running.run(running.file(), watch=watch)["action"] == "none"
+
+
+def test_folders_that_are_made_are_open_to_all_whatever_the_umask(running):
+    before = os.umask(0o077)
+    try:
+        running.run(running.file("text", path=running.etc / "pages/404.html"))
+        assert (running.etc / "pages").stat().st_mode & 0o777 == 0o755
+    finally:
+        os.umask(before)
+
+
 @pytest.mark.parametrize("apply", ["restart", "reload"])
 def test_a_file_that_others_write_is_watched(running, apply):
     certificate = running.root / "certificate.pem"
@@ -526,6 +549,29 @@ def test_a_service_that_proves_its_configuration_is_believed(running, answering)
     answering["text"] = "new"
     outcome = running.run(running.file("colour = red"), confirm={"url": answering["url"], "text": "new"})
     assert outcome["changed"] and not outcome.get("failed")
+
+
+def test_a_port_where_another_program_answers_in_its_own_words_brings_the_old_files_back(running, monkeypatch):
+    """What it says is no HTTP at all, as with sshd or a database."""
+    monkeypatch.setattr(running.module, "CONFIRM_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _peer = listener.accept()
+                    with connection:
+                        connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+                        connection.recv(4096)
+
+        thread = threading.Thread(target=greet, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        outcome = running.run(running.file("colour = red"), confirm={"url": url, "text": "new"})
+        listener.shutdown(socket.SHUT_RDWR)  # wakes the thread, which must be gone before its number is used again
+        thread.join(10)
+    assert outcome["failed"] and "runs, but not with the new configuration" in outcome["msg"]
+    assert running.conf.read_text() == "colour = blue\n"
 
 
 def test_a_service_that_goes_on_with_the_old_configuration_is_found_out(running, answering, monkeypatch):

@@ -101,6 +101,13 @@ APT_SOURCE = {
     "priority": 100,
 }
 TLS = {f"mysql_tls_{name}": f"/etc/ssl/{name}.pem" for name in ("certificate", "key", "ca")}
+CHANGED_SETTINGS: dict[str, Any] = {
+    "environment": {"A": "1"},
+    "secrets": {"A": "a long enough secret"},
+    "threads": 3,
+    "writable_paths": ["/srv/media"],
+    "socket_group": "adm",
+}
 # name: (role, the steps that write files, inputs)
 CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "base": ("base", ["validate", "configure"], {}),
@@ -122,6 +129,11 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     ),
     "app-perl": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "psgi", "app_server_entry": "shop.psgi"}),
     "app-php": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "php", "app_server_entry": "shop.php"}),
+    # Each of what a slot reads when it starts, changed by itself.
+    **{
+        f"app-changed-{name}": ("app_server", ["configure"], {**APPLICATION, f"app_server_{name}": value})
+        for name, value in CHANGED_SETTINGS.items()
+    },
     "mariadb": ("mysql", ["validate", "install", "configure"], {}),
     "mariadb-bookworm": (
         "mysql", ["validate", "install", "configure"],
@@ -258,7 +270,9 @@ def checked(rendered: dict[str, list[dict[str, Any]]], case: str) -> tuple[list[
 
 # Debian stable has no MySQL to ask, and unpacked alone PHP is not found; the scenarios have both.
 ASKED = sorted(
-    case for case, (role, _steps, _inputs) in CASES.items() if role != "base" and case not in ("mysql-full", "app-php")
+    case
+    for case, (role, _steps, _inputs) in CASES.items()
+    if role != "base" and case not in ("mysql-full", "app-php") and "-changed-" not in case
 )
 
 
@@ -471,6 +485,14 @@ def test_a_rare_option_of_uwsgi_wins_and_stands_once(files):
     assert options["env"] == "RATE=100%%"
 
 
+def test_a_change_of_whatever_a_slot_reads_is_a_change_of_its_settings(files):
+    digests = [
+        json.loads(files[case]["/etc/shop/release.json"]["content"])["settings"]
+        for case in ("app", *(f"app-changed-{name}" for name in CHANGED_SETTINGS))
+    ]
+    assert len(set(digests)) == 1 + len(CHANGED_SETTINGS)
+
+
 def test_the_release_tool_finds_every_setting_that_it_reads(files):
     tool = (ROOT / "roles/app_server/files/webstack-release").read_text(encoding="utf-8")
     read = set(re.findall(r"""self\.config\[["'](\w+)["']\]""", tool))
@@ -593,6 +615,16 @@ def test_the_trial_of_the_servers_files_is_a_shell_script(rendered):
         assert check[:2] == ["sh", "-euc"]
         done = subprocess.run(["sh", "-n", "-c", check[2]], capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("found", "code"), [("/var/lib/mysql/", 0), ("/data/mysql/", 1)])
+def test_a_server_with_its_data_elsewhere_is_not_led_away_from_them(rendered, command, found, code):
+    (check,) = [call["check"] for call in rendered["mariadb"] if "check" in call]
+    command("mariadbd", "exit 0")
+    command("mariadb", f"echo {found}")
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert (found in done.stdout) == bool(code)
 
 
 # The host

@@ -42,7 +42,7 @@ CONFIG = {
     "health_path": "/healthz",
     "health_reports_release": True,
     "health_answers": 3,
-    "health_seconds": 1,
+    "health_seconds": 20,
     "drain_seconds": 0,
     "stop_seconds": 40,
     "keep": 3,
@@ -506,6 +506,7 @@ def test_a_release_that_fails_the_gate_changes_nothing_for_visitors(application,
     a_release(application, NEXT)
     make_live(application, "blue", GOOD)
     slot("green", lambda asked: says("", "500 Oops"))
+    application.config["health_seconds"] = 0.5
     with pytest.raises(tool.ReleaseError) as failure:
         application.switch(NEXT)
     assert "Nothing was switched." in str(failure.value)

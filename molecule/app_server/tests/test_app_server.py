@@ -154,7 +154,7 @@ def test_a_changed_setting_switches_slots_and_loses_no_request(converge, servers
         for log in ("/run/short", "/run/long"):
             text = server.file(log).content_string
             lines = text.splitlines()
-            assert "blue" in text and "green" in text
+            assert "blue" in text and "green" in text and len(lines) >= 8
             assert [line for line in lines if '"status": 200' not in line] == []
 
 
@@ -231,10 +231,11 @@ def test_a_bad_release_fails_again_and_the_good_one_stays(converge, servers):
 
 @pytest.mark.parametrize("version", ["no-such-branch", "v1", "0123456789abcdef0123456789abcdef01234567"])
 def test_a_version_that_names_nothing_or_two_things_is_refused(converge, servers, version):
+    before = [status(server)["release"] for server in servers]
     run = only_hello(converge, app_server_version=version)
     run.must_be_refused(f"app_server_version: '{version}' names no commit, or more than one")
-    for server in servers:
-        must_serve(server, status(server)["release"])
+    for server, release in zip(servers, before, strict=True):
+        must_serve(server, release)
 
 
 def test_code_is_fetched_over_ssh_with_a_pinned_host_key(converge, servers, restored):
