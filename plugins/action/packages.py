@@ -1,13 +1,15 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Action of foobar.webstack.packages: dpkg answers what is installed, the apt module does the rest."""
+"""Action of foobar.webstack.packages: dpkg answers what is installed, apt-get does the rest.
+
+The apt module would cost four seconds more on a bare host: it opens apt's cache, and that once a call.
+"""
 
 from __future__ import annotations
 
 import re
 import shlex
 import time
-from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -22,14 +24,21 @@ QUERY = (
     "find /var/lib/apt/lists -maxdepth 0 -mmin -60"
 )
 PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]+")
-COMPLETE = "DEBIAN_FRONTEND=noninteractive dpkg --force-confold --configure --pending"
 BROKE_OFF = "dpkg returned an error code"
 LOCK_WAIT = 300  # seconds for apt's locks: unattended upgrades may hold them for minutes
 LOCK_PAUSE = 3  # seconds between two tries
 LOCKED = re.compile(
     r"could not get lock|unable to (acquire|lock)|failed to lock|lock was locked|is locked", re.IGNORECASE
 )
-FETCH_TRIES = 2  # an archive that cannot be reached is said soon
+# Nothing asks, what an operator has edited stays, and an archive that cannot be reached is said soon.
+APT = (
+    "apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
+    f" -o DPkg::Lock::Timeout={LOCK_WAIT} -o Acquire::Retries=1"
+)
+QUIETLY = "export LC_ALL=C DEBIAN_FRONTEND=noninteractive DEBIAN_PRIORITY=critical APT_LISTCHANGES_FRONTEND=none"
+COMPLETE = "dpkg --force-confdef --force-confold --configure --pending"
+# Without the option, apt reports success where a list could not be fetched.
+REFRESH = f"{APT} -o APT::Update::Error-Mode=any update"
 
 
 class ActionModule(ActionBase):
@@ -59,15 +68,15 @@ class ActionModule(ActionBase):
             return result
 
         if interrupted:
-            self._answer(COMPLETE, _patiently(lambda: self._low_level_execute_command(COMPLETE)))
+            self._complete()
         if missing:
-            result.update(self._install(missing, args, lists_fresh, task_vars))
+            self._install(missing, args, lists_fresh)
         return result
 
     def _state(self, names: list[str]) -> tuple[list[str], bool, bool]:
         """What is missing of `names`, whether dpkg was interrupted, whether apt's lists are fresh."""
         query = QUERY.format(names=" ".join(shlex.quote(name) for name in names))
-        parts = self._command(query).split("---\n")
+        parts = self._low_level_execute_command(query)["stdout"].replace("\r\n", "\n").split("---\n")
         if len(parts) != 3:
             raise AnsibleActionFail("dpkg-query did not answer as expected: is this a Debian host?")
         states: dict[str, str] = {}
@@ -81,64 +90,48 @@ class ActionModule(ActionBase):
         )
         return missing, interrupted, len(parts[2].splitlines()) == 2
 
-    def _install(
-        self, missing: list[str], args: dict[str, Any], lists_fresh: bool, task_vars: dict[str, Any] | None
-    ) -> dict[str, Any]:
-        apt = {
-            "name": missing,
-            "state": "present",
-            "install_recommends": False,
-            "update_cache": args["refresh"] or not lists_fresh,
-            "update_cache_retries": FETCH_TRIES,
-            "lock_timeout": LOCK_WAIT,
-        }
-        outcome: dict[str, Any] = {}
-        if args["default_release"]:
-            # apt refuses the name of a release that its lists do not hold yet: refresh them first.
-            if apt.pop("update_cache"):
-                outcome = self._apt({"update_cache": True, "update_cache_retries": FETCH_TRIES}, task_vars)
-            apt["default_release"] = args["default_release"]
-        if not outcome.get("failed"):
-            outcome = self._apt(apt, task_vars)
-            if outcome.get("failed") and BROKE_OFF in str(outcome.get("msg")):
-                # The script of a package may fail for a passing reason, such as a service slow to start.
-                _patiently(lambda: self._low_level_execute_command(COMPLETE))
-                outcome = self._apt(apt, task_vars)
-        if outcome.get("failed"):
-            words = str(outcome.get("msg", "nothing"))
-            advice = (
-                "A package's own script failed, twice. On the host, `dpkg --audit` names the package, and "
-                "`journalctl -b -p warning` shows what its service said; then run the play again."
-                if BROKE_OFF in words
-                else "Nothing of this role was changed. If the package archive is not reachable from the host, look at its "
-                "network, its DNS and /etc/apt/sources.list*; then run the play again."
+    def _install(self, missing: list[str], args: dict[str, Any], lists_fresh: bool) -> None:
+        release = f"-t {shlex.quote(args['default_release'])} " if args["default_release"] else ""
+        install = f"{APT} --no-install-recommends {release}install -- {' '.join(missing)}"
+        if args["refresh"] or not lists_fresh:
+            install = f"{REFRESH} && {install}"
+        outcome = self._patiently(install)
+        if outcome["rc"] != 0 and BROKE_OFF in outcome["stderr"]:
+            # The script of a package may fail for a passing reason, such as a service slow to start.
+            self._complete()
+            outcome = self._patiently(install)
+        if outcome["rc"] != 0:
+            raise AnsibleActionFail(
+                f"{', '.join(missing)}: not installed. Nothing of this role was changed.\napt says: {_words(outcome)}\n"
+                "If the package archive is not reachable from the host, look at its network, its DNS and "
+                "/etc/apt/sources.list*; then run the play again."
             )
-            raise AnsibleActionFail(f"{', '.join(missing)}: not installed.\napt says: {words}\n{advice}")
-        return {"changed": True, "stdout": outcome.get("stdout", "")}
 
-    def _apt(self, args: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        """Apt's own `lock_timeout` is for dpkg's lock alone, and not for that of the package lists."""
-        return _patiently(
-            lambda: self._execute_module(module_name="ansible.builtin.apt", module_args=args, task_vars=task_vars)
-        )
+    def _complete(self) -> None:
+        """Finishes what dpkg has begun, here or in a run that was cut short."""
+        outcome = self._patiently(COMPLETE)
+        if outcome["rc"] != 0:
+            raise AnsibleActionFail(
+                f"A package's own script fails.\ndpkg says: {_words(outcome)}\nOn the host, `dpkg --audit` names the package, "
+                "and `journalctl -b -p warning` shows what its service said; then run the play again."
+            )
 
-    def _command(self, command: str) -> str:
-        return self._answer(command, self._low_level_execute_command(command))
+    def _patiently(self, command: str) -> dict[str, Any]:
+        """The outcome of a command, repeated while another program holds one of apt's locks.
 
-    def _answer(self, command: str, outcome: dict[str, Any]) -> str:
-        if outcome["rc"] not in (0, 1):
-            raise AnsibleActionFail(f"{command}: {outcome['stderr'] or outcome['stdout']}")
-        # Over ssh with a password for sudo the answer comes through a terminal, which ends lines its own way.
-        return outcome["stdout"].replace("\r\n", "\n")
+        It comes to the shell as input: so there is no terminal, and a connection that breaks does
+        not end an installation half-way.
+        """
+        deadline = time.monotonic() + LOCK_WAIT
+        while True:
+            outcome = self._low_level_execute_command(
+                "sh", in_data=f"{QUIETLY}\n{{ {command}; }} </dev/null\n".encode()
+            )
+            if outcome["rc"] == 0 or not LOCKED.search(outcome["stderr"]) or time.monotonic() > deadline:
+                return outcome
+            time.sleep(LOCK_PAUSE)
 
 
-def _patiently(attempt: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The outcome of an attempt, repeated while another program holds one of apt's locks."""
-    deadline = time.monotonic() + LOCK_WAIT
-    while True:
-        outcome = attempt()
-        words = " ".join(str(outcome.get(key, "")) for key in ("msg", "stderr", "stdout"))
-        failed = outcome.get("failed") or outcome.get("rc")
-        if not failed or not LOCKED.search(words) or time.monotonic() > deadline:
-            return outcome
-        time.sleep(LOCK_PAUSE)
+def _words(outcome: dict[str, Any]) -> str:
+    """The last that a command has said, its complaints at the end."""
+    return f"{outcome['stdout'][-1500:]}\n{outcome['stderr'][-3000:]}".strip()

@@ -6,10 +6,10 @@ DOCUMENTATION = r"""
 module: packages
 short_description: Install Debian packages, quickly when there is nothing to install
 description:
-  - Asks dpkg first, which takes a tenth of a second, and calls M(ansible.builtin.apt) only for
-    packages that are missing or half installed.
+  - Asks dpkg first, which takes a tenth of a second, and calls C(apt-get) only for packages that
+    are missing or half installed.
   - Completes an installation that was interrupted, refreshes package lists that are empty or more
-    than an hour old, waits for apt's lock.
+    than an hour old, waits for apt's locks.
 options:
   name:
     description: The packages.

@@ -16,13 +16,13 @@ FRESH = "/var/lib/apt/lists/deb_Packages\n/var/lib/apt/lists\n"
 
 
 class Host:
-    """Answers the action's question as dpkg and find would, and notes what apt is asked for."""
+    """Answers the action's question as dpkg and find would, and notes what apt and dpkg are told."""
 
     def __init__(self, packages: str = "", updates: str = "", lists: str = FRESH) -> None:
         self.answer = f"{packages}---\n{updates}---\n{lists}"
-        self.commands: list[str] = []
-        self.apt: list[dict[str, Any]] = []
-        self.outcomes: list[dict[str, Any]] = []
+        self.questions: list[str] = []
+        self.told: list[str] = []
+        self.complaints: list[str] = []  # of the commands to come; empty for one that succeeds
 
     def run(self, *, check_mode: bool = False, diff: bool = False, **args: Any) -> dict[str, Any]:
         plugin = action.ActionModule.__new__(action.ActionModule)
@@ -31,28 +31,30 @@ class Host:
             None, {"default_release": None, "refresh": False, **args},
         )  # fmt: skip
         plugin._low_level_execute_command = self.execute
-        plugin._execute_module = self.module
         original, action.ActionBase.run = action.ActionBase.run, lambda *_args, **_options: {}
         try:
             return plugin.run(task_vars={})
         finally:
             action.ActionBase.run = original
 
-    def execute(self, command: str) -> dict[str, Any]:
-        self.commands.append(command)
-        return {"rc": 0, "stdout": self.answer, "stderr": ""}
+    def execute(self, command: str, in_data: bytes | None = None) -> dict[str, Any]:
+        if in_data is None:
+            self.questions.append(command)
+            return {"rc": 0, "stdout": self.answer, "stderr": ""}
+        assert command == "sh"
+        self.told.append(in_data.decode())
+        complaint = self.complaints.pop(0) if self.complaints else ""
+        return {"rc": 100 if complaint else 0, "stdout": "Reading package lists...", "stderr": complaint}
 
-    def module(self, module_name: str, module_args: dict[str, Any], task_vars: Any) -> dict[str, Any]:
-        assert module_name == "ansible.builtin.apt"
-        self.apt.append(module_args)
-        return self.outcomes.pop(0) if self.outcomes else {"changed": True}
+    def installs(self) -> list[str]:
+        """What apt was told to install, by command."""
+        return [text.split(" install -- ")[1].split(";")[0] for text in self.told if " install -- " in text]
 
 
 def test_nothing_is_asked_of_apt_when_all_is_there():
     host = Host("nginx installed\nlibc6:amd64 installed\n", lists="")
     assert host.run(name=["nginx", "libc6"]) == {"changed": False, "missing": []}
-    assert host.apt == []
-    assert len(host.commands) == 1
+    assert (host.told, len(host.questions)) == ([], 1)
 
 
 @pytest.mark.parametrize("state", ["", "nginx not-installed\n", "nginx config-files\n", "nginx half-installed\n"])
@@ -60,7 +62,7 @@ def test_what_is_not_installed_is_missing(state):
     host = Host(f"curl installed\n{state}")
     outcome = host.run(name=["curl", "nginx"])
     assert outcome["changed"] and outcome["missing"] == ["nginx"]
-    assert [request["name"] for request in host.apt] == [["nginx"]]
+    assert host.installs() == ["nginx"]
 
 
 def test_a_package_named_twice_is_installed_once():
@@ -76,30 +78,23 @@ def test_a_package_named_twice_is_installed_once():
 def test_lists_are_refreshed_when_they_are_empty_or_old(lists, refreshed):
     host = Host(lists=lists)
     host.run(name=["nginx"])
-    assert host.apt[0]["update_cache"] is refreshed
+    (told,) = host.told
+    assert (" update && apt-get" in told) is refreshed
 
 
 def test_lists_are_refreshed_when_a_source_was_added():
     host = Host()
     host.run(name=["nginx"], refresh=True)
-    assert host.apt[0]["update_cache"] is True
+    assert " update && apt-get" in host.told[0]
 
 
 def test_the_lists_hold_a_release_before_apt_is_asked_for_it():
     host = Host(lists="")
     host.run(name=["mysql-server"], default_release="sid")
-    refresh, install = host.apt
-    assert refresh["update_cache"] and "name" not in refresh
-    assert (install["name"], install["default_release"]) == (["mysql-server"], "sid")
-    assert "update_cache" not in install
-
-
-def test_a_refresh_that_fails_ends_it():
-    host = Host(lists="")
-    host.outcomes = [{"failed": True, "msg": "Temporary failure resolving"}]
-    with pytest.raises(AnsibleActionFail, match="Temporary failure resolving"):
-        host.run(name=["mysql-server"], default_release="sid")
-    assert len(host.apt) == 1
+    (told,) = host.told
+    refresh, install = told.split(" && ")
+    assert refresh.endswith(" update") and "-t sid" not in refresh
+    assert "-t sid install -- mysql-server" in install
 
 
 @pytest.mark.parametrize(
@@ -114,7 +109,7 @@ def test_a_refresh_that_fails_ends_it():
 def test_an_interrupted_installation_is_completed_first(packages, updates):
     host = Host(packages, updates)
     assert host.run(name=["nginx"])["changed"]
-    assert "dpkg --force-confold --configure --pending" in host.commands[1]
+    assert "--configure --pending" in host.told[0]
 
 
 def test_check_mode_asks_and_changes_nothing():
@@ -122,7 +117,7 @@ def test_check_mode_asks_and_changes_nothing():
     outcome = host.run(name=["nginx", "curl"], check_mode=True, diff=True)
     assert outcome["changed"] and outcome["missing"] == ["nginx", "curl"]
     assert outcome["diff"]["after"] == "nginx\ncurl\n"
-    assert len(host.commands) == 1 and host.apt == []
+    assert (host.told, len(host.questions)) == ([], 1)
 
 
 @pytest.mark.parametrize("name", ["", "x", "Nginx", "nginx; reboot", "nginx=1.2", "-y", "nginx\n", "../x", "$(id)"])
@@ -130,53 +125,69 @@ def test_what_is_no_package_name_never_reaches_the_host(name):
     host = Host()
     with pytest.raises(AnsibleActionFail, match="is not the name of a Debian package"):
         host.run(name=["curl", name])
-    assert host.commands == []
+    assert host.questions == []
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        "E:Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)",
-        "Failed to lock apt for exclusive operation: Failed to lock directory /var/lib/apt/lists/",
-        "E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend)",
+        "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)",
+        "E: Unable to lock directory /var/lib/apt/lists/",
+        "E: Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?",
+        "dpkg: error: dpkg frontend lock was locked by another process with pid 7",
     ],
 )
 def test_a_lock_that_another_holds_is_waited_for(monkeypatch, words):
     monkeypatch.setattr(action, "LOCK_PAUSE", 0)
     host = Host()
-    host.outcomes = [{"failed": True, "msg": words}, {"failed": True, "msg": words}, {"changed": True}]
+    host.complaints = [words, words]
     assert host.run(name=["nginx"])["changed"]
-    assert len(host.apt) == 3
-
-
-def test_a_package_whose_script_fails_is_completed_once(monkeypatch):
-    broke = {"failed": True, "msg": "E: Sub-process /usr/bin/dpkg returned an error code (1)"}
-    host = Host()
-    host.outcomes = [broke, {"changed": True}]
-    assert host.run(name=["mysql-server"])["changed"]
-    assert "--configure --pending" in host.commands[-1]
-    host.outcomes = [broke, broke, {"changed": True}]
-    with pytest.raises(AnsibleActionFail, match=r"returned an error code(.|\n)*dpkg --audit"):
-        host.run(name=["mysql-server"])
+    assert host.installs() == ["nginx"] * 3
 
 
 def test_a_lock_is_not_waited_for_without_end(monkeypatch):
     monkeypatch.setattr(action, "LOCK_PAUSE", 0)
     monkeypatch.setattr(action, "LOCK_WAIT", -1)
     host = Host()
-    host.outcomes = [{"failed": True, "msg": "E:Could not get lock /var/lib/apt/lists/lock"}]
+    host.complaints = ["E: Could not get lock /var/lib/apt/lists/lock"] * 2
     with pytest.raises(AnsibleActionFail, match="Could not get lock"):
         host.run(name=["nginx"])
-    assert len(host.apt) == 1
+    assert len(host.told) == 1
+
+
+BROKE = "E: Sub-process /usr/bin/dpkg returned an error code (1)"
+
+
+def test_a_package_whose_script_fails_is_completed_once():
+    host = Host()
+    host.complaints = [BROKE]
+    assert host.run(name=["mysql-server"])["changed"]
+    install, complete, again = host.told
+    assert "--configure --pending" in complete and install == again
+
+
+def test_a_package_whose_script_fails_again_is_said_with_where_to_look():
+    host = Host()
+    host.complaints = [BROKE, "dpkg: error processing package mysql-server (--configure)"]
+    with pytest.raises(AnsibleActionFail, match=r"error processing package mysql-server(.|\n)*dpkg --audit"):
+        host.run(name=["mysql-server"])
+
+
+def test_an_interrupted_installation_that_cannot_be_completed_is_said():
+    host = Host("nginx half-configured\n")
+    host.complaints = ["dpkg: error processing package nginx (--configure)"]
+    with pytest.raises(AnsibleActionFail, match=r"error processing package nginx(.|\n)*dpkg --audit"):
+        host.run(name=["nginx"])
 
 
 def test_a_failure_of_apt_comes_with_its_words_and_with_advice():
     host = Host()
-    host.outcomes = [{"failed": True, "msg": "No package matching 'nginx'"}]
+    host.complaints = ["E: Unable to locate package nginx"]
     with pytest.raises(AnsibleActionFail) as failure:
         host.run(name=["nginx"])
-    for words in ("nginx: not installed", "No package matching 'nginx'", "network"):
+    for words in ("nginx: not installed", "Unable to locate package nginx", "network"):
         assert words in str(failure.value)
+    assert len(host.told) == 1
 
 
 def test_a_host_without_dpkg_is_told_apart():
@@ -200,4 +211,13 @@ def test_the_question_is_one_that_a_shell_understands(tmp_path: Path, command):
     host.answer = said
     outcome = host.run(name=["curl", "no-such-package"])
     assert outcome["missing"] == ["no-such-package"]
-    assert host.apt[0]["update_cache"] is False
+    assert " update" not in host.told[0]
+
+
+def test_what_apt_is_told_is_a_script_that_passes_on_how_it_ended(command):
+    """Without a terminal, in the language that the complaints are known in; the second only after the first."""
+    command("apt-get", 'case "$*" in *update) read -r line || echo "$LC_ALL $DEBIAN_FRONTEND" ;; *) exit 7 ;; esac')
+    host = Host(lists="")
+    host.run(name=["nginx"])
+    done = subprocess.run(["sh"], input=host.told[0], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.returncode) == ("C noninteractive\n", 7)

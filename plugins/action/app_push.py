@@ -1,0 +1,45 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action of foobar.webstack.app_push: a commit goes from the controller's clone to the host, in one pipe."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+
+class ActionModule(ActionBase):
+    """Packs on the controller; needs no module on the host."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(
+            argument_spec={name: {"type": "str", "required": True} for name in ("app", "repository", "version")},
+        )
+        commit = _git(args["repository"], "rev-parse", "--verify", "--end-of-options", f"{args['version']}^{{commit}}")
+        commit = commit.decode().strip()
+        archive = f"/var/cache/{args['app']}-{commit}.tar"
+        if not self._task.check_mode:
+            self._send(_git(args["repository"], "archive", "--format=tar", commit), archive)
+        return {"changed": True, "commit": commit, "archive": archive}
+
+    def _send(self, content: bytes, path: str) -> None:
+        name = shlex.quote(path)
+        receive = f"rm -f {name} && umask 077 && cat > {name} || {{ rm -f {name}; exit 1; }}"
+        outcome = self._low_level_execute_command(receive, in_data=content)
+        if outcome["rc"] != 0:
+            words = outcome["stderr"].strip() or outcome["stdout"].strip()
+            raise AnsibleActionFail(f"The commit could not be put on the host; what is live goes on serving.\n{words}")
+
+
+def _git(repository: str, *argv: str) -> bytes:
+    done = subprocess.run(["git", "-C", repository, *argv], capture_output=True, check=False)
+    if done.returncode != 0:
+        raise AnsibleActionFail(f"git {argv[0]} in {repository}, on the controller: {done.stderr.decode().strip()}")
+    return done.stdout
