@@ -140,7 +140,8 @@ from ansible.module_utils.basic import AnsibleModule
 STAMPS = Path("/run/webstack")  # gone after a reboot, as are the processes that it speaks of
 UNIT_FOLDER = "/etc/systemd/system/"
 CONFIRM_SECONDS = 10
-PROPERTIES = "LoadState,ActiveState,InvocationID,ExecMainStartTimestamp,NeedDaemonReload,UnitFileState"
+STARTING_SECONDS = 15
+PROPERTIES = "LoadState,ActiveState,InvocationID,ExecMainStartTimestamp,StateChangeTimestamp,ReloadResult,NeedDaemonReload,UnitFileState"
 
 
 @dataclass(frozen=True)
@@ -253,6 +254,11 @@ class Unit:
         self.module, self.name = module, name
         self.stamp_file = STAMPS / f"{name}.json"
         self.read_state()
+        # Just after a boot it may be about to run: then there is nothing to start.
+        deadline = time.monotonic() + STARTING_SECONDS
+        while self.starting and time.monotonic() < deadline:
+            time.sleep(0.2)
+            self.read_state()
 
     def read_state(self) -> None:
         argv = ["systemctl", "show", "--timestamp=us+utc", f"--property={PROPERTIES}", self.name]
@@ -260,10 +266,14 @@ class Unit:
         state = dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
         self.exists = state.get("LoadState") == "loaded"
         self.running = state.get("ActiveState") in ("active", "reloading")
+        self.starting = state.get("ActiveState") == "activating"
         self.invocation = state.get("InvocationID", "")
         self.needs_daemon_reload = state.get("NeedDaemonReload") == "yes"
         self.disabled = state.get("UnitFileState") == "disabled"
         self.started_at = _seconds(state.get("ExecMainStartTimestamp", ""))
+        # Every reload is a change of state, whoever gave it, one that failed too.
+        reloaded = state.get("ReloadResult", "success") == "success"
+        self.state_changed_at = _seconds(state.get("StateChangeTimestamp", "")) if reloaded else 0.0
 
     def systemctl(self, *argv: str) -> str:
         """Runs systemctl; returns its complaint, empty when all is well."""
@@ -311,7 +321,8 @@ class Configuration:
         self.changed = [path for path, entry in self.wanted.items() if not entry.same_as(self.live[path])]
         # Who renews certificates often replaces a link.
         self.watched = {item["path"]: read(os.path.realpath(item["path"])) for item in params["watch"]}
-        self.apply.update({item["path"]: item["apply"] for item in params["watch"]})
+        self.apply.update({item["path"]: item["apply"] for item in params["watch"] if item["apply"] == "restart"})
+        self.reloaded = [item["path"] for item in params["watch"] if item["apply"] == "reload"]
         self.owns = params["owns"]
 
     def _paths(self, level: str) -> list[str]:
@@ -337,6 +348,12 @@ class Configuration:
         ]
         # A file that was removed shows in its folder alone.
         times += [os.stat(folder).st_ctime for folder in self.owns if level == "reload" and os.path.isdir(folder)]
+        return max(times, default=0.0)
+
+    def reloaded_files_changed_at(self) -> float:
+        """When the newest of the watched files that a reload loads changed, or the link to it."""
+        times = [entry.changed_at for path in self.reloaded if (entry := self.watched[path])]
+        times += [os.lstat(path).st_ctime for path in self.reloaded if os.path.lexists(path)]
         return max(times, default=0.0)
 
     def swap(self, before: Before) -> None:
@@ -408,6 +425,9 @@ def next_action(unit: Unit, config: Configuration) -> str:
     stamped = stamp.get("reload") == digests["reload"] and stamp["time"] > reload_at
     if not stamped and unit.started_at <= reload_at:
         return "reload"
+    # Who writes a watched file often gives the reload, too.
+    if max(unit.started_at, unit.state_changed_at) <= config.reloaded_files_changed_at():
+        return "reload"
     return "none"
 
 
@@ -416,8 +436,8 @@ def run_check(module: AnsibleModule, argv: list[str], config: Configuration) -> 
     if not argv:
         return
     checker = module.get_bin_path(argv[0], opt_dirs=["/usr/sbin", "/usr/local/sbin"])
-    if checker is None and module.check_mode:
-        return  # a bare host, where the package would have come first
+    if module.check_mode and (checker is None or None in config.watched.values()):
+        return  # of a run on a bare host, where the package and the watched files would have come first
     root = Path(module.tmpdir) / "stage"
     for path, entry in config.wanted.items():
         staged = root / path.lstrip("/")

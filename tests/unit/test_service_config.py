@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import socket
+import subprocess
 import tempfile
 import threading
 import time
@@ -27,18 +28,22 @@ read -r reads < reads
 refuse() { echo "Job for $2 failed." >&2; exit 1; }
 case $1 in
   show)
-    for name in state invocation started needs_reload enabled; do read -r "$name" < "$name"; done
+    for name in state invocation started changed reloaded needs_reload enabled; do read -r "$name" < "$name"; done
     echo "LoadState=loaded"
     echo "ActiveState=$state"
     echo "InvocationID=$invocation"
     echo "ExecMainStartTimestamp=$started"
+    echo "StateChangeTimestamp=$changed"
+    echo "ReloadResult=$reloaded"
     echo "NeedDaemonReload=$needs_reload"
     echo "UnitFileState=$enabled" ;;
   start | restart)
     if grep -qs broken "$reads"; then echo failed > state; refuse "$@"; fi
     echo active > state
-    LC_ALL=C date -u '+%a %Y-%m-%d %H:%M:%S.%6N UTC' | tee started > invocation ;;
-  reload) ! grep -qs broken "$reads" || refuse "$@" ;;
+    LC_ALL=C date -u '+%a %Y-%m-%d %H:%M:%S.%6N UTC' | tee started changed > invocation ;;
+  reload)
+    if grep -qs broken "$reads"; then refuse "$@"; fi
+    LC_ALL=C date -u '+%a %Y-%m-%d %H:%M:%S.%6N UTC' > changed ;;
   daemon-reload) echo no > needs_reload ;;
   enable) echo enabled > enabled ;;
   reset-failed) refuse "$@" ;;
@@ -57,7 +62,7 @@ class Service:
         self.systemd.mkdir()
         self.etc.mkdir()
         for name, value in {
-            "state": "inactive", "invocation": "", "started": "", "needs_reload": "no", "enabled": "enabled", "reads": str(self.conf),
+            "state": "inactive", "invocation": "", "started": "", "changed": "", "reloaded": "success", "needs_reload": "no", "enabled": "enabled", "reads": str(self.conf),
         }.items():  # fmt: skip
             self.tell(name, value)
         self.module = load("plugins/modules/service_config.py")
@@ -466,6 +471,40 @@ def test_a_watched_link_is_followed_to_what_it_leads_to(running):
         assert running.run(running.file(), watch=watch)["action"] == "none"
 
 
+def test_a_watched_link_that_leads_to_an_older_file_is_followed(running):
+    link = running.root / "live.pem"
+    for number in (1, 2):
+        (running.root / f"{number}.pem").write_text(f"certificate {number}")
+    time.sleep(0.02)
+    link.symlink_to("2.pem")
+    watch = [{"path": str(link), "apply": "reload"}]
+    assert running.run(running.file(), watch=watch)["action"] == "reload"
+    time.sleep(0.02)
+    link.unlink()
+    link.symlink_to("1.pem")
+    assert running.run(running.file(), watch=watch)["action"] == "reload"
+    assert running.run(running.file(), watch=watch)["action"] == "none"
+
+
+def test_who_renews_a_file_and_reloads_leaves_nothing_to_do(running):
+    certificate = running.root / "certificate.pem"
+    watch = [{"path": str(certificate), "apply": "reload"}]
+    time.sleep(0.02)
+    certificate.write_text("renewed")
+    time.sleep(0.02)
+    subprocess.run(["systemctl", "reload", "app.service"], check=True)
+    assert running.run(running.file(), watch=watch)["changed"] is False
+    running.tell("reloaded", "exit-code")
+    assert running.run(running.file(), watch=watch, check_mode=True)["action"] == "reload"
+
+
+def test_a_dry_run_does_not_miss_what_it_would_have_made(running):
+    watch = [{"path": str(running.root / "not there yet"), "apply": "reload"}]
+    broken = running.file("refused")
+    assert running.run(broken, watch=watch, check=["checker", "{root}"], check_mode=True)["changed"]
+    assert running.run(broken, watch=watch, check=["checker", "{root}"])["failed"]
+
+
 def test_folders_that_are_made_are_open_to_all_whatever_the_umask(running):
     before = os.umask(0o077)
     try:
@@ -489,6 +528,19 @@ def test_a_file_that_others_write_is_watched(running, apply):
     assert running.run(running.file(), watch=watch, check_mode=True)["action"] == apply
     assert running.run(running.file(), watch=watch)["action"] == apply
     assert certificate.read_text() == "renewed"
+
+
+def test_a_unit_that_is_about_to_run_is_waited_for(running):
+    running.tell("state", "activating")
+    threading.Timer(0.5, lambda: running.tell("state", "active")).start()
+    assert running.run(running.file())["changed"] is False
+    assert running.calls() == []
+
+
+def test_a_unit_that_never_comes_to_run_is_started(running, monkeypatch):
+    monkeypatch.setattr(running.module, "STARTING_SECONDS", 0.3)
+    running.tell("state", "activating")
+    assert running.run(running.file())["action"] == "start"
 
 
 def test_a_unit_that_does_not_start_at_boot_is_enabled(running):
