@@ -1,0 +1,508 @@
+"""Role dns: what name servers answer, what survives, what is refused."""
+
+import copy
+import re
+import time
+from pathlib import Path
+
+import pytest
+import testinfra
+import yaml
+from scenario import names
+
+SERVE = "dns : Serve | Knot DNS, its zone and its unit"
+PUBLISH = "dns : Publish | The records, asked back from the name servers"
+PLAYS = yaml.safe_load(Path(__file__).parents[1].joinpath("converge.yml").read_text(encoding="utf-8"))
+SERVED, KEPT = PLAYS[0]["vars"]["served"], PLAYS[1]["vars"]["kept"]
+SECRET = yaml.safe_load(Path(__file__).parents[1].joinpath("molecule.yml").read_text(encoding="utf-8"))["provisioner"][
+    "inventory"
+]["group_vars"]["all"]["key_secret"]
+WRONG_SECRET = "YW5vdGhlciBjNG5hcnksIGFsc28gMzIgYnl0ZXMgbG9uZw=="
+HOSTS = [name for name in names() if "primary" not in name]
+
+# Prints the code, the flags and the values of one answer; a value of text as it was before it was quoted.
+ASK = r"""
+import sys, dns.flags, dns.message, dns.query, dns.rcode, dns.rdatatype
+server, name, kind, way, *options = sys.argv[1:]
+message = dns.message.make_query(name, kind, want_dnssec="dnssec" in options)
+if "chaos" in options:
+    message.question[0].rdclass = 3
+answer = dns.query.tcp(message, server, timeout=3) if way == "tcp" else dns.query.udp_with_fallback(message, server, timeout=3)[0]
+print(dns.rcode.to_text(answer.rcode()), dns.flags.to_text(answer.flags))
+for rrset in answer.answer or answer.authority:
+    for rdata in rrset:
+        text = b"".join(rdata.strings).decode() if rrset.rdtype == dns.rdatatype.TXT else rdata.to_text()
+        print(rrset.name, rrset.ttl, dns.rdatatype.to_text(rrset.rdtype), text)
+"""
+# A burst of questions, as in another's name; prints how many were answered in full.
+FLOOD = r"""
+import socket, sys, dns.message
+message = dns.message.make_query(sys.argv[2], "SOA").to_wire()
+answers = []
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as flood:
+    flood.connect((sys.argv[1], 53))
+    for number in range(3000):
+        flood.send(message)
+        flood.settimeout(0.0005 if number < 2999 else 1)
+        try:
+            answers.append(dns.message.from_wire(flood.recv(4096)))
+        except TimeoutError:
+            pass
+print(len([answer for answer in answers if answer.answer]))
+"""
+
+
+def host(name):
+    return testinfra.get_host(f"docker://{name}")
+
+
+@pytest.fixture(params=HOSTS)
+def nameserver(request):
+    return host(request.param)
+
+
+@pytest.fixture
+def servers():
+    return [host(name) for name in HOSTS]
+
+
+@pytest.fixture
+def primary():
+    return host(next(name for name in names() if "primary" in name))
+
+
+def address(of):
+    return of.check_output("hostname -I").split()[0]
+
+
+def ask(asked, name, kind="A", way="udp", at="127.0.0.1", options=""):
+    """The code and flags of an answer, and its records, each `name ttl type value`."""
+    head, *records = asked.check_output(f"python3 -c %s {at} {name} {kind} {way} {options}", ASK).splitlines()
+    return head, records
+
+
+def answers(server):
+    head, records = ask(server, "www.example.com")
+    return head.startswith("NOERROR") and records == ["www.example.com. 300 A 192.0.2.1"]
+
+
+def serial(asked, zone="example.com"):
+    return int(ask(asked, zone, "SOA")[1][0].split()[5])
+
+
+def wait_until(condition, seconds=15):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.2)
+
+
+def served(**changes):
+    """The records of converge.yml, that of www changed."""
+    changed = copy.deepcopy(SERVED)
+    changed[3].update(changes)
+    return changed
+
+
+def kept(**changes):
+    """The records of converge.yml that the primary is told, the first changed."""
+    changed = copy.deepcopy(KEPT)
+    changed[0].update(changes)
+    return changed
+
+
+@pytest.fixture
+def primary_restored(primary):
+    """What the tests changed at the primary goes; the next run tells it anew what is declared."""
+    yield
+    primary.check_output(
+        "rndc freeze example.net && cp /root/example.net.zone /var/lib/bind/ && rm -f /var/lib/bind/example.net.zone.jnl"
+        " && rndc thaw example.net"
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def zone_of_the_primary():
+    """A copy of it as the first run has left it."""
+    asked = host(next(name for name in names() if "primary" in name))
+    asked.check_output("rndc sync -clean example.net && cp /var/lib/bind/example.net.zone /root/")
+
+
+def test_a_dry_run_of_a_converged_host_changes_nothing(converge):
+    assert converge("--check").must_succeed().changed == []
+
+
+# The zone that is served here
+
+
+@pytest.mark.parametrize("way", ["udp", "tcp"])
+def test_every_type_is_answered_with_authority(nameserver, way):
+    for name, kind, records in (
+        ("example.com", "A", ["example.com. 3600 A 192.0.2.1"]),
+        ("www.example.com", "AAAA", ["www.example.com. 3600 AAAA 2001:db8::1"]),
+        ("example.com", "MX", ["example.com. 3600 MX 10 mx.example.org.", "example.com. 3600 MX 20 mx.example.net."]),
+        ("example.com", "NS", ["example.com. 3600 NS ns1.example.com.", "example.com. 3600 NS ns2.example.com."]),
+        ("_sip._tcp.example.com", "SRV", ["_sip._tcp.example.com. 3600 SRV 10 5 5060 sip.example.net."]),
+        ("long._domainkey.example.com", "TXT", [f"long._domainkey.example.com. 3600 TXT {'k' * 600}"]),
+    ):
+        head, found = ask(nameserver, name, kind, way)
+        assert head.startswith("NOERROR") and " AA" in head, (name, head)
+        assert sorted(found) == sorted(records)
+    assert ask(nameserver, "anything.example.com")[1] == [
+        "anything.example.com. 3600 CNAME www.example.com.",
+        "www.example.com. 300 A 192.0.2.1",
+    ]
+    assert ask(nameserver, "a.sub.example.com")[1] == ["sub.example.com. 3600 NS ns.example.net."]
+
+
+def test_a_hostile_text_is_a_text(nameserver):
+    (text, policy) = sorted(ask(nameserver, "hostile.example.com", "TXT")[1])
+    assert text == 'hostile.example.com. 3600 TXT a" b\\ ; $INCLUDE /etc/shadow ü ) ('
+    assert policy.endswith("TXT v=spf1 -all")
+
+
+def test_nothing_but_its_own_zone_is_answered(nameserver):
+    head, records = ask(nameserver, "www.example.org")
+    assert head.startswith("REFUSED") and "RA" not in head.split()
+    assert records == []
+    assert ask(nameserver, "version.bind", "TXT", options="chaos")[0].startswith("REFUSED")
+    assert ask(nameserver, "id.server", "TXT", options="chaos")[0].startswith("REFUSED")
+    assert ask(nameserver, "example.com", "AXFR", "tcp")[0].startswith("NOTAUTH")
+
+
+def test_it_listens_on_port_53_alone(nameserver):
+    sockets = {line.split()[4] for line in nameserver.check_output("ss -Hlntu").splitlines()}
+    assert sockets == {"0.0.0.0:53", "[::]:53"}
+
+
+def test_a_flood_is_answered_in_part_and_a_resolver_gets_through(servers, primary):
+    one, other = servers
+    # The primary of the other zone has no limit: there the same burst is answered.
+    assert int(other.check_output("python3 -c %s %s example.net", FLOOD, address(primary))) > 2000
+    assert int(other.check_output("python3 -c %s %s example.com", FLOOD, address(one))) < 1500
+    assert ask(other, "www.example.com", way="tcp", at=address(one))[1] == ["www.example.com. 300 A 192.0.2.1"]
+    assert answers(one)
+
+
+def test_knot_is_sandboxed_and_comes_back(nameserver):
+    if nameserver.system_info.release == "13":
+        exposure = nameserver.check_output("systemd-analyze security knot | tail -n 1")
+        assert float(re.search(r"[0-9]+\.[0-9]", exposure)[0]) <= 3.0
+    assert nameserver.service("knot").is_enabled
+    assert nameserver.check_output("stat -c %U /proc/$(systemctl show --value -p MainPID knot)") == "knot"
+    assert nameserver.run("setpriv --reuid=knot --regid=knot --clear-groups touch /etc/knot/knot.conf").rc != 0
+    nameserver.check_output("kill -9 $(systemctl show --value -p MainPID knot)")
+    wait_until(lambda: nameserver.run("python3 -c %s 127.0.0.1 example.com SOA udp", ASK).rc == 0, seconds=5)
+    assert answers(nameserver)
+
+
+def test_the_serial_rises_with_each_change_and_never_else(converge, servers, restored):
+    before = [serial(server) for server in servers]
+    assert converge().must_succeed().changed == []
+    for server in servers:
+        server.check_output("systemctl reload knot")
+    assert [serial(server) for server in servers] == before
+    run = converge("--tags", "dns", served=served(values=["192.0.2.2"])).must_succeed()
+    assert {line.split(": ", 1)[1] for line in run.changed} == {SERVE}
+    changed = [serial(server) for server in servers]
+    for server, old, new in zip(servers, before, changed, strict=True):
+        assert new > old
+        assert ask(server, "www.example.com")[1] == ["www.example.com. 300 A 192.0.2.2"]
+        server.check_output("systemctl restart knot")
+        wait_until(lambda server=server: server.run("python3 -c %s 127.0.0.1 example.com SOA udp", ASK).rc == 0)
+    assert [serial(server) for server in servers] == changed
+
+
+def test_a_record_that_is_no_longer_declared_is_gone(converge, servers, restored):
+    converge(served=[record for record in SERVED if record["name"] not in ("*", "hostile")]).must_succeed()
+    for server in servers:
+        assert ask(server, "hostile.example.com", "TXT")[0].startswith("NXDOMAIN")
+        assert answers(server)
+
+
+def test_a_signed_zone_has_signatures_and_an_unsigned_one_none(converge, nameserver, restored):
+    assert {line.split()[2] for line in ask(nameserver, "example.com", "DNSKEY")[1]} == {"SOA"}
+    # Each host makes keys of its own, so each is asked about itself alone.
+    converge("--limit", nameserver.check_output("hostname"), dns_dnssec=True).must_succeed()
+    keys = ask(nameserver, "example.com", "DNSKEY")[1]
+    assert {line.split()[3] for line in keys} == {"256", "257"}
+    kinds = {line.split()[2] for line in ask(nameserver, "www.example.com", options="dnssec")[1]}
+    assert kinds == {"A", "RRSIG"}
+    assert nameserver.check_output("keymgr example.com ds").startswith("example.com. DS ")
+    assert nameserver.file("/var/lib/knot/keys").mode & 0o007 == 0
+    before = serial(nameserver)
+    converge("--limit", nameserver.check_output("hostname")).must_succeed()
+    assert serial(nameserver) > before
+    assert {line.split()[2] for line in ask(nameserver, "www.example.com", options="dnssec")[1]} == {"A"}
+
+
+def test_hand_edits_are_repaired_and_nothing_else(converge, servers):
+    for server in servers:
+        server.check_output("echo 'mine.example.com. 60 A 192.0.2.7' >> /etc/knot/zones/example.com.zone")
+        server.check_output("echo '# mine' >> /etc/knot/knot.conf; touch /etc/knot/more; systemctl reload knot")
+        wait_until(
+            lambda server=server: ask(server, "mine.example.com")[1] == ["mine.example.com. 60 A 192.0.2.7"], seconds=5
+        )
+    assert len(converge("--check").must_succeed().changed) == len(servers)
+    run = converge().must_succeed()
+    assert [line.split(": ", 1)[1] for line in run.changed] == [SERVE] * len(servers)
+    for server in servers:
+        assert ask(server, "mine.example.com")[1][0].split()[2] == "CNAME"
+        assert not server.file("/etc/knot/more").exists
+        assert answers(server)
+    assert converge().must_succeed().changed == []
+
+
+def test_a_reload_that_a_killed_run_left_out_is_made_up_for(converge, servers):
+    """The file is as declared, and Knot still has another zone."""
+    for server in servers:
+        server.check_output(
+            "cd /etc/knot/zones && cp -p example.com.zone /tmp/ && sed -i 's/300 A 192.0.2.1$/300 A 192.0.2.66/' "
+            "example.com.zone && systemctl reload knot && sleep 1 && cat /tmp/example.com.zone > example.com.zone"
+        )
+        assert ask(server, "www.example.com")[1] == ["www.example.com. 300 A 192.0.2.66"]
+    run = converge().must_succeed()
+    assert [line.split(": ", 1)[1] for line in run.changed] == [SERVE] * len(servers)
+    for server in servers:
+        wait_until(lambda server=server: answers(server))
+    assert converge().must_succeed().changed == []
+
+
+def test_an_answer_that_nobody_declared_fails_the_run_with_both_values(converge, servers):
+    """Knot's own control can change the zone behind the file's back."""
+    for server in servers:
+        server.check_output(
+            "knotc zone-begin example.com && knotc zone-unset example.com www A && "
+            "knotc zone-set example.com www 300 A 192.0.2.66 && knotc zone-commit example.com"
+        )
+    try:
+        converge("--tags", "dns").must_fail("www.example.com. A is 192.0.2.66, declared is 192.0.2.1", "127.0.0.1")
+    finally:
+        for server in servers:
+            server.check_output("systemctl restart knot")
+    for server in servers:
+        wait_until(lambda server=server: answers(server))
+
+
+def test_the_other_name_servers_of_the_zone_are_asked_too(converge, servers, restored):
+    one, other = servers
+    limit = ("--limit", one.check_output("hostname"), "--tags", "dns_serve,dns_publish")
+    other.check_output("systemctl stop knot")
+    try:
+        converge(*limit).must_succeed().must_say(f"ns2.example.com. ({address(other)}) does not answer")
+    finally:
+        other.check_output("systemctl start knot")
+    wait_until(lambda: answers(other))
+    converge(*limit, served=served(values=["192.0.2.2"])).must_fail(
+        f"ns2.example.com. ({address(other)}): www.example.com. A is 192.0.2.1, declared is 192.0.2.2"
+    )
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        (
+            {"served": [*SERVED, {"name": "www", "type": "CNAME", "values": ["www.example.org"]}]},
+            ["dns_records[12]: www.example.com. is a CNAME, beside which nothing can stand"],
+        ),
+        (
+            {"served": [*SERVED, {"name": "a_b", "type": "A", "values": ["192.0.2.1"], "ttl": 0}]},
+            ["dns_records[12].name: 'a_b' has an underscore", "dns_records[12].ttl: 0 is not possible"],
+        ),
+        (
+            {"served": [*SERVED, {"name": "x", "type": "TXT", "values": ['a"\n$INCLUDE /etc/shadow']}]},
+            ["dns_records[12].values[0]: 'a\"\\x0a$INCLUDE /etc/shadow' holds a newline"],
+        ),
+        (
+            {"served": [{"name": "x", "type": "SPF", "values": ["x"]}]},
+            ["type", "SPF", "A, AAAA, CAA, CNAME, MX, NS, SRV, TXT"],
+        ),
+        (
+            {"served": [{"name": "x", "type": "A", "value": ["x"]}]},
+            ["dns_records.value. Supported parameters include: name, ttl"],
+        ),
+        ({"served": [{"name": "x", "type": "A", "values": ["x"], "ttl": "1h"}]}, ["ttl", "1h"]),
+        ({"dns_zone": "http://example.com/"}, ["dns_zone: 'http://example.com/' is an address"]),
+        ({"dns_recods": []}, ["dns_recods: unknown variable; did you mean dns_records?"]),
+        ({"dns_publish": "maybe"}, ["dns_publish", "authoritative, update"]),
+    ],
+)
+def test_bad_inputs_are_refused_while_the_zone_goes_on_being_answered(converge, servers, inputs, words):
+    converge(**inputs).must_be_refused(*words)
+    assert all(answers(server) for server in servers)
+
+
+def test_an_address_that_the_host_does_not_have_is_refused(converge, servers):
+    before = [server.check_output("cat /etc/knot/knot.conf") for server in servers]
+    converge(dns_listen=["192.0.2.77"]).must_be_refused("dns_listen: 192.0.2.77 is no address of this host")
+    assert [server.check_output("cat /etc/knot/knot.conf") for server in servers] == before
+    for server in servers:
+        wait_until(lambda server=server: answers(server))
+    assert converge().must_succeed().changed == []
+
+
+# The zone of another
+
+
+def test_the_primary_has_the_declared_records_and_all_others_still(primary):
+    assert ask(primary, "www.example.net")[1] == ["www.example.net. 3600 A 192.0.2.1"]
+    assert ask(primary, "www.example.net", "TXT")[1] == ['www.example.net. 60 TXT of the web server; "quoted"']
+    assert ask(primary, "old.example.net")[1] == ["old.example.net. 600 A 192.0.2.9"]
+    assert len(ask(primary, "two.example.net")[1]) == 2
+
+
+def test_a_run_with_nothing_to_change_leaves_the_primarys_serial(converge, primary):
+    before = serial(primary, "example.net")
+    assert converge("--tags", "dns").must_succeed().changed == []
+    assert serial(primary, "example.net") == before
+
+
+def test_a_record_that_somebody_took_away_is_put_back_once(converge, primary, servers):
+    primary.check_output(
+        "printf 'server 127.0.0.1\nzone example.net\nupdate delete www.example.net. A\nsend\n' | "
+        f"nsupdate -y hmac-sha256:webserver:{SECRET}"
+    )
+    assert ask(primary, "www.example.net")[1][0].split()[2] == "SOA"
+    before = serial(primary, "example.net")
+    assert [line.split(": ", 1)[1] for line in converge("--check").must_succeed().changed] == [PUBLISH] * 2
+    assert serial(primary, "example.net") == before
+    # Both hosts at once: one is the first, and the other finds it done or is overtaken and looks again.
+    changed = converge().must_succeed().changed
+    assert {line.split(": ", 1)[1] for line in changed} == {PUBLISH}
+    assert ask(primary, "www.example.net")[1] == ["www.example.net. 3600 A 192.0.2.1"]
+    assert serial(primary, "example.net") == before + 1
+    assert converge().must_succeed().changed == []
+
+
+def test_a_record_that_points_elsewhere_stops_the_run_unless_that_is_meant(converge, primary, primary_restored):
+    before = serial(primary, "example.net")
+    elsewhere = kept(name="two", values=["192.0.2.1"])
+    for arguments in ((), ("--check",)):
+        run = converge(*arguments, "--tags", "dns", kept=elsewhere)
+        run.must_be_refused("two.example.net. A is 192.0.2.8, 192.0.2.9, declared is 192.0.2.1", "dns_replace=true")
+    assert serial(primary, "example.net") == before
+    dry = converge("--check", "--diff", kept=elsewhere, dns_replace=True).must_succeed()
+    dry.must_say("-two.example.net. 600 IN A 192.0.2.8", "+two.example.net. 3600 IN A 192.0.2.1")
+    assert serial(primary, "example.net") == before
+    converge(kept=elsewhere, dns_replace=True).must_succeed()
+    assert ask(primary, "two.example.net")[1] == ["two.example.net. 3600 A 192.0.2.1"]
+    assert converge(kept=elsewhere).must_succeed().changed == []
+
+
+def test_beside_a_cname_nothing_is_put_and_a_wildcard_is_no_record(converge, primary, primary_restored):
+    for record, words in (
+        (kept(name="alias"), "alias.example.net. is a CNAME that leads to old.example.net."),
+        (
+            [{"name": "old", "type": "CNAME", "values": ["www.example.org"]}],
+            "old.example.net. has records of other types",
+        ),
+    ):
+        converge(kept=record, dns_replace=True).must_be_refused(words, "remove that at the primary first")
+    assert ask(primary, "alias.example.net")[1][0] == "alias.example.net. 600 CNAME old.example.net."
+    converge(kept=kept(name="a.wild")).must_succeed()
+    assert ask(primary, "a.wild.example.net")[1] == ["a.wild.example.net. 3600 A 192.0.2.1"]
+    assert ask(primary, "b.wild.example.net")[1] == ["b.wild.example.net. 600 A 192.0.2.10"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"zone": "example.edu"}, ["does not serve example.edu.", "REFUSED"]),
+        ({"zone": "example.org"}, ["does not take updates of this zone"]),
+        ({"key_name": "stranger"}, ["does not know the key stranger."]),
+        ({"key_secret": WRONG_SECRET}, ["has another secret for the key webserver."]),
+        ({"primary": "127.0.0.9"}, ["127.0.0.9 does not serve example.net.", "REFUSED"]),
+        (
+            {"primary": "no-such-primary.example.invalid"},
+            ["The address of no-such-primary.example.invalid is not found"],
+        ),
+        ({"key_secret": "not base64, is it?"}, ["dns_tsig.secret: not base64"]),
+        ({"key_secret": ""}, ["dns_tsig.secret"]),
+        ({"key_secret": "REPLACE_ME_REPLACE_ME"}, ["dns_tsig.secret: still a placeholder"]),
+    ],
+)
+def test_a_primary_that_does_not_take_the_update_is_said_with_the_reason(converge, primary, inputs, words):
+    before = serial(primary, "example.net")
+    run = converge("--tags", "dns", "-vvv", "--diff", kept=kept(name="new"), **inputs)
+    run.must_be_refused(*words)
+    assert serial(primary, "example.net") == before
+    for secret in (SECRET, WRONG_SECRET, "not base64, is it?"):
+        assert secret not in run.output
+
+
+def test_a_primary_behind_a_firewall_fails_within_a_minute(converge, primary, servers):
+    blocked = [address(server) for server in servers]
+    primary.check_output("apt-get -qq install -y --no-install-recommends iptables >/dev/null 2>&1")
+    for source in blocked:
+        primary.check_output(f"iptables -I INPUT -s {source} -j DROP")
+    try:
+        begin = time.monotonic()
+        converge("--tags", "dns").must_be_refused("does not answer", "does its firewall let this host reach port 53")
+        assert time.monotonic() - begin < 60
+    finally:
+        for source in blocked:
+            primary.check_output(f"iptables -D INPUT -s {source} -j DROP")
+    assert converge().must_succeed().changed == []
+
+
+def test_the_secret_is_said_nowhere(converge, primary, servers, primary_restored):
+    watch = "while sleep 0.02; do cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null; done > /tmp/processes"
+    for server in servers:
+        server.check_output("systemd-run --quiet --unit watcher sh -c %s", watch)
+    try:
+        run = converge("-vvv", "--diff", kept=kept(name="seen")).must_succeed()
+    finally:
+        for server in servers:
+            server.check_output("systemctl stop watcher")
+    assert PUBLISH in " ".join(run.changed)
+    assert SECRET not in run.output
+    for server in servers:
+        assert server.run("grep -aqF %s /tmp/processes", SECRET).rc == 1
+        assert server.run("journalctl --no-pager | grep -qF %s", SECRET).rc == 1
+        assert server.run("grep -rqF %s /etc /var/lib /root /run --exclude-dir=journal", SECRET).rc == 1
+        assert server.run("grep -aqF python3 /tmp/processes").rc == 0
+
+
+# The resolver
+
+
+@pytest.fixture
+def resolver(servers):
+    """Lets every host ask another as its resolver: resolver(address)."""
+
+    def set_to(of):
+        for server in servers:
+            server.check_output("test -e /root/resolv.conf || cp /etc/resolv.conf /root/")
+            server.check_output("echo nameserver %s > /etc/resolv.conf", of)
+
+    yield set_to
+    for server in servers:
+        server.check_output("cat /root/resolv.conf > /etc/resolv.conf")
+
+
+def test_a_resolver_that_sees_it_all_is_no_warning_and_one_that_refuses_is(converge, primary, resolver):
+    resolver(address(primary))
+    run = converge().must_succeed()
+    run.must_say("resolver does not see all of example.com. as declared: it does not answer")
+    assert "resolver does not see all of example.net." not in " ".join(run.output.split())
+
+
+def test_an_older_answer_of_the_resolver_is_a_warning_with_its_time(converge, servers, resolver, restored):
+    """The second host stands for a resolver that still has the zone as it was."""
+    one, other = servers
+    resolver(address(other))
+    run = converge(
+        "--limit",
+        one.check_output("hostname"),
+        "--tags",
+        "dns_serve,dns_publish",
+        served=[record for record in served(values=["192.0.2.2"]) if record["name"] != "@"],
+        dns_nameservers=["ns1.example.com"],
+    )
+    run.must_succeed().must_say(
+        "example.com. NS is ns1.example.com., ns2.example.com. for another 3600 s, declared is ns1.example.com.;",
+        "www.example.com. A is 192.0.2.1 for another 300 s, declared is 192.0.2.2",
+    )
