@@ -36,6 +36,8 @@ REDIRECT = re.compile(
 )
 DIRECTIVE = re.compile(r"[a-z][a-z0-9_]*")
 BREAKS_OUT = re.compile(r"[\x00-\x1f\x7f;{}#]")
+HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
+BREAKS_QUOTES = re.compile(r"[\x00-\x1f\x7f\"\\$]")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 HIDDEN_BY_SANDBOX = ("/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev", "/proc")
 KEY_OF_KIND = {"uwsgi": "target", "proxy": "target", "static": "target", "redirect": "target", "raw": "raw"}
@@ -48,19 +50,21 @@ def nginx_faults(inputs: Inputs) -> list[str]:
     return [
         *_number_faults(inputs),
         *_option_faults(inputs["nginx_http_options"] or {}),
+        *_header_faults(inputs["nginx_headers"] or {}, inputs["__nginx_headers"]),
         *(fault for index, site in enumerate(sites) for fault in _site_faults(f"nginx_sites[{index}]", site)),
         *_clash_faults(sites),
     ]
 
 
 def _number_faults(inputs: Inputs) -> Faults:
-    for name in ("nginx_http_port", "nginx_status_port"):
+    for name in ("nginx_http_port", "nginx_https_port", "nginx_status_port"):
         if not 1 <= _int(inputs[name]) <= 65535:
             yield f"{name}: {inputs[name]} is not a port; ports are 1 to 65535"
     if not 0 <= _int(inputs["nginx_http2_port"]) <= 65535:
         yield f"nginx_http2_port: {inputs['nginx_http2_port']} is not a port; ports are 1 to 65535, 0 stands for none"
     ports: dict[str, str] = {}
-    for name in ("nginx_http_port", "nginx_http2_port", "nginx_status_port"):
+    https = ["nginx_https_port"] if any(_given(site, "certificate") for site in inputs["nginx_sites"] or []) else []
+    for name in ("nginx_http_port", *https, "nginx_http2_port", "nginx_status_port"):
         first = ports.setdefault(str(_int(inputs[name])), name)
         if first != name and _int(inputs[name]) > 0:
             yield f"{name}: {inputs[name]} is {first} too; each needs a port of its own"
@@ -70,6 +74,11 @@ def _number_faults(inputs: Inputs) -> Faults:
     for name in ("nginx_worker_connections", "nginx_open_files", "nginx_log_days"):
         if _int(inputs[name]) < 1:
             yield f"{name}: {inputs[name]} is not possible; it must be 1 or more"
+    for name in ("nginx_client_connections", "nginx_client_requests"):
+        if _int(inputs[name]) < 0:
+            yield f"{name}: {inputs[name]} is not possible; it is 0 for no limit, or more"
+    if inputs["nginx_challenge_root"]:
+        yield from _file_faults("nginx_challenge_root", inputs["nginx_challenge_root"])
     if _int(inputs["nginx_keepalive_timeout"]) < 0:
         yield f"nginx_keepalive_timeout: {inputs['nginx_keepalive_timeout']} is not possible; it is in seconds, 0 for never"
     connections = _int(inputs["nginx_worker_connections"])
@@ -92,6 +101,19 @@ def _option_faults(options: dict[str, Any]) -> Faults:
                 yield f"{path}: '{_shown(value)}' must be one line without ';', '{{', '}}' or '#', not ending in '\\'"
 
 
+def _header_faults(headers: dict[str, Any], own: dict[str, Any]) -> Faults:
+    spelt = {name.lower(): name for name in own}
+    for name, value in headers.items():
+        path = f"nginx_headers.{_shown(name)}"
+        known = spelt.setdefault(name.lower(), name)
+        if known != name:
+            yield f"{path}: write it as {_shown(known)}, else the header would be sent twice"
+        if not HEADER.fullmatch(name):
+            yield f"{path}: not the name of a header, which has letters, digits and '-'"
+        if isinstance(value, (dict, list)) or BREAKS_QUOTES.search(value or ""):
+            yield f"{path}: the value must be one line without '\"', '\\' and '$'"
+
+
 def _site_faults(path: str, site: dict[str, Any]) -> Faults:
     if not SITE_NAME.fullmatch(site["name"]):
         yield (
@@ -100,10 +122,20 @@ def _site_faults(path: str, site: dict[str, Any]) -> Faults:
         )
     if not site["server_names"]:
         yield f"{path}.server_names: empty; a site needs at least one domain name"
-    for index, name in enumerate(site["server_names"]):
-        fault = _domain_fault(name or "")
+    for key, name in _domains(site):
+        fault = _domain_fault(name)
         if fault:
-            yield f"{path}.server_names[{index}]: '{_shown(name)}' {fault}"
+            yield f"{path}.{key}: '{_shown(name)}' {fault}"
+    if site.get("redirect_names") and (site["server_names"] or [""])[0].startswith("*"):
+        yield f"{path}.server_names[0]: '{_shown(site['server_names'][0])}' cannot be what redirect_names lead to"
+    for key, other in (("certificate", "certificate_key"), ("certificate_key", "certificate")):
+        if _given(site, key):
+            yield from _file_faults(f"{path}.{key}", site[key])
+            if not _given(site, other):
+                yield f"{path}.{other}: required beside {key}"
+    for key in ("client_connections", "client_requests"):
+        if _given(site, key) and _int(site[key]) < 0:
+            yield f"{path}.{key}: {site[key]} is not possible; it is 0 for no limit, or more"
     if _given(site, "root"):
         yield from _file_faults(f"{path}.root", site["root"])
     if _given(site, "body_size") and not SIZE.fullmatch(site["body_size"]):
@@ -119,6 +151,13 @@ def _site_faults(path: str, site: dict[str, Any]) -> Faults:
         yield from _location_faults(f"{path}.locations[{index}]", location)
     if not any(_given(site, key) for key in ("root", "static", "locations", "extra")):
         yield f"{path}: serves nothing; it needs a root, static, locations or extra"
+
+
+def _domains(site: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Every domain name of a site, after the key under which it stands."""
+    for key in ("server_names", "redirect_names"):
+        for index, name in enumerate(site.get(key) or []):
+            yield f"{key}[{index}]", name or ""
 
 
 def _domain_fault(name: str) -> str:
@@ -257,9 +296,9 @@ def _clash_faults(sites: list[dict[str, Any]]) -> Faults:
     for number, site in enumerate(sites):
         here = f"site '{_shown(site['name'])}' (nginx_sites[{number}])"
         yield from _twice(f"nginx_sites[{number}].name", site["name"], names, here, "the name of")
-        for index, name in enumerate(site["server_names"]):
-            domain = (name or "").lower().removesuffix(".")
-            yield from _twice(f"nginx_sites[{number}].server_names[{index}]", domain, domains, here, "a name of")
+        for key, name in _domains(site):
+            domain = name.lower().removesuffix(".")
+            yield from _twice(f"nginx_sites[{number}].{key}", domain, domains, here, "a name of")
         if str(site.get("default")).lower() in TRUE:
             if defaults:
                 yield f"nginx_sites[{number}].default: {here} and {defaults['']} cannot both answer unknown names"

@@ -15,7 +15,13 @@ spec.loader.exec_module(module)
 
 GOOD: dict[str, Any] = {
     "nginx_http_port": 80,
+    "nginx_https_port": 443,
     "nginx_http2_port": 0,
+    "nginx_challenge_root": "",
+    "nginx_headers": {},
+    "__nginx_headers": {"X-Frame-Options": "DENY"},
+    "nginx_client_connections": 200,
+    "nginx_client_requests": 100,
     "nginx_status_port": 8099,
     "nginx_worker_processes": "auto",
     "nginx_worker_connections": 4096,
@@ -250,3 +256,61 @@ def test_a_folder_without_its_slash_would_show_what_stands_beside_it():
 
 def test_rules_without_an_address_would_let_everybody_in():
     one(site_faults(access={"allow": [], "deny": []}), "nginx_sites[0].access", "neither allow nor deny")
+
+
+def test_a_site_with_a_certificate_has_no_fault():
+    assert site_faults(
+        certificate="/etc/ssl/www/fullchain.pem", certificate_key="/etc/ssl/www/key.pem",
+        redirect_names=["example.com", "*.example.net"], client_connections=0, client_requests=5,
+    ) == []  # fmt: skip
+    assert faults(nginx_headers={"X-Shop": "it's; {open}", "X-Frame-Options": ""}, nginx_challenge_root="/srv/c") == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "path"),
+    [
+        ({"certificate": "/etc/ssl/a.pem"}, "nginx_sites[0].certificate_key"),
+        ({"certificate_key": "/etc/ssl/a.pem"}, "nginx_sites[0].certificate"),
+        ({"certificate": "/root/a.pem", "certificate_key": "/etc/ssl/a.key"}, "nginx_sites[0].certificate"),
+        ({"certificate": "/etc/ssl/a.pem", "certificate_key": "/etc/a;b"}, "nginx_sites[0].certificate_key"),
+        ({"redirect_names": ["http://example.com"]}, "nginx_sites[0].redirect_names[0]"),
+        ({"redirect_names": ["WWW.example.com."]}, "nginx_sites[0].redirect_names[0]"),
+        ({"server_names": ["*.example.com"], "redirect_names": ["example.com"]}, "nginx_sites[0].server_names[0]"),
+        ({"client_connections": -1}, "nginx_sites[0].client_connections"),
+        ({"client_requests": -1}, "nginx_sites[0].client_requests"),
+    ],
+)
+def test_values_around_certificates_and_limits_refused(keys, path):
+    one(site_faults(**keys), path)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "path"),
+    [
+        ({"nginx_https_port": 0}, "nginx_https_port"),
+        ({"nginx_headers": {"x-frame-options": "SAMEORIGIN"}}, "nginx_headers.x-frame-options"),
+        ({"nginx_headers": {"X-Shop": "a", "X-SHOP": "b"}}, "nginx_headers.X-SHOP"),
+        ({"nginx_client_requests": -1}, "nginx_client_requests"),
+        ({"nginx_client_connections": -1}, "nginx_client_connections"),
+        ({"nginx_challenge_root": "srv"}, "nginx_challenge_root"),
+        ({"nginx_headers": {"X Shop": "a"}}, "nginx_headers.X Shop"),
+        ({"nginx_headers": {"X-Shop": 'a"; return 200; #'}}, "nginx_headers.X-Shop"),
+        ({"nginx_headers": {"X-Shop": "a\nb"}}, "nginx_headers.X-Shop"),
+        ({"nginx_headers": {"X-Shop": "$request_uri"}}, "nginx_headers.X-Shop"),
+        ({"nginx_headers": {"X-Shop": ["a"]}}, "nginx_headers.X-Shop"),
+    ],
+)
+def test_values_of_the_role_refused(inputs, path):
+    one(faults(**inputs), path)
+
+
+def test_the_port_of_https_is_in_nobodys_way_without_a_certificate():
+    assert faults(nginx_http_port=443) == []
+    site = {
+        "name": "www",
+        "server_names": ["a.example"],
+        "root": "/srv/a",
+        "certificate": "/etc/a",
+        "certificate_key": "/etc/b",
+    }
+    one(faults(nginx_http_port=443, nginx_sites=[site]), "nginx_https_port", "nginx_http_port too")

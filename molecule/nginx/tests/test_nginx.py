@@ -216,11 +216,181 @@ def test_a_flipped_link_needs_no_reload(server):
     assert serves(server)
 
 
+# Over TLS
+
+SECURE = {
+    "strict-transport-security": "max-age=63072000",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "x-permitted-cross-domain-policies": "none",
+    "referrer-policy": "strict-origin-when-cross-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+
+
+def https(server, path="/", host="shop.example.com", options=""):
+    """Status, and every header line, of an answer over TLS from a name whose certificate is trusted."""
+    out = server.check_output(
+        f"curl -sS -i --http1.1 --max-time 10 --cacert /etc/ssl/shop/fullchain.pem --resolve {host}:443:127.0.0.1"
+        f" {options} https://{host}{path}"
+    )
+    status, *lines = out.replace("\r\n", "\n").partition("\n\n")[0].splitlines()
+    return int(status.split()[1]), [line.split(": ", 1) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("address", "leads_to"),
+    [
+        ("http://shop.example.com/a?b=%2F", "https://shop.example.com/a?b=%2F"),
+        ("http://example.net/a", "https://shop.example.com/a"),
+        ("https://www.example.net/a", "https://shop.example.com/a"),
+    ],
+)
+def test_the_sites_own_name_is_reached_in_one_step(server, address, leads_to):
+    host = address.split("/")[2]
+    said = server.check_output(
+        f"curl -sS -o /dev/null -w '%{{http_code}} %{{redirect_url}}' --cacert /etc/ssl/shop/fullchain.pem"
+        f" --resolve {host}:80:127.0.0.1 --resolve {host}:443:127.0.0.1 '{address}'"
+    )
+    assert said == f"301 {leads_to}"
+
+
+def test_a_challenge_is_answered_over_http(server):
+    for host in ("shop.example.com", "www.example.net"):
+        path = "/.well-known/acme-challenge/token"
+        assert get(server, path, host=host).body == "the answer to a challenge"
+        assert get(server, f"{path}-of-another", host=host).status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "status"),
+    [
+        ("/", "", 200),
+        ("/static/site.css", "", 200),
+        ("/static/missing", "", 404),
+        ("/.git/config", "", 404),
+        ("/no-article", "", 404),
+        ("/fails", "", 500),
+        ("/down", "", 502),
+        ("/", "-X TRACE", 405),
+        ("/", "-F 'file=@/usr/bin/perl' -H 'Content-Length: 99999999'", 413),
+    ],
+)
+def test_every_answer_has_each_secure_header_once(server, path, options, status):
+    found, headers = https(server, path, options=options)
+    assert found == status
+    names = [name.lower() for name, _value in headers]
+    for name, value in SECURE.items():
+        assert [text for key, text in headers if key.lower() == name] == [value]
+    assert (names.count("content-security-policy"), names.count("x-shop"), names.count("permissions-policy")) == (
+        1,
+        1,
+        0,
+    )
+
+
+def test_who_is_led_elsewhere_gets_them_too(server):
+    found, headers = https(server, host="www.example.net")
+    assert found == 301
+    assert [value for name, value in headers if name == "Strict-Transport-Security"] == ["max-age=63072000"]
+
+
+def test_what_the_application_says_goes_before(server):
+    _status, headers = https(server, "/own")
+    for name, value in (("x-frame-options", "SAMEORIGIN"), ("strict-transport-security", "max-age=5")):
+        assert [text for key, text in headers if key.lower() == name] == [value]
+    assert "strict-transport-security" not in get(server).headers  # not over HTTP, where it has no meaning
+
+
+def handshake(server, options):
+    return server.run(f"openssl s_client -connect 127.0.0.1:443 {options} </dev/null 2>&1").stdout
+
+
+def test_only_names_of_sites_get_a_certificate(server):
+    assert "BEGIN CERTIFICATE" in handshake(server, "-servername shop.example.com")
+    for options in ("-servername other.example.org", "-noservername", "-servername www.example.com"):
+        said = handshake(server, options)
+        assert "BEGIN CERTIFICATE" not in said and "unrecognized name" in said
+
+
+def test_a_certificate_of_ours_opens_no_other_page(server):
+    refused = server.run("curl -s --cacert /etc/ssl/shop/fullchain.pem -H 'Host: other.example.org' --resolve shop.example.com:443:127.0.0.1 https://shop.example.com/")  # fmt: skip
+    assert refused.rc in (CLOSED, 92), refused.stdout  # 92: the same over HTTP/2
+
+
+def test_tls_is_that_of_mozillas_intermediate_profile(server):
+    name = "-servername shop.example.com"
+    assert "Cipher is ECDHE-ECDSA-AES128-GCM-SHA256" in handshake(
+        server, f"{name} -tls1_2 -cipher ECDHE-ECDSA-AES128-GCM-SHA256"
+    )
+    assert "Cipher is TLS_" in handshake(server, f"{name} -tls1_3")
+    old = handshake(server, f"{name} -tls1_1 -cipher ALL:@SECLEVEL=0")
+    assert "BEGIN CERTIFICATE" not in old and "alert protocol version" in old
+    weak = handshake(server, f"{name} -tls1_2 -cipher ECDHE-ECDSA-AES128-SHA256:AES128-SHA")
+    assert "alert handshake failure" in weak
+    if server.system_info.release == "13":
+        assert "X25519MLKEM768" in handshake(server, f"{name} -groups X25519MLKEM768")
+
+
+def test_browsers_get_http_2(server):
+    said = server.check_output(
+        "curl -sS -o /dev/null -w '%{http_version}' --cacert /etc/ssl/shop/fullchain.pem"
+        " --resolve shop.example.com:443:127.0.0.1 https://shop.example.com/"
+    )
+    assert said == "2"
+
+
+def test_one_address_cannot_take_all(server):
+    loop = (
+        "for i in $(seq 120); do curl -sS -o /dev/null -w '%{http_code}\\n' --cacert /etc/ssl/shop/fullchain.pem"
+        " --resolve shop.example.com:443:127.0.0.1 https://shop.example.com/static/site.css & done; wait"
+    )
+    said = server.check_output(loop).split()
+    assert set(said) == {"200", "429"} and said.count("200") >= 40
+    wait_until(lambda: https(server)[0] == 200)
+    assert serves(server)
+
+
+def test_a_new_certificate_is_taken_by_a_reload(converge, servers):
+    before = [handshake(server, "-servername shop.example.com") for server in servers]
+    for server in servers:
+        server.check_output("new-certificate")
+    assert len(converge("--check").must_succeed().changed) == len(servers)
+    converge().must_succeed()
+    for server, old in zip(servers, before, strict=True):
+        wait_until(
+            lambda server=server, old=old: (
+                certificate_of(handshake(server, "-servername shop.example.com")) != certificate_of(old)
+            )
+        )
+        assert https(server)[0] == 200
+    assert converge().must_succeed().changed == []
+
+
+def certificate_of(said):
+    return said.partition("-----BEGIN")[2].partition("-----END")[0]
+
+
+def test_http_3_where_debian_has_it(converge, servers, restored):
+    _old, new = servers
+    converge(nginx_http3=True).must_fail("nginx_http3: the nginx of Debian 12 does not have it")
+    converge("--limit", "nginx-debian13-*", nginx_http3=True).must_succeed()
+    assert new.check_output("ss -Hlnup | grep -c nginx") != "0"
+    said = new.check_output(
+        "curl -sS -o /dev/null -w '%{http_version}' --http3-only --cacert /etc/ssl/shop/fullchain.pem"
+        " --resolve shop.example.com:443:127.0.0.1 https://shop.example.com/"
+    )
+    assert said == "3"
+    assert dict(https(new)[1])["Alt-Svc"] == 'h3=":443"; ma=86400'
+
+
 # The host
 
 
 def test_only_declared_ports_listen(server):
-    assert listening(server) == {"0.0.0.0:80", "[::]:80", "0.0.0.0:8082", "[::]:8082", "127.0.0.1:8099"}
+    ports = {f"{address}:{port}" for address in ("0.0.0.0", "[::]") for port in (80, 443, 8082)}
+    assert listening(server) == {*ports, "127.0.0.1:8099"}
 
 
 def test_the_status_is_for_the_host_itself(server):
@@ -392,7 +562,7 @@ def test_a_port_that_is_taken_fails_and_the_old_configuration_is_back(converge, 
                     {"name": "again", "server_names": ["ok.example.com", "EXAMPLE.com"], "root": "/srv/x"},
                 ]
             },
-            ["nginx_sites[2].server_names[1]: 'example.com' of site 'again'", "site 'www' (nginx_sites[0]) already"],
+            ["nginx_sites[3].server_names[1]: 'example.com' of site 'again'", "site 'www' (nginx_sites[0]) already"],
         ),
         (
             {"nginx_sites": sites(server_names=["a_b.example.com", "x; location /x {}", "http://www.example.com"])},
@@ -416,6 +586,12 @@ def test_a_port_that_is_taken_fails_and_the_old_configuration_is_back(converge, 
             ["nginx_http_port: 65536 is not a port", "nginx_http_port too"],
         ),
         ({"nginx_http_port": "http"}, ["nginx_http_port"]),
+        ({"nginx_tls_profile": "old"}, ["nginx_tls_profile", "intermediate, modern"]),
+        (
+            {"nginx_sites": sites(certificate="/etc/ssl/shop/fullchain.pem")},
+            ["nginx_sites[0].certificate_key: required beside certificate"],
+        ),
+        ({"nginx_headers": {"X-A": "a\nb"}}, ["nginx_headers.X-A: the value must be one line"]),
         (
             {"nginx_sites": sites(locations=[{"path": "/", "kind": "uwsgi"}])},
             ["locations[0].target: required for kind uwsgi"],
