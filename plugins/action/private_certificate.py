@@ -1,0 +1,168 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action of foobar.webstack.private_certificate: an authority of one's own, in a folder on the controller."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+AUTHORITY_DAYS = 3650
+# No longer, since browsers refuse certificates that are valid for more than 398 days.
+CERTIFICATE_DAYS = 365
+RENEW_DAYS = 30  # before the end
+CLOCKS_DIFFER = datetime.timedelta(hours=1)
+
+Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+
+
+class ActionModule(ActionBase):
+    """Runs on the controller alone. In check mode it signs, and keeps nothing."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(
+            argument_spec={
+                "folder": {"type": "path", "required": True},
+                "names": {"type": "list", "elements": "str", "required": True},
+            },
+        )
+        folder, names = Path(args["folder"]), args["names"]
+        with self._alone(folder):
+            authority, changed = _kept(folder / "authority"), False
+            if authority and authority[0].not_valid_after_utc < datetime.datetime.now(datetime.UTC):
+                raise AnsibleActionFail(
+                    f"The authority in {folder} has expired. Move the folder away, and a new one is made, which clients must "
+                    "trust anew."
+                )
+            if authority is None:
+                authority, changed = _make_authority(names[0]), True
+                self._keep(folder / "authority", authority)
+            leaf = _kept(folder / "signed" / names[0])
+            if leaf is None or not _serves(leaf[0], authority[0], names):
+                leaf, changed = _sign(authority, names), True
+                self._keep(folder / "signed" / names[0], leaf)
+        return {"changed": changed, "chain": _pem(leaf[0]) + _pem(authority[0]), "key": _secret(leaf[1])}
+
+    @contextlib.contextmanager
+    def _alone(self, folder: Path) -> Iterator[None]:
+        """The hosts of a play are served at the same time, and shall have one authority."""
+        if self._task.check_mode:
+            yield
+            return
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(folder / ".lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _keep(self, path: Path, pair: Pair) -> None:
+        if self._task.check_mode:
+            return
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        _write(path.with_name(f"{path.name}.key"), _secret(pair[1]), 0o600)
+        _write(path.with_name(f"{path.name}.pem"), _pem(pair[0]), 0o644)
+
+
+def _kept(path: Path) -> Pair | None:
+    """A certificate and its key, out of the folder; None where there is none."""
+    certificate, key = path.with_name(f"{path.name}.pem"), path.with_name(f"{path.name}.key")
+    if not certificate.exists() and not (key.exists() and path.name == "authority"):
+        return None
+    try:
+        return (
+            x509.load_pem_x509_certificate(certificate.read_bytes()),
+            serialization.load_pem_private_key(key.read_bytes(), password=None),
+        )
+    except (OSError, ValueError, TypeError) as error:
+        raise AnsibleActionFail(
+            f"{certificate} and {key} on the controller are no certificate and its key: {error}. Bring them back from a "
+            "backup; or remove both, and what they signed is made anew."
+        ) from error
+
+
+def _serves(leaf: x509.Certificate, authority: x509.Certificate, names: list[str]) -> bool:
+    """Whether a certificate is this authority's, for just these names, and not near its end."""
+    try:
+        leaf.verify_directly_issued_by(authority)
+    except Exception:  # of many types
+        return False
+    held = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+    left = leaf.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    return set(held) == set(names) and left > datetime.timedelta(days=RENEW_DAYS)
+
+
+def _builder(
+    subject: str, issuer: x509.Name | None, key: ec.EllipticCurvePrivateKey, days: int
+) -> x509.CertificateBuilder:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject[:64])])
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer or name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCKS_DIFFER)
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+
+
+def _usage(*, signs: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs, key_cert_sign=signs, crl_sign=signs, content_commitment=False, key_encipherment=False,
+        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
+    )  # fmt: skip
+
+
+def _make_authority(name: str) -> Pair:
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = _builder(f"Private authority of {name}", None, key, AUTHORITY_DAYS)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    return builder.add_extension(_usage(signs=True), critical=True).sign(key, hashes.SHA256()), key
+
+
+def _sign(authority: Pair, names: list[str]) -> Pair:
+    key = ec.generate_private_key(ec.SECP256R1())
+    days = (authority[0].not_valid_after_utc - datetime.datetime.now(datetime.UTC)).days
+    builder = _builder(names[0], authority[0].subject, key, min(CERTIFICATE_DAYS, days))
+    for extension, critical in (
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (_usage(signs=False), True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(authority[1].public_key()), False),
+    ):
+        builder = builder.add_extension(extension, critical=critical)
+    return builder.sign(authority[1], hashes.SHA256()), key
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _secret(key: ec.EllipticCurvePrivateKey) -> str:
+    form = serialization.PrivateFormat.PKCS8
+    return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
+
+
+def _write(path: Path, text: str, mode: int) -> None:
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as handle:
+        handle.write(text)
+    fresh.replace(path)

@@ -1,0 +1,229 @@
+#!/usr/bin/python
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Have something to serve before there is a certificate, and order one where that is asked for."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: acme_certificate
+short_description: Keep a certificate that an ACME authority signs
+description:
+  - A web server that shall answer an authority's challenge must run before there is a certificate.
+    So this module first makes one that signs itself, where nothing stands yet, at the place from
+    which the web server reads. With O(order) it has the authority sign one, by certbot, and puts
+    links to it in that place.
+  - Before the authority is asked, every name must lead to this host. An authority that refuses, or
+    does not answer, leaves what was served before in its place.
+  - certbot's own timer renews what certbot has ordered.
+options:
+  name:
+    description: The folder below C(/etc/ssl) that holds C(fullchain.pem) and C(key.pem).
+    type: str
+    required: true
+  names:
+    description: The domain names.
+    type: list
+    elements: str
+    required: true
+  order:
+    description: Whether to order.
+    type: bool
+    default: false
+  directory:
+    description: The authority's directory.
+    type: str
+  email:
+    description: Where the authority writes to about the account; empty for none.
+    type: str
+    default: ""
+  root:
+    description: The folder whose C(.well-known/acme-challenge/) the web server shows.
+    type: path
+  addresses:
+    description: Addresses under which this host is reached, besides its own.
+    type: list
+    elements: str
+    default: []
+  reload:
+    description: Units that take a new certificate by a reload.
+    type: list
+    elements: str
+    default: []
+author: The foobar web stack maintainers
+"""
+
+EXAMPLES = r"""
+- name: Order | Have the authority sign the certificate
+  foobar.webstack.acme_certificate:
+    name: shop
+    names: [shop.example.com]
+    order: true
+    directory: https://acme-v02.api.letsencrypt.org/directory
+    root: /var/lib/webstack/challenges
+    reload: [nginx.service]
+"""
+
+RETURN = r"""
+said:
+  description: certbot's words.
+  type: str
+  returned: when it ordered
+"""
+
+import os
+import re
+import socket
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+PLACES = Path("/etc/ssl")
+CERTBOT = Path("/etc/letsencrypt")
+PLACEHOLDER_DAYS = 30
+NEAR_END = 86400  # seconds; certbot's timer should have renewed long before
+ORDER_SECONDS = 300
+
+
+class Certificate:
+    """One certificate: what the web server reads, and what certbot keeps."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module, self.params = module, module.params
+        self.place = PLACES / self.params["name"]
+        self.chain, self.key = self.place / "fullchain.pem", self.place / "key.pem"
+        self.kept = CERTBOT / "live" / self.params["name"]
+
+    def there(self) -> bool:
+        return self.chain.exists() and self.key.exists()
+
+    def make_placeholder(self) -> None:
+        self.place.mkdir(mode=0o755, parents=True, exist_ok=True)
+        names = ",".join(f"DNS:{name}" for name in self.params["names"])
+        fresh = [path.with_name(f".{path.name}.new") for path in (self.key, self.chain)]
+        for path in (*fresh, self.key, self.chain):
+            path.unlink(missing_ok=True)  # of a run that was cut short, or links that lead nowhere
+        argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        argv += ["-days", str(PLACEHOLDER_DAYS), "-subj", "/CN=placeholder", "-addext", f"subjectAltName={names}"]
+        self.module.run_command([*argv, "-keyout", str(fresh[0]), "-out", str(fresh[1])], check_rc=True, umask=0o077)
+        fresh[1].chmod(0o644)
+        fresh[0].replace(self.key)
+        fresh[1].replace(self.chain)
+
+    def current(self) -> bool:
+        """Whether what is served was ordered of this authority for just these names, and is valid still."""
+        if not self.linked() or self.authority() != self.params["directory"]:
+            return False
+        argv = ["openssl", "x509", "-in", str(self.chain), "-noout"]
+        if self.module.run_command([*argv, "-checkend", str(NEAR_END)])[0] != 0:
+            return False
+        _rc, out, _err = self.module.run_command([*argv, "-ext", "subjectAltName"])
+        return set(re.findall(r"DNS:([^,\s]+)", out)) == set(self.params["names"])
+
+    def linked(self) -> bool:
+        return all(
+            path.is_symlink() and os.readlink(path) == str(self.kept / name) and path.exists()
+            for path, name in ((self.chain, "fullchain.pem"), (self.key, "privkey.pem"))
+        )
+
+    def authority(self) -> str:
+        """The directory of which certbot ordered; empty where it has not."""
+        try:
+            text = (CERTBOT / "renewal" / f"{self.params['name']}.conf").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
+        found = re.search(r"^server = (\S+)$", text, re.MULTILINE)
+        return found[1] if found else ""
+
+    def strays(self) -> list[str]:
+        """Names that do not lead to this host, each with where it leads."""
+        _rc, out, _err = self.module.run_command(["hostname", "--all-ip-addresses"])
+        own = {*out.split(), *self.params["addresses"]}
+        found = []
+        for name in self.params["names"]:
+            try:
+                found_here = {str(info[4][0]) for info in socket.getaddrinfo(name, 80, type=socket.SOCK_STREAM)}
+            except OSError as error:
+                found.append(f"{name} is not in the DNS ({error})")
+                continue
+            # A host's own name is often on its loopback in /etc/hosts, which says nothing of the DNS.
+            leads = {address for address in found_here if not address.startswith("127.") and address != "::1"}
+            if not leads <= own:
+                found.append(f"{name} leads to {', '.join(sorted(leads - own))}; this host is {', '.join(sorted(own))}")
+        return found
+
+    def order(self) -> str:
+        root = Path(self.params["root"])
+        for folder in (root, root / ".well-known", root / ".well-known/acme-challenge"):
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            folder.chmod(0o755)
+        argv = ["certbot", "certonly", "--non-interactive", "--agree-tos", "--cert-name", self.params["name"]]
+        argv += [
+            "--server",
+            self.params["directory"],
+            "--webroot",
+            "--webroot-path",
+            str(root),
+            "--renew-with-new-domains",
+        ]
+        argv += ["--email", self.params["email"]] if self.params["email"] else ["--register-unsafely-without-email"]
+        # What another authority has signed is not kept for being valid.
+        argv += (
+            ["--force-renewal"] if self.authority() not in ("", self.params["directory"]) else ["--keep-until-expiring"]
+        )
+        for name in self.params["names"]:
+            argv += ["--domain", name]
+        rc, out, err = self.module.run_command(["timeout", str(ORDER_SECONDS), *argv])
+        if rc != 0:
+            self.module.fail_json(
+                msg=f"The authority {self.params['directory']} has signed nothing for {', '.join(self.params['names'])}; "
+                f"what was served before is served still. certbot says:\n{(err.strip() or out.strip())[-3000:]}"
+            )
+        for path, name in ((self.chain, "fullchain.pem"), (self.key, "privkey.pem")):
+            fresh = path.with_name(f".{path.name}.new")
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(self.kept / name)
+            fresh.replace(path)
+        for unit in self.params["reload"]:
+            self.module.run_command(["systemctl", "reload", unit], check_rc=True)
+        return out.strip()
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "names": {"type": "list", "elements": "str", "required": True},
+            "order": {"type": "bool", "default": False},
+            "directory": {"type": "str"},
+            "email": {"type": "str", "default": ""},
+            "root": {"type": "path"},
+            "addresses": {"type": "list", "elements": "str", "default": []},
+            "reload": {"type": "list", "elements": "str", "default": []},
+        },
+        required_if=[("order", True, ("directory", "root"))],
+        supports_check_mode=True,
+    )
+    os.umask(0o022)  # the web server's user must come to the challenges
+    certificate = Certificate(module)
+    if not module.params["order"]:
+        missing = not certificate.there()
+        if missing and not module.check_mode:
+            certificate.make_placeholder()
+        module.exit_json(changed=missing)
+    if certificate.current():
+        module.exit_json(changed=False)
+    if module.check_mode:
+        module.exit_json(changed=True)  # the same run may be about to publish the names
+    strays = certificate.strays()
+    if strays:
+        module.fail_json(
+            msg="The authority was not asked, since it would look elsewhere; what was served before is served still.\n  - "
+            + "\n  - ".join(strays)
+            + "\nMend the DNS; or, where other addresses lead here, name them in certificate_addresses."
+        )
+    module.exit_json(changed=True, said=certificate.order())
+
+
+if __name__ == "__main__":
+    main()

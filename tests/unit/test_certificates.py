@@ -1,0 +1,134 @@
+"""An authority of one's own, on the controller, and what is said of certificates that somebody brings."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from cryptography import x509
+from loading import load
+
+action = load("plugins/action/private_certificate.py")
+faults = load("plugins/filter/certificate_faults.py")
+NAMES = ["shop.example.com", "*.example.net"]
+
+
+@pytest.fixture
+def sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(action.ActionBase, "run", lambda *_args, **_options: {})
+
+    def run(*, check_mode: bool = False, names: list[str] = NAMES) -> dict[str, Any]:
+        plugin = action.ActionModule.__new__(action.ActionModule)
+        plugin._task = SimpleNamespace(check_mode=check_mode, args={})
+        args = {"folder": str(tmp_path / "authority"), "names": names}
+        plugin.validate_argument_spec = lambda argument_spec: (None, args)
+        return plugin.run(task_vars={})
+
+    run.folder = tmp_path / "authority"
+    return run
+
+
+def test_what_is_signed_has_no_fault_and_stays(sign):
+    first, second = sign(), sign()
+    assert (first["changed"], second["changed"]) == (True, False)
+    assert (first["chain"], first["key"]) == (second["chain"], second["key"])
+    assert faults.certificate_faults(first["chain"], first["key"], ["shop.example.com", "a.example.net"]) == []
+    assert 360 <= faults.days_left(first["chain"]) <= 365
+
+
+def test_keys_are_for_their_owner_alone(sign):
+    sign()
+    assert sign.folder.stat().st_mode & 0o077 == 0
+    keys = list(sign.folder.rglob("*.key"))
+    assert len(keys) == 2 and not any(key.stat().st_mode & 0o077 for key in keys)
+
+
+def test_other_names_are_signed_by_the_same_authority(sign):
+    first, second = sign(), sign(names=["shop.example.com"])
+    assert second["changed"] and first["chain"].count("BEGIN") == 2
+    assert first["chain"].split("-----BEGIN")[2] == second["chain"].split("-----BEGIN")[2]
+
+
+def test_one_near_its_end_is_signed_anew(sign, monkeypatch):
+    monkeypatch.setattr(action, "CERTIFICATE_DAYS", 29)
+    sign()
+    monkeypatch.setattr(action, "CERTIFICATE_DAYS", 365)
+    assert sign()["changed"] and not sign()["changed"]
+
+
+def test_check_mode_keeps_nothing(sign):
+    assert sign(check_mode=True)["changed"]
+    assert not sign.folder.exists()
+
+
+def test_hosts_at_the_same_time_have_one_authority(sign):
+    chains: list[str] = []
+    threads = [threading.Thread(target=lambda: chains.append(sign()["chain"])) for _number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(chains) == 8 and len(set(chains)) == 1
+
+
+def test_files_that_are_damaged_are_named(sign):
+    sign()
+    (sign.folder / "authority.key").write_text("damaged")
+    with pytest.raises(AnsibleActionFail, match=r"authority\.key on the controller are no certificate"):
+        sign()
+
+
+def test_a_lost_certificate_of_the_authority_is_not_replaced_in_silence(sign):
+    sign()
+    (sign.folder / "authority.pem").unlink()
+    before = (sign.folder / "authority.key").read_text()
+    with pytest.raises(AnsibleActionFail, match="Bring them back from a backup"):
+        sign()
+    assert (sign.folder / "authority.key").read_text() == before
+
+
+def test_an_authority_signs_nothing_that_outlives_it(sign, monkeypatch):
+    monkeypatch.setattr(action, "AUTHORITY_DAYS", 100)
+    leaf, authority = x509.load_pem_x509_certificates(sign()["chain"].encode())
+    assert leaf.not_valid_after_utc <= authority.not_valid_after_utc
+    assert not sign()["changed"]
+
+
+def test_an_authority_that_has_expired_is_said(sign, monkeypatch):
+    sign()
+    later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=action.AUTHORITY_DAYS + 1)
+
+    class Later(datetime.datetime):
+        @classmethod
+        def now(cls, _zone):
+            return later
+
+    monkeypatch.setattr(action.datetime, "datetime", Later)
+    with pytest.raises(AnsibleActionFail, match="has expired"):
+        sign()
+
+
+def test_browsers_take_what_is_signed(sign):
+    chain = x509.load_pem_x509_certificates(sign()["chain"].encode())
+    assert chain[0].not_valid_after_utc - chain[0].not_valid_before_utc < datetime.timedelta(days=398)
+    usage = chain[0].extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(usage) == [x509.oid.ExtendedKeyUsageOID.SERVER_AUTH]
+    assert chain[1].extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    store = x509.verification.Store([chain[1]])
+    verifier = x509.verification.PolicyBuilder().store(store).build_server_verifier(x509.DNSName("shop.example.com"))
+    assert len(verifier.verify(chain[0], [])) == 2
+
+
+@pytest.mark.parametrize(
+    ("chain", "key", "words"),
+    [("", "", "holds no certificate"), ("x", "y", "holds no certificate"), (None, "", "holds no private key")],
+)
+def test_what_is_no_certificate_is_said(sign, chain, key, words):
+    made = sign()
+    (found,) = faults.certificate_faults(made["chain"] if chain is None else chain, key, NAMES[:1])
+    assert words in found
