@@ -1,0 +1,59 @@
+"""The tool that makes an inventory's vault, with the real ansible-vault."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from loading import ROOT
+
+VAULT = "group_vars/all/vault.yml"
+
+
+@pytest.fixture
+def inventory(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "inventories/production", tmp_path / "inventory")
+    (tmp_path / "password").write_text("a password of the vault")
+    return tmp_path / "inventory"
+
+
+def run(tool: str, *argv: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "ANSIBLE_VAULT_PASSWORD_FILE": str(folder.parent / "password")}
+    return subprocess.run([tool, *argv], capture_output=True, text=True, env=environment, check=False)
+
+
+def test_a_vault_has_a_strong_value_for_each_secret_and_is_encrypted(inventory):
+    done = run(ROOT / "tools/make-vault", inventory, folder=inventory)
+    assert done.returncode == 0, done.stderr
+    vault = inventory / VAULT
+    assert vault.read_text().startswith("$ANSIBLE_VAULT;")
+    assert vault.stat().st_mode & 0o077 == 0
+    values = yaml.safe_load(run("ansible-vault", "view", vault, folder=inventory).stdout)
+    assert set(values) == set(yaml.safe_load((inventory / f"{VAULT}.example").read_text()))
+    assert len(set(values.values())) == len(values) and min(map(len, values.values())) >= 40
+    assert not any(value in done.stdout for value in values.values())
+    assert sorted(path.name for path in vault.parent.iterdir()) == ["site.yml", "vault.yml", "vault.yml.example"]
+
+
+def test_a_vault_that_is_there_stays(inventory):
+    (inventory / VAULT).write_text("mine")
+    done = run(ROOT / "tools/make-vault", inventory, folder=inventory)
+    assert done.returncode == 1 and "is there already" in done.stderr
+    assert (inventory / VAULT).read_text() == "mine"
+
+
+def test_without_a_password_nothing_is_left(inventory):
+    (inventory.parent / "password").unlink()
+    assert run(ROOT / "tools/make-vault", inventory, folder=inventory).returncode != 0
+    assert sorted(path.name for path in (inventory / "group_vars/all").iterdir()) == ["site.yml", "vault.yml.example"]
+
+
+def test_an_inventory_without_a_list_of_secrets_is_told(tmp_path):
+    done = run(ROOT / "tools/make-vault", tmp_path, folder=tmp_path)
+    assert done.returncode == 1 and "vault.yml.example" in done.stderr
