@@ -4,6 +4,7 @@ ENV ?= demo
 REF ?=
 ROLE ?=
 DEMO_PORT ?= 8080
+DEMO_HTTPS_PORT ?= 8443
 
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
@@ -13,7 +14,7 @@ DEMO := foobar-demo-$(shell printf %s '$(CURDIR)/inventories/demo' | sha1sum | c
 export MOLECULE_GLOB := molecule/*/molecule.yml
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain lock demo demo-destroy site check verify status test test-fast test-role lint unit acceptance docs bench clean
+.PHONY: help toolchain lock demo demo-destroy site check verify status secrets test test-fast test-role lint unit acceptance docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -28,8 +29,8 @@ lock: toolchain ## pin the toolchain anew (requirements.in → requirements.txt)
 demo: toolchain ## the whole site in one container on this machine
 	@tools/engine
 	@tools/demo-repository
-	tools/container up $(DEMO) trixie --publish 127.0.0.1:$(DEMO_PORT):80 || \
-	  { echo 'demo: if another program has the port: make demo DEMO_PORT=8081'; exit 1; }
+	tools/container up $(DEMO) trixie --publish 127.0.0.1:$(DEMO_PORT):80 --publish 127.0.0.1:$(DEMO_HTTPS_PORT):$(DEMO_HTTPS_PORT) || \
+	  { echo 'demo: if another program has a port: make demo DEMO_PORT=8081 DEMO_HTTPS_PORT=8444'; exit 1; }
 	ansible-playbook --inventory inventories/demo site.yml
 	@tools/demo-proof $(DEMO)
 
@@ -46,8 +47,11 @@ check: toolchain ## what a converge would change, without changing it
 verify: toolchain ## the nine steps of the request's way
 	ansible-playbook --inventory inventories/$(ENV) verify.yml
 
-status: toolchain ## what is live: slot, release, commit
-	ansible --inventory inventories/$(ENV) appservers --become --module-name foobar.webstack.app_release --args "app={{ site_name }} step=status"
+status: toolchain ## what is live: slot, release, commit, certificate
+	ansible-playbook --inventory inventories/$(ENV) status.yml
+
+secrets: toolchain ## the vault of an inventory, with strong values: make secrets ENV=production
+	tools/make-vault inventories/$(ENV)
 
 test: lint unit ## all tests: lint, unit, every scenario, acceptance
 	@tools/engine

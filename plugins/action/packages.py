@@ -23,7 +23,7 @@ QUERY = (
     "echo ---; find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -print -quit; "
     "find /var/lib/apt/lists -maxdepth 0 -mmin -60"
 )
-PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]+")
+PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*[a-z0-9+]")  # to apt, a minus at the end means: remove
 BROKE_OFF = "dpkg returned an error code"
 LOCK_WAIT = 300  # seconds for apt's locks: unattended upgrades may hold them for minutes
 LOCK_PAUSE = 3  # seconds between two tries
@@ -76,9 +76,11 @@ class ActionModule(ActionBase):
     def _state(self, names: list[str]) -> tuple[list[str], bool, bool]:
         """What is missing of `names`, whether dpkg was interrupted, whether apt's lists are fresh."""
         query = QUERY.format(names=" ".join(shlex.quote(name) for name in names))
-        parts = self._low_level_execute_command(query)["stdout"].replace("\r\n", "\n").split("---\n")
+        outcome = self._low_level_execute_command(query)
+        parts = outcome["stdout"].replace("\r\n", "\n").split("---\n")
         if len(parts) != 3:
-            raise AnsibleActionFail("dpkg-query did not answer as expected: is this a Debian host?")
+            words = outcome["stderr"].strip() or outcome["stdout"].strip()
+            raise AnsibleActionFail(f"dpkg-query did not answer as expected: is this a Debian host? {words}")
         states: dict[str, str] = {}
         for line in parts[0].splitlines():
             package, _space, state = line.partition(" ")
@@ -119,13 +121,14 @@ class ActionModule(ActionBase):
     def _patiently(self, command: str) -> dict[str, Any]:
         """The outcome of a command, repeated while another program holds one of apt's locks.
 
-        It comes to the shell as input: so there is no terminal, and a connection that breaks does
-        not end an installation half-way.
+        It comes to the shell as input: so there is no terminal to be asked on, and a proxy's password
+        in the task's environment is not in the list of processes.
         """
+        exports = f"{QUIETLY} {self._compute_environment_string()}"
         deadline = time.monotonic() + LOCK_WAIT
         while True:
             outcome = self._low_level_execute_command(
-                "sh", in_data=f"{QUIETLY}\n{{ {command}; }} </dev/null\n".encode()
+                "sh", in_data=f"{exports}\n{{ {command}; }} </dev/null\n".encode()
             )
             if outcome["rc"] == 0 or not LOCKED.search(outcome["stderr"]) or time.monotonic() > deadline:
                 return outcome

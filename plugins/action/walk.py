@@ -7,13 +7,17 @@ from __future__ import annotations
 import http.client
 import re
 import socket
+import ssl
 import time
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 SECONDS = 5
 STEPS = 9
+SOON = 14  # days; certbot renews with 30 days left
 
 
 class ActionModule(ActionBase):
@@ -24,20 +28,25 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         args = self._task.args
-        domain, address, port = args["domain"], args["address"], int(args.get("port", 80))
+        domain, address, tls = args["domain"], args["address"], boolean(args.get("tls", False))
+        port = int(args.get("port") or (443 if tls else 80))
+        try:
+            lock = ssl.create_default_context(cafile=args.get("authority")) if tls else None
+        except OSError as error:
+            raise AnsibleActionFail(f"authority: {args.get('authority')} on this machine: {error}") from error
         lines: list[str] = []
 
         def told(title: str, saw: str, look: str = "") -> bool:
             lines.append(f"{len(lines) + 1}. {title}: {saw}" + (f"  ← broken. Look at: {look}" if look else ""))
             return not look
 
-        if told("the name", *_name(domain, address)) and told("the address", *_address(address, port)):
+        if told("the name", *_name(domain, address)) and told("the address", *_address(domain, address, port, lock)):
             outcome = self._execute_module(module_name="foobar.webstack.walk", module_args=args, task_vars=task_vars)
             if outcome.get("failed"):
                 return outcome
             whole = all(told(step["title"], step["saw"], step.get("look", "")) for step in outcome["steps"])
             if whole:
-                whole = told("the page", *_page(domain, address, port))
+                whole = told("the page", *_page(domain, address, port, lock))
         whole = len(lines) == STEPS and "← broken" not in lines[-1]
         # The callback prints the lines of a task that has this set, as it does for debug.
         return {"changed": False, "failed": not whole, "msg": lines, "_ansible_verbose_always": True}
@@ -52,20 +61,41 @@ def _name(domain: str, address: str) -> tuple[str, str]:
     return f"{domain} → {', '.join(map(str, found))} (the inventory says {address})", ""
 
 
-def _address(address: str, port: int) -> tuple[str, str]:
+def _address(domain: str, address: str, port: int, lock: ssl.SSLContext | None) -> tuple[str, str]:
     started = time.monotonic()
     try:
-        socket.create_connection((address, port), timeout=SECONDS).close()
+        connection = socket.create_connection((address, port), timeout=SECONDS)
     except OSError as error:
         return f"{address}:{port} does not accept: {error}", "the host's network and firewall; systemctl status nginx"
-    return f"{address}:{port} accepts, {1000 * (time.monotonic() - started):.1f} ms", ""
+    saw = f"{address}:{port} accepts, {1000 * (time.monotonic() - started):.1f} ms"
+    if lock is None:
+        connection.close()
+        return saw, ""
+    try:
+        with lock.wrap_socket(connection, server_hostname=domain) as secured:
+            return f"{saw}; {secured.version()}, {_certificate(secured.getpeercert())}", ""
+    except OSError as error:
+        return (
+            f"{saw}; no trust: {error}",
+            f"/etc/ssl/; journalctl -u certbot; openssl s_client -connect {address}:{port}",
+        )
 
 
-def _page(domain: str, address: str, port: int) -> tuple[str, str]:
+def _certificate(certificate: dict[str, Any]) -> str:
+    issuer = {key: value for part in certificate["issuer"] for key, value in part}
+    left = (ssl.cert_time_to_seconds(certificate["notAfter"]) - time.time()) / 86400
+    soon = ", which is soon" if left < SOON else ""
+    return f"certificate by {issuer.get('organizationName') or issuer.get('commonName')}, {left:.0f} days left{soon}"
+
+
+def _page(domain: str, address: str, port: int, lock: ssl.SSLContext | None) -> tuple[str, str]:
     look = "/var/log/nginx/access.log"
     connection = http.client.HTTPConnection(address, port, timeout=SECONDS)
     started = time.monotonic()
     try:
+        if lock is not None:
+            connection.connect()
+            connection.sock = lock.wrap_socket(connection.sock, server_hostname=domain)
         connection.request("GET", "/", headers={"Host": domain})
         answer = connection.getresponse()
         body = answer.read().decode(errors="replace")

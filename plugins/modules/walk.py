@@ -22,14 +22,19 @@ options:
     description: Where the controller reaches the host.
     type: str
     required: true
+  tls:
+    description: Whether visitors come over HTTPS.
+    type: bool
+    default: false
   port:
-    description: The port there.
+    description: The port there; 443 with O(tls), else 80, if not set.
     type: int
-    default: 80
   host_port:
-    description: The port on which nginx listens on the host itself.
+    description: The port on which nginx listens on the host itself, as O(port) if not set.
     type: int
-    default: 80
+  authority:
+    description: A file on the controller with the authority to trust, for one that browsers do not know.
+    type: path
   app:
     description: The application's name.
     type: str
@@ -70,6 +75,8 @@ msg:
 import http.client
 import json
 import os
+import socket
+import ssl
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -101,7 +108,15 @@ class Walk:
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
     def get(self, path: str, host: str) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.params["host_port"], timeout=SECONDS)
+        tls = self.params["tls"]
+        sock = socket.create_connection(("127.0.0.1", self.params["host_port"] or (443 if tls else 80)), SECONDS)
+        if tls:
+            # Whether the certificate is to be trusted, a visitor judges (step 2).
+            context = ssl.create_default_context()
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            sock = context.wrap_socket(sock, server_hostname=host)
+        connection = http.client.HTTPConnection(host)
+        connection.sock = sock
         try:
             connection.request("GET", path, headers={"Host": host})
             answer = connection.getresponse()
@@ -187,8 +202,10 @@ def main() -> None:
         argument_spec={
             "domain": {"type": "str", "required": True},
             "address": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 80},
-            "host_port": {"type": "int", "default": 80},
+            "tls": {"type": "bool", "default": False},
+            "port": {"type": "int"},
+            "host_port": {"type": "int"},
+            "authority": {"type": "path"},
             "app": {"type": "str", "required": True},
             "health_path": {"type": "str", "default": "/healthz"},
             "static_url": {"type": "str", "required": True},

@@ -1,4 +1,4 @@
-"""The running site, from outside, as a visitor. SITE_URL names it."""
+"""The running site, from outside, as a visitor. SITE_URL names it, SITE_AUTHORITY who signed its certificate."""
 
 import os
 import re
@@ -13,7 +13,7 @@ URL = os.environ["SITE_URL"]
 @pytest.fixture
 def visitor():
     session = requests.Session()
-    session.trust_env = False
+    session.trust_env, session.verify = False, os.environ["SITE_AUTHORITY"]
     return session
 
 
@@ -33,7 +33,7 @@ def test_an_article_is_written_and_read_back_by_somebody_else(visitor):
     token = re.search(r'name="csrf" value="([^"]+)"', visitor.get(URL, timeout=10).text)[1]
     form = {"csrf": token, "author": "acceptance", "title": title, "body": "🙂"}
     assert title in visitor.post(f"{URL}/articles", data=form, timeout=10).text
-    assert title in requests.get(URL, timeout=10).text
+    assert title in requests.get(URL, timeout=10, verify=os.environ["SITE_AUTHORITY"]).text
 
 
 def test_a_forged_article_is_refused(visitor):
@@ -53,3 +53,14 @@ def test_what_does_not_exist_says_so(visitor):
 
 def test_a_body_that_is_too_large_is_refused(visitor):
     assert visitor.post(f"{URL}/articles", data=b"x" * 12_000_000, timeout=20).status_code == 413
+
+
+def test_http_leads_to_https_in_one_step(visitor):
+    answer = visitor.get(f"http://localhost:{os.environ['DEMO_PORT']}/a?b", timeout=10, allow_redirects=False)
+    assert (answer.status_code, answer.headers["Location"]) == (301, f"{URL}/a?b")
+
+
+def test_the_session_cookie_stays_on_https(visitor):
+    visitor.get(URL, timeout=10)
+    (cookie,) = visitor.cookies
+    assert cookie.secure and cookie.has_nonstandard_attr("HttpOnly")

@@ -28,6 +28,7 @@ KEEPS_SECRETS = {
     "foobar.webstack.validate_inputs": "never says a value of a secret (test_validate_inputs.py)",
     "foobar.webstack.app_release": "gets a digest of the settings, in which secrets are a part",
     "foobar.webstack.mysql_accounts": "takes the passwords apart, in a parameter that has no_log",
+    "foobar.webstack.dns_records": "takes the key's secret apart, in a parameter that has no_log",
 }
 
 
@@ -74,7 +75,7 @@ def walk(options: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[st
 
 
 def test_there_are_roles_to_look_at():
-    assert {"base", "nginx", "app_server", "mysql"} <= {role.name for role in ROLES}
+    assert {"base", "dns", "certificate", "nginx", "app_server", "mysql"} <= {role.name for role in ROLES}
 
 
 # Roles
@@ -192,9 +193,10 @@ def test_a_secret_is_handed_over_by_tasks_that_do_not_log(role):
         assert task.get("no_log") is True or set(task) & set(KEEPS_SECRETS), f"{path.name}: {task['name']}"
 
 
-def test_the_parameter_for_passwords_is_not_logged():
-    source = (ROOT / "plugins/modules/mysql_accounts.py").read_text(encoding="utf-8")
-    assert re.search(r'"passwords": \{[^}]*"no_log": True', source)
+@pytest.mark.parametrize(("module", "parameter"), [("mysql_accounts", "passwords"), ("dns_records", "key_secret")])
+def test_the_parameter_for_secrets_is_not_logged(module, parameter):
+    source = (ROOT / f"plugins/modules/{module}.py").read_text(encoding="utf-8")
+    assert re.search(rf'"{parameter}": \{{[^}}]*"no_log": True', source)
 
 
 @each_role

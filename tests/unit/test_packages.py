@@ -31,6 +31,7 @@ class Host:
             None, {"default_release": None, "refresh": False, **args},
         )  # fmt: skip
         plugin._low_level_execute_command = self.execute
+        plugin._compute_environment_string = lambda: "http_proxy=http://proxy.example.com"
         original, action.ActionBase.run = action.ActionBase.run, lambda *_args, **_options: {}
         try:
             return plugin.run(task_vars={})
@@ -120,7 +121,9 @@ def test_check_mode_asks_and_changes_nothing():
     assert (host.told, len(host.questions)) == ([], 1)
 
 
-@pytest.mark.parametrize("name", ["", "x", "Nginx", "nginx; reboot", "nginx=1.2", "-y", "nginx\n", "../x", "$(id)"])
+@pytest.mark.parametrize(
+    "name", ["", "x", "Nginx", "nginx; reboot", "nginx=1.2", "-y", "nginx-", "nginx\n", "../x", "$(id)"]
+)
 def test_what_is_no_package_name_never_reaches_the_host(name):
     host = Host()
     with pytest.raises(AnsibleActionFail, match="is not the name of a Debian package"):
@@ -216,8 +219,11 @@ def test_the_question_is_one_that_a_shell_understands(tmp_path: Path, command):
 
 def test_what_apt_is_told_is_a_script_that_passes_on_how_it_ended(command):
     """Without a terminal, in the language that the complaints are known in; the second only after the first."""
-    command("apt-get", 'case "$*" in *update) read -r line || echo "$LC_ALL $DEBIAN_FRONTEND" ;; *) exit 7 ;; esac')
+    command(
+        "apt-get",
+        'case "$*" in *update) read -r line || echo "$LC_ALL $DEBIAN_FRONTEND $http_proxy" ;; *) exit 7 ;; esac',
+    )
     host = Host(lists="")
     host.run(name=["nginx"])
     done = subprocess.run(["sh"], input=host.told[0], capture_output=True, text=True, check=False)
-    assert (done.stdout, done.returncode) == ("C noninteractive\n", 7)
+    assert (done.stdout, done.returncode) == ("C noninteractive http://proxy.example.com\n", 7)

@@ -8,6 +8,8 @@ judge the files are Debian's own, unpacked by tools/checker.
 from __future__ import annotations
 
 import configparser
+import datetime
+import functools
 import json
 import os
 import re
@@ -19,6 +21,9 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from loading import ROLES, ROOT
 
 MARK = "rendered from"
@@ -86,6 +91,20 @@ SITES = [
     },
     {"name": "files", "server_names": ["files.example.com"], "root": "/srv/files"},
 ]
+CERTIFICATES = "/etc/ssl/shop"
+TLS_SITES = [
+    {
+        **SITES[0],
+        "name": "shop",
+        "server_names": ["shop.example.com"],
+        "redirect_names": ["example.net", "*.example.net"],
+        "default": False,
+        "certificate": "/etc/ssl/shop/fullchain.pem",
+        "certificate_key": "/etc/ssl/shop/key.pem",
+        "client_requests": 0,
+    },
+    {**SITES[1], "redirect_names": ["old.example.com"], "client_connections": 7, "client_requests": 9},
+]
 APPLICATION = {
     "app_server_name": "shop",
     "app_server_repository": "https://git.example.com/shop.git",
@@ -101,6 +120,28 @@ APT_SOURCE = {
     "priority": 100,
 }
 TLS = {f"mysql_tls_{name}": f"/etc/ssl/{name}.pem" for name in ("certificate", "key", "ca")}
+ZONE: dict[str, Any] = {
+    "dns_zone": "Example.COM.",
+    "dns_nameservers": ["ns1.example.com", "ns.example.net"],
+    "dns_contact": "first.last@example.net",
+    "dns_records": [
+        {"name": "ns1", "type": "A", "values": ["192.0.2.53"]},
+        {"name": "@", "type": "A", "values": ["192.0.2.2", "192.0.2.1", "192.0.2.2"], "ttl": 60},
+        {"name": "*.WWW.example.com", "type": "AAAA", "values": ["2001:DB8::0:1"]},
+        {"name": "@", "type": "MX", "values": ["10 MX.example.net", "20 mx.example.org."]},
+        {
+            "name": "@",
+            "type": "CAA",
+            "values": ["0 issue ca.example.net", '128 iodef "mailto:a@example.com"', '0 issuewild ";"'],
+        },
+        {"name": "_sip._tcp", "type": "SRV", "values": ["10 5 5060 sip.example.net"]},
+        {"name": "blog", "type": "CNAME", "values": ["www.example.net"]},
+        {"name": "sub", "type": "NS", "values": ["ns.example.net"]},
+    ],
+}
+TEXTS = [
+    {"name": name.lower(), "type": "TXT", "values": [text, f"{text}{'x' * 300}"]} for name, text in HOSTILE.items()
+]
 CHANGED_SETTINGS: dict[str, Any] = {
     "environment": {"A": "1"},
     "secrets": {"A": "a long enough secret"},
@@ -119,6 +160,19 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     ),
     "nginx-bookworm": (
         "nginx", ["validate", "configure"], {"nginx_sites": SITES, "nginx_http2_port": 8082, "ansible_facts": BOOKWORM},
+    ),
+    "nginx-tls": (
+        "nginx", ["validate", "configure"],
+        {"nginx_sites": TLS_SITES, "nginx_http3": True, "nginx_challenge_root": "/srv/challenges",
+         "nginx_headers": {"X-Frame-Options": "", "X-Shop": "it's; {open}"}},
+    ),
+    "nginx-tls-bookworm": (
+        "nginx", ["validate", "configure"],
+        {"nginx_sites": TLS_SITES, "nginx_https_port": 8443, "nginx_tls_profile": "modern", "ansible_facts": BOOKWORM},
+    ),
+    "certificate": (
+        "certificate", ["validate", "install"],
+        {"certificate_name": "shop", "certificate_names": ["shop.example.com"], "certificate_reload": ["nginx.service"]},
     ),
     "app": ("app_server", ["validate", "configure"], APPLICATION),
     "app-hostile": (
@@ -143,6 +197,14 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "mysql", ["validate", "install", "configure"],
         {"mysql_vendor": "mysql", "mysql_apt_source": APT_SOURCE, "mysql_listen_address": ["0.0.0.0"], **TLS,
          "mysql_options": {"innodb_io_capacity": 2000, "event_scheduler": True}},
+    ),
+    "dns": ("dns", ["validate", "serve"], ZONE),
+    "dns-hostile": ("dns", ["validate", "serve"], {**ZONE, "dns_records": ZONE["dns_records"] + TEXTS}),
+    "dns-bookworm": ("dns", ["validate", "serve"], {**ZONE, "dns_dnssec": True, "dns_listen": ["127.0.0.1", "::"], "ansible_facts": BOOKWORM}),
+    "dns-update": (
+        "dns", ["validate", "install", "serve"],
+        {"dns_zone": "example.net", "dns_publish": "update", "dns_records": ZONE["dns_records"], "dns_primary": "192.0.2.53",
+         "dns_tsig": {"name": "web", "secret": "bm90IHNlY3JldCwgYnV0IDMyIGJ5dGVzIGxvbmcuLi4="}},
     ),
 }  # fmt: skip
 
@@ -248,15 +310,32 @@ def suite(case: str) -> str:
     return "bookworm" if case.endswith("-bookworm") else "trixie"
 
 
+@functools.cache
+def certificate() -> dict[str, str]:
+    """A certificate and its key, at the paths that sites name."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "shop.example.com")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + datetime.timedelta(days=1))
+        .sign(key, hashes.SHA256())
+        .public_bytes(serialization.Encoding.PEM)
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return {f"{CERTIFICATES}/fullchain.pem": made.decode(), f"{CERTIFICATES}/key.pem": secret.decode()}
+
+
 def judged(case: str, command: list[str], texts: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Lets a daemon of the case's release judge files, which stand below `{root}`, as service_config stages them."""
     checker = [ROOT / "tools/checker", suite(case)]
     root = Path(subprocess.run(checker, capture_output=True, text=True, check=True).stdout.strip())
     with tempfile.TemporaryDirectory(dir=root / "tmp") as folder:
-        for path, text in texts.items():
+        for path, text in {**texts, **certificate()}.items():
             target = Path(folder, path.lstrip("/"))
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(text, encoding="utf-8")
+            target.write_text(text.replace(CERTIFICATES, f"/tmp/{Path(folder).name}{CERTIFICATES}"), encoding="utf-8")
         stage = f"/tmp/{Path(folder).name}"
         argv = [part.replace("{root}", stage) for part in command]
         return subprocess.run([*checker, *argv], capture_output=True, text=True, check=False)
@@ -272,7 +351,9 @@ def checked(rendered: dict[str, list[dict[str, Any]]], case: str) -> tuple[list[
 ASKED = sorted(
     case
     for case, (role, _steps, _inputs) in CASES.items()
-    if role != "base" and case not in ("mysql-full", "app-php") and "-changed-" not in case
+    if role not in ("base", "certificate")
+    and case not in ("mysql-full", "app-php", "dns-update")
+    and "-changed-" not in case
 )
 
 
@@ -290,6 +371,8 @@ def test_the_daemon_takes_its_files(rendered, case):
         ("app", "/etc/shop/uwsgi.ini", "unknown config directive: no_such_setting"),
         ("mariadb", "/etc/mysql/webstack.cnf", "no_such_setting"),
         ("mariadb-bookworm", "/etc/mysql/webstack.cnf", "no_such_setting"),
+        ("dns", "/etc/knot/knot.conf", "no_such_setting"),
+        ("dns-bookworm", "/etc/knot/zones/example.com.zone", "line "),
     ],
 )
 def test_the_daemon_would_refuse_a_broken_file(rendered, case, path, words):
@@ -331,14 +414,14 @@ def test_a_file_says_at_its_top_where_it_comes_from(files):
         first = (
             text.split("\n")[1]
             if path.endswith(".html")
-            else next(line for line in text.splitlines() if line.strip("#/* "))
+            else next(line for line in text.splitlines() if line.strip("#/*; ") and not line.startswith("#!"))
         )
         assert MARK in first, path
 
 
 def test_nothing_of_the_template_language_is_left(files):
     for case, path, text in all_files(files, r"."):
-        if case != "app-hostile" and not path.endswith("webstack-release"):
+        if not case.endswith("-hostile") and not path.endswith("webstack-release"):
             assert not re.search(r"{{|}}|{%|%}|\bNone\b|\bUndefined\b", re.sub(r"^.*\{2\}.*$", "", text, flags=re.M)), (
                 path,
                 text,
@@ -561,11 +644,49 @@ def test_nginx_finds_its_files_in_form_and_all_that_they_include(files):
 def test_a_site_of_nginx_is_one_server_of_its_own(files):
     known = files["nginx-full"]
     directives = nginx_directives(known["/etc/nginx/sites/www.conf"]["content"])
-    assert [words for depth, words in directives if depth == 0] == [["server"]]
+    assert [words[0] for depth, words in directives if depth == 0] == ["limit_req_zone", "server"]
     assert ["server_name", "www.example.com", "example.com"] in [words for _depth, words in directives]
     assert "default_server" in known["/etc/nginx/sites/www.conf"]["content"]
     assert "return 444" not in known["/etc/nginx/nginx.conf"]["content"]
     assert "return 444" in files["nginx"]["/etc/nginx/nginx.conf"]["content"]
+
+
+def test_a_site_with_a_certificate_is_reached_in_one_step(files):
+    directives = nginx_directives(files["nginx-tls"]["/etc/nginx/sites/shop.conf"]["content"])
+    words = [words for _depth, words in directives]
+    assert [line[1:] for line in words if line[0] == "server_name"] == [
+        ["example.net", "*.example.net"], ["shop.example.com"], ["shop.example.com"],
+    ]  # fmt: skip
+    assert [line[2] for line in words if line[:2] == ["return", "301"]] == [
+        "https://shop.example.com$request_uri", "https://$host$request_uri",
+    ]  # fmt: skip
+    assert ["root", "/srv/challenges"] in words
+    plain = files["nginx-tls"]["/etc/nginx/sites/files.conf"]["content"]
+    assert "return 301 http://files.example.com$visited_port$request_uri" in plain
+    assert "ssl" not in plain
+    assert (
+        "return 301 https://$host:8443$request_uri"
+        in files["nginx-tls-bookworm"]["/etc/nginx/sites/shop.conf"]["content"]
+    )
+
+
+def test_a_name_without_a_site_gets_no_certificate(files):
+    for case, refused in (("nginx", False), ("nginx-tls", True), ("nginx-tls-bookworm", True)):
+        assert ("ssl_reject_handshake on" in files[case]["/etc/nginx/nginx.conf"]["content"]) == refused
+
+
+def test_each_debian_speaks_http_2_and_3_in_its_own_words(files):
+    new, old = (files[case]["/etc/nginx/sites/shop.conf"]["content"] for case in ("nginx-tls", "nginx-tls-bookworm"))
+    assert "listen 443 ssl;" in new and "listen 443 quic;" in new and "http2 on;" in new
+    assert "listen 8443 ssl http2;" in old and "http2 on;" not in old
+    assert "MLKEM" in files["nginx-tls"]["/etc/nginx/nginx.conf"]["content"]
+    assert "MLKEM" not in files["nginx-tls-bookworm"]["/etc/nginx/nginx.conf"]["content"]
+
+
+def test_limits_are_those_of_the_site_or_else_the_roles(files):
+    shop, plain = (files["nginx-tls"][f"/etc/nginx/sites/{name}.conf"]["content"] for name in ("shop", "files"))
+    assert "limit_conn client_connections 200;" in shop and "limit_req" not in shop
+    assert "limit_conn client_connections 7;" in plain and "rate=9r/s" in plain and "burst=18" in plain
 
 
 def test_nginx_can_tell_which_files_it_has_loaded(files, rendered):
@@ -625,6 +746,54 @@ def test_a_server_with_its_data_elsewhere_is_not_led_away_from_them(rendered, co
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert (found in done.stdout) == bool(code)
+
+
+# The zone
+
+
+def strings_of(text: str) -> bytes:
+    """A model of how a zone file's quoted strings are read (RFC 1035, 5.1): what they hold, joined."""
+    data = b""
+    for quoted in re.findall(r'"((?:[^"\\]|\\[0-9]{3})*)"', text):
+        data += re.sub(rb"\\([0-9]{3})", lambda found: bytes([int(found[1])]), quoted.encode())
+    return data
+
+
+def test_a_zone_is_one_record_a_line_whatever_its_texts_hold(files):
+    lines = files["dns-hostile"]["/etc/knot/zones/example.com.zone"]["content"].splitlines()
+    records = [line.split(" ", 3) for line in lines if line.strip() and not line.startswith(";")]
+    assert [record[2] for record in records].count("SOA") == 1
+    assert records[0][3].startswith("ns1.example.com. first\\.last.example.net. 1 ")
+    texts = {record[0]: [] for record in records if record[2] == "TXT"}
+    for owner, _ttl, kind, value in records:
+        assert owner.endswith("example.com.")
+        if kind == "TXT":
+            assert re.fullmatch(r'("([^"\\]|\\[0-9]{3}){0,255}" ?)+', value), value
+            texts[owner].append(strings_of(value).decode())
+    assert {owner.split(".")[0]: sorted(found) for owner, found in texts.items()} == {
+        name.lower(): sorted([text, f"{text}{'x' * 300}"]) for name, text in HOSTILE.items()
+    }
+    plain = [" ".join(record) for record in records if record[2] not in ("SOA", "TXT")]
+    assert plain == [
+        "example.com. 60 A 192.0.2.1",
+        "example.com. 60 A 192.0.2.2",
+        'example.com. 3600 CAA 0 issue "ca.example.net"',
+        'example.com. 3600 CAA 0 issuewild ";"',
+        'example.com. 3600 CAA 128 iodef "mailto:a@example.com"',
+        "example.com. 3600 MX 10 mx.example.net.",
+        "example.com. 3600 MX 20 mx.example.org.",
+        "example.com. 3600 NS ns1.example.com.",
+        "example.com. 3600 NS ns.example.net.",
+        "_sip._tcp.example.com. 3600 SRV 10 5 5060 sip.example.net.",
+        "blog.example.com. 3600 CNAME www.example.net.",
+        "ns1.example.com. 3600 A 192.0.2.53",
+        "sub.example.com. 3600 NS ns.example.net.",
+        "*.www.example.com. 3600 AAAA 2001:db8::1",
+    ]
+
+
+def test_of_a_zone_that_others_serve_nothing_is_served(rendered):
+    assert rendered["dns-update"] == [{"name": ["python3-dnspython"]}]
 
 
 # The host
