@@ -84,6 +84,13 @@ options:
     type: list
     elements: str
     default: []
+  probe:
+    description: >-
+      A command that passes, with exit code 0, as long as the running service has what it was given.
+      Where it does not, as when somebody has changed the service behind its files, the unit is reloaded.
+    type: list
+    elements: str
+    default: []
   confirm:
     description: A question to the running service that proves that it has the new configuration.
     type: dict
@@ -409,12 +416,13 @@ def restore(before: Before) -> None:
             os.symlink(entry, path)
 
 
-def next_action(unit: Unit, config: Configuration) -> str:
+def next_action(unit: Unit, config: Configuration, probe: list[str]) -> str:
     """What the unit needs so that the running process has the declared configuration.
 
     A process reads what a restart loads when it starts, and never again: if this module started
     it, the stamp says with what; otherwise it is right when it started after the last change.
     A reload may have been given by anybody at any time, so there the stamp must be the younger.
+    What can be changed without a file, the probe finds out.
     """
     if not unit.running:
         return "start"
@@ -427,6 +435,8 @@ def next_action(unit: Unit, config: Configuration) -> str:
         return "reload"
     # Who writes a watched file often gives the reload, too.
     if max(unit.started_at, unit.state_changed_at) <= config.reloaded_files_changed_at():
+        return "reload"
+    if probe and unit.module.run_command(probe)[0] != 0:
         return "reload"
     return "none"
 
@@ -537,6 +547,7 @@ def main() -> None:
             "keeps": {"type": "list", "elements": "str", "default": []},
             "watch": {"type": "list", "elements": "dict", "default": [], "options": watch_spec},
             "check": {"type": "list", "elements": "str", "default": []},
+            "probe": {"type": "list", "elements": "str", "default": []},
             "confirm": {"type": "dict", "options": confirm_spec},
         },
         supports_check_mode=True,
@@ -545,7 +556,7 @@ def main() -> None:
     os.umask(0o022)  # folders that are made are for everybody to enter, whatever the host's habit
     config = Configuration(params)
     unit = Unit(module, params["unit"]) if params["unit"] else None
-    action = next_action(unit, config) if unit else "none"
+    action = next_action(unit, config, params["probe"]) if unit else "none"
     files_changed = config.changed + config.doomed
     result: dict[str, Any] = {
         "changed": bool(files_changed or action != "none" or (unit and unit.disabled)),

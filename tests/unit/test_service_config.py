@@ -530,6 +530,24 @@ def test_a_file_that_others_write_is_watched(running, apply):
     assert certificate.read_text() == "renewed"
 
 
+def test_a_service_that_was_changed_behind_its_files_is_found_out_by_a_probe(running, command):
+    command("probe", f'test "$(cat {running.root}/loaded)" = "$1"')
+    (running.root / "loaded").write_text("blue")
+    probe = {"probe": ["probe", "blue"]}
+    assert running.run(running.file(), **probe)["action"] == "none"
+    (running.root / "loaded").write_text("black")
+    assert running.run(running.file(), check_mode=True, **probe)["action"] == "reload"
+    assert running.calls() == []
+    assert running.run(running.file(), **probe)["action"] == "reload"
+    assert running.calls() == ["reload app.service"]
+
+
+def test_a_service_that_does_not_run_is_not_probed(service, command):
+    command("probe", f"touch {service.root}/probed")
+    assert service.run(service.file(), probe=["probe"])["action"] == "start"
+    assert not (service.root / "probed").exists()
+
+
 def test_a_unit_that_is_about_to_run_is_waited_for(running):
     running.tell("state", "activating")
     threading.Timer(0.5, lambda: running.tell("state", "active")).start()

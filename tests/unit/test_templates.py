@@ -1,7 +1,7 @@
 """What the roles would write, rendered by their own tasks, and read by those that will have to.
 
-One run of Ansible on this machine covers all cases. The roles' real tasks run with two actions
-replaced: what service_config gets is written down, and packages installs nothing. The daemons that
+One run of Ansible on this machine covers all cases. The roles' real tasks run with some actions
+replaced: what service_config and guarded_config get is written down, packages installs nothing. The daemons that
 judge the files are Debian's own, unpacked by tools/checker.
 """
 
@@ -64,12 +64,15 @@ def plain(value):
         return {str(key): plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
+# What listeners would say.
+HOST = {"sshd": True, "ssh_unit": "ssh.service", "ssh_ports": [22, 2222], "firewall": False, "undeclared": []}
+
 class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
         with open(self._templar.template(task_vars["recording"]), "a", encoding="utf-8") as handle:
             handle.write(json.dumps(plain(self._task.args)) + "\\n")
-        return {"changed": False, "missing": plain(self._task.args).get("name", [])}
+        return {"changed": False, "missing": plain(self._task.args).get("name", []), **HOST}
 """
 SITES = [
     {
@@ -151,8 +154,14 @@ CHANGED_SETTINGS: dict[str, Any] = {
 }
 # name: (role, the steps that write files, inputs)
 CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
-    "base": ("base", ["validate", "configure"], {}),
+    "base": ("base", ["validate", "configure", "access"], {}),
     "base-rebooting": ("base", ["validate", "configure"], {"base_reboot_time": "04:30", "base_security_updates": "no"}),
+    "base-open": (
+        "base", ["validate", "access"],
+        {"base_ssh_root_login": "yes", "base_ssh_from": ["192.0.2.0/24", "2001:db8::/32"], "base_ssh_new_connections": 0,
+         "base_firewall_open": [{"port": "80"}, {"port": 443, "protocol": "udp"}, {"port": 3306, "from": ["10.0.0.1"]}]},
+    ),
+    "base-without-firewall": ("base", ["validate", "access"], {"base_firewall": "no"}),
     "nginx": ("nginx", ["validate", "configure"], {}),
     "nginx-full": (
         "nginx", ["validate", "configure"],
@@ -218,7 +227,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
     for name in ("modules", "filter"):
         (plugins / name).symlink_to(ROOT / "plugins" / name)
     (plugins / "action/validate_inputs.py").symlink_to(ROOT / "plugins/action/validate_inputs.py")
-    for name in ("service_config", "packages"):
+    for name in ("service_config", "guarded_config", "listeners", "packages"):
         (plugins / f"action/{name}.py").write_text(RECORDER, encoding="utf-8")
     plays = [
         {
@@ -409,7 +418,7 @@ def test_every_template_was_rendered(rendered):
 
 def test_a_file_says_at_its_top_where_it_comes_from(files):
     for _case, path, text in all_files(files, r"."):
-        if path.endswith(("release.json", "/webstack-release")):
+        if path.endswith(("release.json", "/webstack-release", "/etc/issue.net")):
             continue
         first = (
             text.split("\n")[1]
@@ -816,4 +825,57 @@ def test_apt_reads_its_settings(files, tmp_path):
 
 def test_kernel_settings_are_a_name_and_a_value_a_line(files):
     lines = files["base"]["/etc/sysctl.d/60-webstack.conf"]["content"].splitlines()
-    assert [line for line in lines if not line.startswith("#")] == ["net.core.somaxconn = 4096"]
+    settings = [line for line in lines if not line.startswith("#")]
+    assert "net.core.somaxconn = 4096" in settings and "kernel.core_pattern = |/bin/false" in settings
+    assert all(re.fullmatch(r"-?[a-z0-9_.*]+ = \S+", line) for line in settings)
+    assert not [line for line in settings if "forward" in line], "a container engine needs it as it is"
+
+
+def rules(files: dict[str, dict[str, dict[str, Any]]], case: str) -> list[str]:
+    """The lines of the firewall's file that let a port be reached."""
+    text = files[case]["/etc/webstack/firewall.nft"]["content"]
+    return [line.strip() for line in text.splitlines() if re.search(r"\b(tcp|udp) dport (?!546)", line)]
+
+
+def test_the_firewall_opens_ssh_where_it_listens_and_nothing_else(files):
+    assert rules(files, "base") == ["tcp dport 22 goto ssh", "tcp dport 2222 goto ssh"]
+    assert files["base"]["/etc/webstack/firewall.nft"]["content"].count("limit rate 30/minute burst 30 packets") == 2
+
+
+def test_the_firewall_opens_what_is_declared_to_those_who_are(files):
+    assert rules(files, "base-open") == [
+        *(
+            f"{family} saddr {source} tcp dport {port} goto ssh"
+            for port in (22, 2222)
+            for family, source in (("ip", "192.0.2.0/24"), ("ip6", "2001:db8::/32"))
+        ),
+        "tcp dport 80 accept",
+        "udp dport 443 accept",
+        "ip saddr 10.0.0.1 tcp dport 3306 accept",
+    ]
+    assert "limit" not in files["base-open"]["/etc/webstack/firewall.nft"]["content"]
+
+
+def test_the_firewall_touches_no_table_but_its_own(files):
+    for _case, _path, text in all_files(files, r"/firewall\.nft$"):
+        code = "\n".join(line.split("#")[0] for line in text.splitlines())
+        assert set(re.findall(r"\btable (.*?)(?: \{)?$", code, re.MULTILINE)) == {"inet webstack"}
+        assert not re.search(r"flush|forward|nat\b", code)
+
+
+def test_the_way_in_by_ssh_is_told_to_the_guard(rendered):
+    (guard,) = [call for call in rendered["base-open"] if "admits" in call]
+    sources = ["192.0.2.0/24", "2001:db8::/32"]
+    assert guard["admits"][:2] == [{"port": 22, "from": sources}, {"port": 2222, "from": sources}]
+    (asked,) = [call for call in rendered["base-open"] if "declared" in call]
+    assert asked["declared"] == ["80/tcp", "443/udp", "3306/tcp"]
+
+
+def test_without_a_firewall_none_is_written(files):
+    assert set(files["base-without-firewall"]) == {"/etc/ssh/sshd_config.d/00-webstack.conf", "/etc/issue.net"}
+
+
+@pytest.mark.parametrize(("case", "root"), [("base", "no"), ("base-open", "prohibit-password")])
+def test_a_login_by_ssh_takes_a_key(files, case, root):
+    lines = files[case]["/etc/ssh/sshd_config.d/00-webstack.conf"]["content"].splitlines()
+    assert {"AuthenticationMethods publickey", "PasswordAuthentication no", f"PermitRootLogin {root}"} <= set(lines)

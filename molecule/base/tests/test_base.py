@@ -33,7 +33,23 @@ def test_the_journal_is_bounded_and_survives_a_reboot(server):
 
 
 def test_kernel_settings_are_declared(server):
-    assert server.file("/etc/sysctl.d/60-webstack.conf").contains("net.core.somaxconn = 4096")
+    for line in ("net.core.somaxconn = 4096", "kernel.core_pattern = |/bin/false"):
+        assert line in server.file("/etc/sysctl.d/60-webstack.conf").content_string.splitlines()
+
+
+def test_what_root_alone_reads_nobody_else_does(converge, servers):
+    closed = ("/etc/cron.daily", "/etc/ssh/sshd_config", "/root")
+    for server in servers:
+        assert (
+            server.run(f"su nobody -s /bin/sh -c 'cat {' '.join(closed)} 2>&1'").stdout.count("Permission denied") == 3
+        )
+        server.check_output("chmod 755 /root")
+    name = "base : Configure | Kernel settings, and what root alone reads"
+    for options in (["--check"], []):
+        assert {line.split(": ", 1)[1] for line in converge(*options).must_succeed().changed} == {name}
+    for server in servers:
+        assert server.file("/root").mode == 0o700
+    assert converge().must_succeed().changed == []
 
 
 def test_a_hand_edit_is_repaired_and_nothing_else(converge, servers):

@@ -120,6 +120,17 @@ def test_the_names_of_the_site_are_in_the_zone(servers):
         assert found == leads
 
 
+def test_what_was_not_declared_cannot_be_reached(server):
+    server.check_output("systemd-run --quiet --unit stranger python3 -m http.server 8123")
+    address = server.check_output("hostname -I").split()[0]
+    try:
+        until(lambda: server.run("ss -Hltn | grep -q :8123").rc == 0)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"http://{address}:8123/", timeout=3)
+    finally:
+        server.check_output("systemctl stop stranger")
+
+
 def test_an_unknown_name_gets_no_page(server):
     session, url = visitor(server)
     session.headers["Host"] = "elsewhere.example.com"
@@ -188,7 +199,10 @@ def test_killed_daemons_come_back(server, unit):
 def test_drift_is_shown_and_repaired_exactly(converge, servers):
     for server in servers:
         server.check_output("echo '# by hand' >> /etc/nginx/nginx.conf; rm /etc/sysctl.d/60-webstack.conf")
-    expected = ["base : Configure | Kernel settings", "nginx : Configure | nginx, its sites, its unit and its logs"]
+    expected = [
+        "base : Configure | Kernel settings, and what root alone reads",
+        "nginx : Configure | nginx, its sites, its unit and its logs",
+    ]
     dry = converge("--check", "--diff").must_succeed()
     assert sorted({line.split(": ", 1)[1] for line in dry.changed}) == expected
     assert "# by hand" in dry.output
@@ -278,6 +292,7 @@ def test_an_unprivileged_user_with_sudo_over_ssh_will_do(servers, tmp_path):
     inventory = tmp_path / "ssh.yml"
     lines = "".join(f"          {key}: {value!r}\n" for key, value in variables.items())
     inventory.write_text(f"all:\n  hosts:\n    {name}:\n" + lines.replace("          ", "      "))
+    playbook("--limit", name).must_succeed()  # the host has an ssh server now
     server.check_output("rm /etc/sysctl.d/60-webstack.conf; echo '# by hand' >> /etc/nginx/nginx.conf")
     try:
         run = playbook("--limit", name, "--inventory", str(inventory)).must_succeed()

@@ -1,0 +1,140 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action of foobar.webstack.guarded_config: a change of the way in, proven by coming in again."""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+
+UNDO_SECONDS = 40  # from just before the change to the undo
+PATIENCE = 15  # seconds, beyond those, until the host answers again
+# Seconds between tries: sshd is away for a moment while it reads its files; and since OpenSSH 9.8 it
+# shuts out who fails to log in faster than once in five seconds.
+PAUSES = (1, 5)
+MODULE = "foobar.webstack.guarded_config"
+
+
+@dataclass(frozen=True)
+class Login:
+    """Who the play has come in as, by ssh; empty for another connection."""
+
+    user: str = ""
+    client: str = ""
+    port: int = 0
+
+
+class ActionModule(ActionBase):
+    """Costs no more than service_config where nothing is to be changed."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        self._vars = task_vars or {}
+        args = dict(self._task.args)
+        admits, check = args.pop("admits", None), args.pop("check", [])
+
+        outlook = self._keep(args, dry=True)
+        if outlook.get("failed") or not outlook["changed"]:
+            return outlook
+        login = self._login()
+        args["check"] = [part.replace("{user}", login.user).replace("{client}", login.client) for part in check]
+        outlook = self._keep(args, dry=True)
+        if outlook.get("failed"):
+            return outlook
+        if admits is not None and login.client and not _admitted(login, admits):
+            raise AnsibleActionFail(_cut(login, admits))
+        if self._task.check_mode:
+            return outlook
+        return self._change(args, outlook) if login.client else self._keep(args)
+
+    def _login(self) -> Login:
+        """Asked of the shell that ssh has opened: sudo would hide it."""
+        said = self._low_level_execute_command('id -un; echo "$SSH_CONNECTION"', sudoable=False)
+        user, *connection = said["stdout"].split()
+        return Login(user, connection[0], int(connection[3])) if len(connection) == 4 else Login()
+
+    def _keep(self, args: dict[str, Any], dry: bool = False) -> dict[str, Any]:
+        given = {name: value for name, value in args.items() if value not in ("", [])}
+        before, self._task.check_mode = self._task.check_mode, self._task.check_mode or dry
+        try:
+            return self._execute_module("foobar.webstack.service_config", module_args=given, task_vars=self._vars)
+        finally:
+            self._task.check_mode = before
+
+    def _step(self, step: str, **more: Any) -> dict[str, Any]:
+        args = {"step": step, "unit": self._unit, **more}
+        return self._execute_module(MODULE, module_args=args, task_vars=self._vars)
+
+    def _change(self, args: dict[str, Any], outlook: dict[str, Any]) -> dict[str, Any]:
+        self._unit = args.get("unit", "")
+        armed = self._step("arm", paths=outlook["files_changed"], seconds=UNDO_SECONDS)
+        if armed.get("failed"):
+            return armed
+        outcome = self._keep(args)
+        if outcome.get("failed"):
+            self._step("disarm")
+            return outcome
+        inside, trouble = self._come_in(UNDO_SECONDS + PATIENCE)
+        confirmed = self._step("disarm") if inside else {"disarmed": False}
+        if confirmed.get("failed"):
+            return confirmed
+        if confirmed["disarmed"]:
+            return outcome
+        raise AnsibleActionFail(
+            f"The change of {self._unit or 'its files'} does not let the play in again: {trouble}\n"
+            + (
+                "The host has undone the change by itself, and a new connection comes through."
+                if inside
+                else "Nor does the host answer since, though it should have undone the change by itself. Look at its console."
+            )
+        )
+
+    def _come_in(self, seconds: float) -> tuple[bool, str]:
+        """Opens a new connection, again and again; returns whether one came through, and the last complaint before."""
+        deadline = time.monotonic() + seconds
+        trouble = f"it took more than {UNDO_SECONDS} seconds"
+        for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
+            try:
+                self._connection.reset()
+                said = self._low_level_execute_command("echo in", sudoable=False)
+                if said["stdout"].strip() == "in":
+                    break
+                trouble = said["stderr"].strip() or "no answer"
+            except AnsibleConnectionFailure as error:
+                trouble = str(error)
+            if time.monotonic() > deadline:
+                return False, trouble
+            time.sleep(pause)
+        return True, trouble
+
+
+def _admitted(login: Login, admits: list[dict[str, Any]]) -> bool:
+    client = ipaddress.ip_address(login.client.split("%")[0])
+    client = getattr(client, "ipv4_mapped", None) or client
+    return any(
+        int(item["port"]) == login.port
+        and (item.get("protocol") or "tcp") == "tcp"
+        and (not item.get("from") or any(client in ipaddress.ip_network(source) for source in item["from"]))
+        for item in admits
+    )
+
+
+def _cut(login: Login, admits: list[dict[str, Any]]) -> str:
+    ports = sorted({int(item["port"]) for item in admits if (item.get("protocol") or "tcp") == "tcp"})
+    which = (
+        "base_ssh_from does not name that address"
+        if login.port in ports
+        else f"the ports that would be open are {', '.join(map(str, ports)) or 'none'}"
+    )
+    return (
+        f"The firewall would cut the play's own connection, which comes from {login.client} to port {login.port}: {which}. "
+        "Nothing was changed. Declare it in base_firewall_open or base_ssh_from, in the inventory or where the role is called."
+    )

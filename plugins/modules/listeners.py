@@ -1,0 +1,161 @@
+#!/usr/bin/python
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""See what listens to the network on a host, and whether somebody has declared it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: listeners
+short_description: What listens to the network, and whether it was declared
+description:
+  - Reads the sockets of the host on which a program waits for others, those on loopback addresses
+    left out, and warns of each whose port nobody has declared.
+  - Says whether the host has an ssh server, and on which ports.
+  - Changes nothing.
+options:
+  declared:
+    description: The ports on which something may listen, such as C(80/tcp), besides those of the ssh server.
+    type: list
+    elements: str
+    default: []
+author: The foobar web stack maintainers
+"""
+
+EXAMPLES = r"""
+- name: Access | See what listens, and whether it was declared
+  foobar.webstack.listeners:
+    declared: [80/tcp, 443/tcp, 443/udp]
+"""
+
+RETURN = r"""
+sshd:
+  description: Whether an OpenSSH server is installed.
+  type: bool
+  returned: always
+ssh_unit:
+  description: The unit of the ssh server that runs; empty where none does, or where systemd listens for it.
+  type: str
+  returned: always
+ssh_ports:
+  description: The ports on which it listens, and those on which it would after a restart.
+  type: list
+  elements: int
+  returned: always
+firewall:
+  description: Whether the unit of this collection's firewall is there.
+  type: bool
+  returned: always
+undeclared:
+  description: What listens to the network undeclared, such as C(tcp 0.0.0.0:9100 (exporter)).
+  type: list
+  elements: str
+  returned: always
+"""
+
+import os
+import re
+from dataclasses import dataclass
+
+from ansible.module_utils.basic import AnsibleModule
+
+UNITS = ("ssh.service", "ssh.socket", "webstack-firewall.service")
+# Clients of DHCP, which wait for answers on a port of their own.
+ALWAYS = {"68/udp", "546/udp"}
+
+
+@dataclass(frozen=True)
+class Socket:
+    """A program that waits for others."""
+
+    protocol: str
+    address: str
+    port: int
+    program: str
+    pid: str
+
+    def is_local(self) -> bool:
+        return self.address.startswith(("127.", "[::1]", "[::ffff:127.")) or self.address.endswith("%lo")
+
+    def __str__(self) -> str:
+        return f"{self.protocol} {self.address}:{self.port}" + (f" ({self.program})" if self.program else "")
+
+
+def sockets(listing: str) -> list[Socket]:
+    """What `ss -Hlntup` has listed."""
+    found = []
+    for line in listing.splitlines():
+        protocol, _state, _waiting, _limit, local, _peer, *owner = line.split(maxsplit=6)
+        address, _colon, port = local.rpartition(":")
+        who = re.search(r'\("([^"]*)",pid=(\d+)', owner[0] if owner else "")
+        found.append(Socket(protocol, address, int(port), *(who.groups() if who else ("", ""))))
+    return found
+
+
+def undeclared(found: list[Socket], declared: set[str]) -> list[str]:
+    """What others on the network can see, and nobody has spoken of."""
+    known = declared | ALWAYS
+    return sorted(
+        {str(socket) for socket in found if not socket.is_local() and f"{socket.port}/{socket.protocol}" not in known}
+    )
+
+
+def units(module: AnsibleModule) -> dict[str, dict[str, str]]:
+    """What systemd says of each of UNITS, of which a host may lack any."""
+    _rc, out, _err = module.run_command(
+        ["systemctl", "show", "--property=Id,LoadState,ActiveState,MainPID,Listen", *UNITS]
+    )
+    blocks = [
+        dict(line.split("=", 1) for line in block.splitlines() if "=" in line and not line.startswith("Listen="))
+        | {"Listen": " ".join(re.findall(r"^Listen=(.*)", block, re.MULTILINE))}
+        for block in out.split("\n\n")
+    ]
+    return {block["Id"]: block for block in blocks if "Id" in block}
+
+
+def ssh_ports(
+    module: AnsibleModule, sshd: str | None, known: dict[str, dict[str, str]], found: list[Socket]
+) -> list[int]:
+    """Where one comes in by ssh: now, and after the server's next restart."""
+    if sshd is None:
+        return []
+    pid = known["ssh.service"].get("MainPID", "0")
+    ports = {socket.port for socket in found if socket.pid == pid and not socket.is_local()}
+    if known["ssh.socket"].get("ActiveState") == "active":
+        return sorted(ports | {int(port) for port in re.findall(r":(\d+) \(Stream\)", known["ssh.socket"]["Listen"])})
+    os.makedirs("/run/sshd", 0o755, exist_ok=True)  # sshd asks for it, and its unit makes it only when it runs
+    _rc, out, _err = module.run_command([sshd, "-T"])
+    return sorted(ports | {int(port) for port in re.findall(r"^port (\d+)$", out, re.MULTILINE)})
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={"declared": {"type": "list", "elements": "str", "default": []}},
+        supports_check_mode=True,
+    )
+    ss = module.get_bin_path("ss")
+    if ss is None and not module.check_mode:
+        module.fail_json(msg="ss is not on this host: install iproute2")
+    # In a dry run of a bare host, where the package would have come first, nothing can be said.
+    found = sockets(module.run_command([ss, "-Hlntup"], check_rc=True)[1]) if ss else []
+    known = units(module)
+    sshd = module.get_bin_path("sshd", opt_dirs=["/usr/sbin"])
+    ports = ssh_ports(module, sshd, known, found)
+    strangers = undeclared(found, {*module.params["declared"], *(f"{port}/tcp" for port in ports)})
+    for stranger in strangers:
+        module.warn(
+            f"{stranger} listens to the network and is not declared. Stop it, bind it to 127.0.0.1, or declare its port "
+            "in base_firewall_open (others may reach it) or base_listening_expected (they may not)."
+        )
+    module.exit_json(
+        changed=False,
+        sshd=sshd is not None,
+        ssh_unit="ssh.service" if known["ssh.service"]["ActiveState"] == "active" else "",
+        ssh_ports=ports,
+        firewall=known["webstack-firewall.service"]["LoadState"] == "loaded",
+        undeclared=strangers,
+    )
+
+
+if __name__ == "__main__":
+    main()
