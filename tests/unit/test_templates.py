@@ -101,7 +101,7 @@ TLS_SITES = [
         "name": "shop",
         "server_names": ["shop.example.com"],
         "redirect_names": ["example.net", "*.example.net"],
-        "default": False,
+        "default": "no",
         "certificate": "/etc/ssl/shop/fullchain.pem",
         "certificate_key": "/etc/ssl/shop/key.pem",
         "client_requests": 0,
@@ -680,6 +680,9 @@ def test_a_site_with_a_certificate_is_reached_in_one_step(files):
 
 
 def test_a_name_without_a_site_gets_no_certificate(files):
+    for case in ("nginx-tls", "nginx-tls-bookworm"):
+        # One over HTTP, one over HTTPS.
+        assert files[case]["/etc/nginx/nginx.conf"]["content"].count("return 444;") == 2
     for case, refused in (("nginx", False), ("nginx-tls", True), ("nginx-tls-bookworm", True)):
         assert ("ssl_reject_handshake on" in files[case]["/etc/nginx/nginx.conf"]["content"]) == refused
 
