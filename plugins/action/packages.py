@@ -102,6 +102,8 @@ class ActionModule(ActionBase):
             # The script of a package may fail for a passing reason, such as a service slow to start.
             self._complete()
             outcome = self._patiently(install)
+        if outcome["rc"] != 0 and BROKE_OFF in outcome["stderr"]:
+            raise _script_fails(outcome)
         if outcome["rc"] != 0:
             raise AnsibleActionFail(
                 f"{', '.join(missing)}: not installed. Nothing of this role was changed.\napt says: {_words(outcome)}\n"
@@ -113,10 +115,7 @@ class ActionModule(ActionBase):
         """Finishes what dpkg has begun, here or in a run that was cut short."""
         outcome = self._patiently(COMPLETE)
         if outcome["rc"] != 0:
-            raise AnsibleActionFail(
-                f"A package's own script fails.\ndpkg says: {_words(outcome)}\nOn the host, `dpkg --audit` names the package, "
-                "and `journalctl -b -p warning` shows what its service said; then run the play again."
-            )
+            raise _script_fails(outcome)
 
     def _patiently(self, command: str) -> dict[str, Any]:
         """The outcome of a command, repeated while another program holds one of apt's locks.
@@ -133,6 +132,13 @@ class ActionModule(ActionBase):
             if outcome["rc"] == 0 or not LOCKED.search(outcome["stderr"]) or time.monotonic() > deadline:
                 return outcome
             time.sleep(LOCK_PAUSE)
+
+
+def _script_fails(outcome: dict[str, Any]) -> AnsibleActionFail:
+    return AnsibleActionFail(
+        f"A package's own script fails.\ndpkg says: {_words(outcome)}\nOn the host, `dpkg --audit` names the package, "
+        "and `journalctl -b -p warning` shows what its service said; then run the play again."
+    )
 
 
 def _words(outcome: dict[str, Any]) -> str:

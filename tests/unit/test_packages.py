@@ -176,6 +176,14 @@ def test_a_package_whose_script_fails_again_is_said_with_where_to_look():
         host.run(name=["mysql-server"])
 
 
+def test_a_package_that_breaks_off_twice_is_no_matter_of_the_archive():
+    host = Host()
+    host.complaints = [BROKE, "", BROKE]
+    with pytest.raises(AnsibleActionFail, match=r"returned an error code(.|\n)*dpkg --audit") as failure:
+        host.run(name=["mysql-server"])
+    assert "archive" not in str(failure.value)
+
+
 def test_an_interrupted_installation_that_cannot_be_completed_is_said():
     host = Host("nginx half-configured\n")
     host.complaints = ["dpkg: error processing package nginx (--configure)"]
