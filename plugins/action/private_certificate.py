@@ -14,6 +14,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.foobar.webstack.plugins.module_utils.certificates import certificate_names
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -100,9 +101,8 @@ def _serves(leaf: x509.Certificate, authority: x509.Certificate, names: list[str
         leaf.verify_directly_issued_by(authority)
     except Exception:  # of many types
         return False
-    held = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
     left = leaf.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-    return set(held) == set(names) and left > datetime.timedelta(days=RENEW_DAYS)
+    return set(certificate_names(leaf)) == set(names) and left > datetime.timedelta(days=RENEW_DAYS)
 
 
 def _builder(
@@ -130,6 +130,8 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
 
 
 def _make_authority(name: str) -> Pair:
+    # Not constrained to names: one that comes later, or another site that shares this authority, would need
+    # a new one, which all clients must trust anew.
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _builder(f"Private authority of {name}", None, key, AUTHORITY_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)

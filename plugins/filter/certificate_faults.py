@@ -8,6 +8,7 @@ import datetime
 import itertools
 from typing import Any
 
+from ansible_collections.foobar.webstack.plugins.module_utils.certificates import certificate_names
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
@@ -28,15 +29,6 @@ def certificate_faults(chain: str, key: str, names: list[str]) -> list[str]:
         *_date_faults(certificates),
         *_name_faults(leaf, names),
     ]
-
-
-def certificate_names(certificate: x509.Certificate) -> list[str]:
-    """The domain names that a certificate is for."""
-    try:
-        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return []
-    return found.value.get_values_for_type(x509.DNSName)
 
 
 def _key_faults(leaf: x509.Certificate, key: str) -> list[str]:
