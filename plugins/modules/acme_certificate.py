@@ -15,6 +15,7 @@ description:
     links to it in that place.
   - Before the authority is asked, every name must lead to this host. An authority that refuses, or
     does not answer, leaves what was served before in its place.
+  - Who orders agrees to the authority's terms of service.
   - certbot's own timer renews what certbot has ordered.
 options:
   name:
@@ -34,7 +35,9 @@ options:
     description: The authority's directory.
     type: str
   email:
-    description: Where the authority writes to about the account; empty for none.
+    description:
+      - Where the authority writes to about the account; empty for none. It is told when this differs
+        from what the account was last given from here.
     type: str
     default: ""
   root:
@@ -68,13 +71,14 @@ RETURN = r"""
 said:
   description: certbot's words.
   type: str
-  returned: when it ordered
+  returned: when it ordered, or told the authority another address
 """
 
 import os
 import re
 import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -82,7 +86,7 @@ PLACES = Path("/etc/ssl")
 CERTBOT = Path("/etc/letsencrypt")
 PLACEHOLDER_DAYS = 30
 NEAR_END = 86400  # seconds; certbot's timer should have renewed long before
-ORDER_SECONDS = 300
+CERTBOT_SECONDS = 300
 
 
 class Certificate:
@@ -128,12 +132,29 @@ class Certificate:
 
     def authority(self) -> str:
         """The directory of which certbot ordered; empty where it has not."""
+        return self.noted("server")
+
+    def noted(self, setting: str) -> str:
+        """What certbot has noted for the renewals of this certificate; empty where there is nothing."""
         try:
             text = (CERTBOT / "renewal" / f"{self.params['name']}.conf").read_text(encoding="utf-8")
         except FileNotFoundError:
             return ""
-        found = re.search(r"^server = (\S+)$", text, re.MULTILINE)
+        found = re.search(rf"^{setting} = (\S+)$", text, re.MULTILINE)
         return found[1] if found else ""
+
+    def accounts(self) -> Path:
+        """Where certbot keeps the accounts at this authority, each in a folder of its name."""
+        directory = urlsplit(self.params["directory"])
+        return CERTBOT / "accounts" / f"{directory.netloc}{directory.path}"
+
+    def email_note(self) -> Path:
+        """Where stands which address the account has: certbot does not keep it, and an authority need not tell."""
+        return self.accounts() / self.noted("account") / "webstack_email"
+
+    def told(self) -> bool:
+        note = self.email_note()
+        return note.exists() and note.read_text(encoding="utf-8") == self.params["email"]
 
     def strays(self) -> list[str]:
         """Names that do not lead to this host, each with where it leads."""
@@ -157,28 +178,17 @@ class Certificate:
         for folder in (root, root / ".well-known", root / ".well-known/acme-challenge"):
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             folder.chmod(0o755)
-        argv = ["certbot", "certonly", "--non-interactive", "--agree-tos", "--cert-name", self.params["name"]]
-        argv += [
-            "--server",
-            self.params["directory"],
-            "--webroot",
-            "--webroot-path",
-            str(root),
-            "--renew-with-new-domains",
-        ]
-        argv += ["--email", self.params["email"]] if self.params["email"] else ["--register-unsafely-without-email"]
         # What another authority has signed is not kept for being valid.
-        argv += (
-            ["--force-renewal"] if self.authority() not in ("", self.params["directory"]) else ["--keep-until-expiring"]
-        )
-        for name in self.params["names"]:
-            argv += ["--domain", name]
-        rc, out, err = self.module.run_command(["timeout", str(ORDER_SECONDS), *argv])
-        if rc != 0:
-            self.module.fail_json(
-                msg=f"The authority {self.params['directory']} has signed nothing for {', '.join(self.params['names'])}; "
-                f"what was served before is served still. certbot says:\n{(err.strip() or out.strip())[-3000:]}"
-            )
+        moved = self.authority() not in ("", self.params["directory"])
+        known = {path.name for path in self.accounts().glob("*")}
+        said = self.certbot(
+            f"has signed nothing for {', '.join(self.params['names'])}; what was served before is served still",
+            "certonly", "--agree-tos", "--cert-name", self.params["name"], "--renew-with-new-domains",
+            "--webroot", "--webroot-path", str(root), "--force-renewal" if moved else "--keep-until-expiring",
+            *(f"--domain={name}" for name in self.params["names"]),
+        )  # fmt: skip
+        if self.noted("account") not in known:
+            self.email_note().write_text(self.params["email"], encoding="utf-8")
         for path, name in ((self.chain, "fullchain.pem"), (self.key, "privkey.pem")):
             fresh = path.with_name(f".{path.name}.new")
             fresh.unlink(missing_ok=True)
@@ -186,6 +196,25 @@ class Certificate:
             fresh.replace(path)
         for unit in self.params["reload"]:
             self.module.run_command(["systemctl", "reload", unit], check_rc=True)
+        return said
+
+    def tell(self) -> str:
+        said = self.certbot(
+            "does not take certificate_acme_email; certificates are renewed still",
+            "update_account", "--no-eff-email", "--account", self.noted("account"),
+        )  # fmt: skip
+        self.email_note().write_text(self.params["email"], encoding="utf-8")
+        return said
+
+    def certbot(self, failure: str, verb: str, *options: str) -> str:
+        """certbot's words; where it fails, the run fails with them behind `failure`."""
+        directory, email = self.params["directory"], self.params["email"]
+        contact = f"--email={email}" if email else "--register-unsafely-without-email"
+        argv = ["certbot", verb, "--non-interactive", "--server", directory, contact, *options]
+        rc, out, err = self.module.run_command(["timeout", str(CERTBOT_SECONDS), *argv])
+        if rc != 0:
+            words = (err.strip() or out.strip())[-3000:]
+            self.module.fail_json(msg=f"The authority {directory} {failure}. certbot says:\n{words}")
         return out.strip()
 
 
@@ -211,18 +240,22 @@ def main() -> None:
         if missing and not module.check_mode:
             certificate.make_placeholder()
         module.exit_json(changed=missing)
-    if certificate.current():
+    current = certificate.current()
+    if current and certificate.told():
         module.exit_json(changed=False)
     if module.check_mode:
         module.exit_json(changed=True)  # the same run may be about to publish the names
-    strays = certificate.strays()
+    strays = [] if current else certificate.strays()
     if strays:
         module.fail_json(
             msg="The authority was not asked, since it would look elsewhere; what was served before is served still.\n  - "
             + "\n  - ".join(strays)
             + "\nMend the DNS; or, where other addresses lead here, name them in certificate_addresses."
         )
-    module.exit_json(changed=True, said=certificate.order())
+    said = [] if current else [certificate.order()]
+    if not certificate.told():
+        said.append(certificate.tell())
+    module.exit_json(changed=True, said="\n".join(said))
 
 
 if __name__ == "__main__":

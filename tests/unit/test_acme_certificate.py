@@ -1,8 +1,9 @@
-"""Whether the names of a certificate lead to the host, before an authority is asked."""
+"""Whether the names of a certificate lead to the host, and what an authority is asked and told."""
 
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,70 @@ from loading import load
 
 module = load("plugins/modules/acme_certificate.py")
 OWN = "10.0.0.5 2001:db8::5"
+
+
+DIRECTORY = "https://authority.example.com:14000/dir"
+
+
+class Host:
+    """A host on which certbot knows one account, and makes another where there is none."""
+
+    def __init__(self, folder: Path, email: str) -> None:
+        names = {"name": "shop", "names": ["shop.example.com", "example.net"]}
+        self.params = {**names, "directory": DIRECTORY, "email": email, "root": str(folder / "root"), "reload": []}
+        self.folder, self.calls = folder, []
+
+    def run_command(self, argv: list[str], **_options: Any) -> tuple[int, str, str]:
+        self.calls.append(argv[argv.index("certbot") + 1 :])
+        account = self.folder / "accounts/authority.example.com:14000/dir/abc"
+        account.mkdir(parents=True, exist_ok=True)
+        (self.folder / "renewal").mkdir(exist_ok=True)
+        (self.folder / "renewal/shop.conf").write_text(f"[renewalparams]\naccount = abc\nserver = {DIRECTORY}\n")
+        return 0, "done", ""
+
+
+@pytest.fixture
+def ordered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The certificate of a host that has ordered it with an address."""
+    monkeypatch.setattr(module, "CERTBOT", tmp_path)
+    monkeypatch.setattr(module, "PLACES", tmp_path)
+    (tmp_path / "shop").mkdir()
+
+    def order(email: str) -> Any:
+        certificate = module.Certificate(Host(tmp_path, email))
+        certificate.order()
+        return certificate
+
+    return order
+
+
+def test_an_order_names_the_domains_and_agrees_to_the_terms(ordered):
+    (call,) = ordered("ops@example.com").module.calls
+    assert call[0] == "certonly" and call[-2:] == ["--domain=shop.example.com", "--domain=example.net"]
+    assert {"--agree-tos", "--email=ops@example.com", "--keep-until-expiring"} <= set(call)
+
+
+@pytest.mark.parametrize("email", ["", "ops@example.com"])
+def test_a_new_account_has_the_address_that_it_was_made_with(ordered, email):
+    assert ordered(email).told()
+
+
+def test_an_account_that_was_there_is_told_of_another_address_once(ordered):
+    ordered("ops@example.com")
+    certificate = ordered("")
+    assert not certificate.told()
+    certificate.tell()
+    assert certificate.told()
+    assert certificate.module.calls[-1] == [
+        "update_account", "--non-interactive", "--server", DIRECTORY, "--register-unsafely-without-email",
+        "--no-eff-email", "--account", "abc",
+    ]  # fmt: skip
+
+
+def test_of_an_account_of_which_nothing_is_noted_nothing_is_assumed(ordered):
+    certificate = ordered("ops@example.com")
+    certificate.email_note().unlink()
+    assert not certificate.told()
 
 
 @pytest.fixture

@@ -160,6 +160,27 @@ def test_after_renewals_nothing_is_ordered(converge):
     assert converge().must_succeed().changed == []
 
 
+def contact(server):
+    """The address that the authority itself has for the host's account."""
+    said = server.check_output("certbot show_account --server https://authority.example.com:14000/dir 2>&1")
+    return re.search(r"Email contact: (\S+)", said)[1]
+
+
+@pytest.mark.parametrize(("email", "told"), [("", "none"), ("ops@example.com", "ops@example.com")])
+def test_another_address_is_sent_to_the_authority_once(converge, servers, email, told):
+    """The second address is that of the scenario again."""
+    order = "certificate : Order | Have the authority sign the certificate"
+    before = [(contact(server), served(server, outer(server)).serial_number) for server in servers]
+    assert told not in [address for address, _serial in before]
+    assert len(converge("--check", certificate_acme_email=email).must_succeed().changed) == len(servers)
+    run = converge(certificate_acme_email=email).must_succeed()
+    assert [line.split(": ", 1)[1] for line in run.changed] == [order] * len(servers)
+    assert [(contact(server), served(server, outer(server)).serial_number) for server in servers] == [
+        (told, serial) for _address, serial in before
+    ]
+    assert converge(certificate_acme_email=email).must_succeed().changed == []
+
+
 @contextlib.contextmanager
 def hosts_file(servers, change):
     """The hosts files changed by sed, and as before afterwards."""
