@@ -21,6 +21,7 @@ TRUE = ("true", "yes")
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 SITE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 SIZE = re.compile(r"[0-9]{1,9}[kKmMgG]?")
+HEADER_SIZE = re.compile(r"[1-9][0-9]{0,3}[kK]")
 URL_PATH = re.compile(r"/[A-Za-z0-9._~!&()*+,=:@%/-]*")
 FILE_PATH = re.compile(r"/[A-Za-z0-9._~+,=:@%/-]*")
 SOCKET = re.compile(r"unix:(/[A-Za-z0-9._~+,=@%/-]+)")
@@ -140,6 +141,8 @@ def _site_faults(path: str, site: dict[str, Any]) -> Faults:
         yield from _file_faults(f"{path}.root", site["root"])
     if _given(site, "body_size") and not SIZE.fullmatch(site["body_size"]):
         yield f"{path}.body_size: '{_shown(site['body_size'])}' is not a size such as 512k, 10m or 1g"
+    if _given(site, "header_size") and not HEADER_SIZE.fullmatch(site["header_size"]):
+        yield f"{path}.header_size: '{_shown(site['header_size'])}' is not a size from 1k to 9999k"
     for name, seconds in (site.get("timeouts") or {}).items():
         if seconds is not None and _int(seconds) < 1:
             yield f"{path}.timeouts.{name}: {seconds} is not possible; it is in seconds, 1 or more"

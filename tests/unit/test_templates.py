@@ -87,7 +87,8 @@ SITES = [
             {"path": "/old", "match": "exact", "kind": "redirect", "target": "/new", "code": 308},
             {"path": r'^/a{2}"\d;', "match": "regex", "kind": "raw", "raw": "return 204;"},
         ],
-        "timeouts": {"read": 5},
+        "header_size": "16k",
+        "timeouts": {"read": 5, "client_read": 6, "client_send": 7},
         "error_pages": {404: "/srv/www/404.html"},
         "access": {"deny": ["192.0.2.1"]},
         "extra": 'set $a "}";',
@@ -699,6 +700,14 @@ def test_limits_are_those_of_the_site_or_else_the_roles(files):
     shop, plain = (files["nginx-tls"][f"/etc/nginx/sites/{name}.conf"]["content"] for name in ("shop", "files"))
     assert "limit_conn client_connections 200;" in shop and "limit_req" not in shop
     assert "limit_conn client_connections 7;" in plain and "rate=9r/s" in plain and "burst=18" in plain
+
+
+def test_how_long_a_site_waits_stands_in_its_own_server(files):
+    words = [words for _depth, words in nginx_directives(files["nginx-full"]["/etc/nginx/sites/www.conf"]["content"])]
+    assert sorted(line for line in words if "timeout" in line[0] or "header_buffers" in line[0]) == [
+        ["client_body_timeout", "6s"], ["large_client_header_buffers", "4", "16k"], ["proxy_read_timeout", "5s"],
+        ["send_timeout", "7s"], ["uwsgi_read_timeout", "5s"],
+    ]  # fmt: skip
 
 
 def test_nginx_can_tell_which_files_it_has_loaded(files, rendered):

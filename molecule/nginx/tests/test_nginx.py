@@ -41,6 +41,21 @@ assert not failures, (answers, failures[:5])
 """
 
 
+# What becomes of visitors who send each a text and no more: "closed", "waits", or the status of an answer.
+SLOW_VISITORS = r"""
+import select, socket, sys, time
+visitors = []
+for text in sys.argv[1:]:
+    visitors.append(socket.create_connection(("127.0.0.1", 80)))
+    visitors[-1].sendall(text.replace("|", "\r\n").encode())
+    time.sleep(0.1)
+time.sleep(6.5)
+for visitor in visitors:
+    said = visitor.recv(100) if select.select([visitor], [], [], 0)[0] else b"- waits"
+    print(said.split()[1].decode() if said else "closed")
+"""
+
+
 @dataclass(frozen=True)
 class Answer:
     status: int
@@ -173,6 +188,21 @@ def test_a_proxy_in_front_may_speak_http_2(server):
     assert server.check_output(command + " http://127.0.0.1:8082/static/site.css") == "2 200"
     assert server.check_output(command.replace(" --http2-prior-knowledge", "") + " http://127.0.0.1/") == "1.1 200"
     assert server.run("curl -s --http2-prior-knowledge -H 'Host: other.example.org' http://127.0.0.1:8082/").rc != 0
+
+
+def test_a_header_that_is_too_large_is_refused(server):
+    for host, size, status in (("small", 900, 200), ("small", 1500, 400), ("www", 1500, 200), ("www", 9000, 400)):
+        answer = get(server, options=f"-H 'Cookie: a={'x' * size}'", host=f"{host}.example.com")
+        assert answer.status == status, (host, size)
+
+
+def test_slow_visitors_are_few_and_not_waited_for(server):
+    body = "POST / HTTP/1.1|Host: {}.example.com|Content-Length: 9||"
+    header = "GET / HTTP/1.1|Host: www.example.com|"
+    texts = [body.format("small")] * 3 + [body.format("www"), header]
+    said = server.check_output(f"python3 -c %s {'%s ' * len(texts)}", SLOW_VISITORS, *texts).split()
+    assert said == ["closed", "closed", "429", "waits", "closed"]
+    assert get(server, host="small.example.com").status == 200
 
 
 def test_access_rules(server):
@@ -372,10 +402,14 @@ def certificate_of(said):
     return said.partition("-----BEGIN")[2].partition("-----END")[0]
 
 
-def test_http_3_where_debian_has_it(converge, servers, restored):
+def test_the_modern_profile_and_http_3_where_debian_has_it(converge, servers, restored):
     _old, new = servers
     converge(nginx_http3=True).must_fail("nginx_http3: the nginx of Debian 12 does not have it")
-    converge("--limit", "nginx-debian13-*", nginx_http3=True).must_succeed()
+    converge(nginx_tls_profile="modern", nginx_http3="{{ 'debian13' in inventory_hostname }}").must_succeed()
+    for server in servers:
+        assert "Cipher is TLS_" in handshake(server, "-servername shop.example.com -tls1_3")
+        refused = handshake(server, "-servername shop.example.com -tls1_2")
+        assert "BEGIN CERTIFICATE" not in refused and "alert protocol version" in refused
     assert new.check_output("ss -Hlnup | grep -c nginx") != "0"
     said = new.check_output(
         "curl -sS -o /dev/null -w '%{http_version}' --http3-only --cacert /etc/ssl/shop/fullchain.pem"
@@ -562,7 +596,7 @@ def test_a_port_that_is_taken_fails_and_the_old_configuration_is_back(converge, 
                     {"name": "again", "server_names": ["ok.example.com", "EXAMPLE.com"], "root": "/srv/x"},
                 ]
             },
-            ["nginx_sites[3].server_names[1]: 'example.com' of site 'again'", "site 'www' (nginx_sites[0]) already"],
+            ["nginx_sites[4].server_names[1]: 'example.com' of site 'again'", "site 'www' (nginx_sites[0]) already"],
         ),
         (
             {"nginx_sites": sites(server_names=["a_b.example.com", "x; location /x {}", "http://www.example.com"])},
@@ -575,11 +609,16 @@ def test_a_port_that_is_taken_fails_and_the_old_configuration_is_back(converge, 
         (
             {
                 "nginx_sites": [
-                    *sites(body_size="10X", timeouts={"read": -1}, default=True),
+                    *sites(body_size="10X", header_size="9m", timeouts={"read": -1}, default=True),
                     {**SITES[1], "name": "b", "default": True},
                 ]
             },
-            ["nginx_sites[0].body_size: '10X' is not a size", "timeouts.read: -1", "cannot both answer unknown names"],
+            [
+                "nginx_sites[0].body_size: '10X' is not a size",
+                "nginx_sites[0].header_size: '9m' is not a size from 1k to 9999k",
+                "timeouts.read: -1",
+                "cannot both answer unknown names",
+            ],
         ),
         (
             {"nginx_http_port": 65536, "nginx_status_port": 65536},
