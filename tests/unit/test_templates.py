@@ -173,12 +173,12 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     ),
     "nginx-tls": (
         "nginx", ["validate", "configure"],
-        {"nginx_sites": TLS_SITES, "nginx_http3": True, "nginx_challenge_root": "/srv/challenges",
+        {"nginx_sites": TLS_SITES, "nginx_http2_port": 8082, "nginx_http3": True, "nginx_challenge_root": "/srv/challenges",
          "nginx_headers": {"X-Frame-Options": "", "X-Shop": "it's; {open}"}},
     ),
     "nginx-tls-bookworm": (
         "nginx", ["validate", "configure"],
-        {"nginx_sites": TLS_SITES, "nginx_https_port": 8443, "nginx_tls_profile": "modern", "ansible_facts": BOOKWORM},
+        {"nginx_sites": TLS_SITES, "nginx_http2_port": 8082, "nginx_https_port": 8443, "nginx_tls_profile": "modern", "ansible_facts": BOOKWORM},
     ),
     "certificate": (
         "certificate", ["validate", "install"],
@@ -672,7 +672,7 @@ def test_a_site_with_a_certificate_is_reached_in_one_step(files):
     ]  # fmt: skip
     assert ["root", "/srv/challenges"] in words
     plain = files["nginx-tls"]["/etc/nginx/sites/files.conf"]["content"]
-    assert "return 301 http://files.example.com$visited_port$request_uri" in plain
+    assert "return 301 $visited_scheme://files.example.com$visited_port$request_uri" in plain
     assert "ssl" not in plain
     assert (
         "return 301 https://$host:8443$request_uri"
@@ -708,6 +708,14 @@ def test_how_long_a_site_waits_stands_in_its_own_server(files):
         ["client_body_timeout", "6s"], ["large_client_header_buffers", "4", "16k"], ["proxy_read_timeout", "5s"],
         ["send_timeout", "7s"], ["uwsgi_read_timeout", "5s"],
     ]  # fmt: skip
+
+
+def test_a_proxy_that_has_ended_tls_is_served_and_not_led_elsewhere(files):
+    for case in ("nginx-tls", "nginx-tls-bookworm"):
+        text = files[case]["/etc/nginx/sites/shop.conf"]["content"]
+        servers = [part for part in text.split("\nserver {") if "server_name shop.example.com;" in part]
+        assert ["listen 8082" in server for server in servers] == [False, True]
+        assert ["return 301" in server.partition("location = /old")[0] for server in servers] == [True, False]
 
 
 def test_nginx_can_tell_which_files_it_has_loaded(files, rendered):

@@ -190,6 +190,15 @@ def test_a_proxy_in_front_may_speak_http_2(server):
     assert server.run("curl -s --http2-prior-knowledge -H 'Host: other.example.org' http://127.0.0.1:8082/").rc != 0
 
 
+def test_a_proxy_that_has_ended_tls_gets_the_page_as_one_over_https(server):
+    said = get(server, "/x", host="shop.example.com", options="--http2-prior-knowledge", port=8082)
+    assert said.status == 200 and "HTTPS=on wsgi.url_scheme=https" in said.body
+    assert said.headers["strict-transport-security"] == SECURE["strict-transport-security"]
+    assert "HTTPS=None wsgi.url_scheme=http " in get(server, "/x").body
+    led = get(server, "/x", host="example.net", options="--http2-prior-knowledge", port=8082)
+    assert (led.status, led.headers["location"]) == (301, "https://shop.example.com/x")
+
+
 def test_a_header_that_is_too_large_is_refused(server):
     for host, size, status in (("small", 900, 200), ("small", 1500, 400), ("www", 1500, 200), ("www", 9000, 400)):
         answer = get(server, options=f"-H 'Cookie: a={'x' * size}'", host=f"{host}.example.com")
@@ -326,9 +335,14 @@ def test_who_is_led_elsewhere_gets_them_too(server):
     assert [value for name, value in headers if name == "Strict-Transport-Security"] == ["max-age=63072000"]
 
 
-def test_what_the_application_says_goes_before(server):
-    _status, headers = https(server, "/own")
-    for name, value in (("x-frame-options", "SAMEORIGIN"), ("strict-transport-security", "max-age=5")):
+@pytest.mark.parametrize("path", ["/own", "/own/file"])
+def test_what_the_application_says_goes_before(server, path):
+    """With a file that it has nginx send, too, when nginx itself forgets most headers."""
+    status, headers = https(server, path)
+    assert status == 200
+    assert ("Cache-Control", "public, max-age=60") in map(tuple, headers) or path == "/own"
+    own = {"x-frame-options": "SAMEORIGIN", "strict-transport-security": "max-age=5"}
+    for name, value in {**SECURE, **own}.items():
         assert [text for key, text in headers if key.lower() == name] == [value]
     assert "strict-transport-security" not in get(server).headers  # not over HTTP, where it has no meaning
 
