@@ -2,6 +2,7 @@
 # ENV is a folder under inventories/.
 ENV ?= demo
 REF ?=
+RELEASE ?=
 ROLE ?=
 DEMO_PORT ?= 8080
 DEMO_HTTPS_PORT ?= 8443
@@ -14,7 +15,7 @@ DEMO := foobar-demo-$(shell printf %s '$(CURDIR)/inventories/demo' | sha1sum | c
 export MOLECULE_GLOB := molecule/*/molecule.yml
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain lock demo demo-destroy site check verify status secrets test test-fast test-role lint unit acceptance docs bench clean
+.PHONY: help toolchain lock demo demo-destroy site check deploy rollback verify status secrets test test-fast test-role lint unit acceptance docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -46,6 +47,12 @@ check: toolchain ## what a converge would change, without changing it
 
 verify: toolchain ## the nine steps of the request's way
 	ansible-playbook --inventory inventories/$(ENV) verify.yml
+
+deploy: toolchain ## ship a branch, tag or commit: make deploy ENV=production REF=v1.2
+	ansible-playbook --inventory inventories/$(ENV) deploy.yml $(if $(REF),--extra-vars ref=$(REF))
+
+rollback: toolchain ## back to the last verified release, or to RELEASE=
+	ansible-playbook --inventory inventories/$(ENV) rollback.yml $(if $(RELEASE),--extra-vars release=$(RELEASE))
 
 status: toolchain ## what is live: slot, release, commit, certificate
 	ansible-playbook --inventory inventories/$(ENV) status.yml

@@ -7,26 +7,33 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: app_release
-short_description: Call webstack-release on the host, with a check mode
+short_description: Change what is live of an application, or ask what is, by webstack-release on the host
 description:
-  - The steps of a release are made on the host by C(webstack-release), which the role app_server
-    installs. This module runs one of them and passes on its answer or its complaint.
-  - In check mode only C(plan) and C(status) run; every other step reports a change.
+  - The work is done on the host by C(webstack-release), which the role app_server installs. A change
+    (C(deploy), C(rollback), C(renew)) runs there as a unit of its own and goes on without the
+    controller; the task shows what it says and ends with its verdict.
+  - In check mode only C(plan) and C(status) run; every change reports that it would be one.
 options:
   app:
     description: The application's name.
     type: str
     required: true
   step:
-    description: The command.
+    description: What to do; C(follow) is for the action itself.
     type: str
-    choices: [status, plan, fetch, build, check, migrate, switch]
+    choices: [status, plan, deploy, rollback, renew, follow]
     required: true
   arguments:
-    description: Its arguments.
+    description: Of C(plan), the digests of what is declared and of the settings.
     type: list
     elements: str
     default: []
+  request:
+    description: >-
+      Of C(deploy), C(version), C(declared), and for a commit that was sent C(commit) and C(archive);
+      of C(rollback), C(release), by default the last verified one before the live one.
+    type: dict
+    default: {}
 author: The foobar web stack maintainers
 """
 
@@ -50,31 +57,39 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 TOOL = "/usr/local/sbin/webstack-release"
-NOTHING_LIVE = {"ship": True, "switch": False, "release": "", "slot": None, "active": False}
+NOTHING_LIVE = {"ship": True, "renew": False, "release": "", "slot": None, "active": False}
 
 
 def main() -> None:
+    steps = ["status", "plan", "deploy", "rollback", "renew", "follow"]
     module = AnsibleModule(
         argument_spec={
             "app": {"type": "str", "required": True},
-            "step": {
-                "type": "str",
-                "required": True,
-                "choices": ["status", "plan", "fetch", "build", "check", "migrate", "switch"],
-            },
+            "step": {"type": "str", "required": True, "choices": steps},
             "arguments": {"type": "list", "elements": "str", "default": []},
+            "request": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
     step, app = module.params["step"], module.params["app"]
-    reads = step in ("status", "plan")
+    reads = step in ("status", "plan", "follow")
     if module.check_mode and (not reads or not os.path.exists(TOOL) or not os.path.exists(f"/etc/{app}/release.json")):
         module.exit_json(changed=not reads, answer=NOTHING_LIVE)
-    rc, out, err = module.run_command([TOOL, app, step, *module.params["arguments"]])
+    if step == "status":
+        command = ["status", "--json"]
+    elif reads:
+        command = [step, *module.params["arguments"]]
+    else:
+        command = ["start", json.dumps({"kind": step, **module.params["request"]})]
+    rc, out, err = module.run_command([TOOL, app, *command])
     if rc != 0:
-        module.fail_json(msg=err.strip() or out.strip())
+        module.fail_json(msg=err.strip().removeprefix("webstack-release: ") or out.strip())
     answer = json.loads(out)
-    module.exit_json(changed=answer.pop("changed", False), answer=answer)
+    if answer.get("held"):
+        module.warn(
+            f"{answer['held']}; it is declared and not brought back by itself: deploy it, or declare another version"
+        )
+    module.exit_json(changed=False, answer=answer)
 
 
 if __name__ == "__main__":

@@ -168,7 +168,7 @@ class Walk:
 
     def slot(self) -> str:
         app = self.params["app"]
-        rc, out, err = self.module.run_command(["/usr/local/sbin/webstack-release", app, "status"])
+        rc, out, err = self.module.run_command(["/usr/local/sbin/webstack-release", app, "status", "--json"])
         if rc != 0:
             raise Broken(err.strip(), f"/etc/{app}/release.json")
         status = json.loads(out)

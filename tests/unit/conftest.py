@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from releasing import application, slot
+
+__all__ = ["application", "slot"]  # fixtures of the release tool's tests
 
 
 @pytest.fixture

@@ -419,7 +419,7 @@ def test_every_template_was_rendered(rendered):
 
 def test_a_file_says_at_its_top_where_it_comes_from(files):
     for _case, path, text in all_files(files, r"."):
-        if path.endswith(("release.json", "/webstack-release", "/etc/issue.net")):
+        if path.endswith(("release.json", "/webstack-release", "/etc/issue.net")) or "/webstack_release/" in path:
             continue
         first = (
             text.split("\n")[1]
@@ -431,7 +431,7 @@ def test_a_file_says_at_its_top_where_it_comes_from(files):
 
 def test_nothing_of_the_template_language_is_left(files):
     for case, path, text in all_files(files, r"."):
-        if not case.endswith("-hostile") and not path.endswith("webstack-release"):
+        if not case.endswith("-hostile") and "/usr/local/" not in path:
             assert not re.search(r"{{|}}|{%|%}|\bNone\b|\bUndefined\b", re.sub(r"^.*\{2\}.*$", "", text, flags=re.M)), (
                 path,
                 text,
@@ -586,21 +586,23 @@ def test_a_change_of_whatever_a_slot_reads_is_a_change_of_its_settings(files):
     assert len(set(digests)) == 1 + len(CHANGED_SETTINGS)
 
 
+TOOL = ROOT / "roles/app_server/files/webstack_release"
+
+
 def test_the_release_tool_finds_every_setting_that_it_reads(files):
-    tool = (ROOT / "roles/app_server/files/webstack-release").read_text(encoding="utf-8")
-    read = set(re.findall(r"""self\.config\[["'](\w+)["']\]""", tool))
+    tool = "".join(path.read_text(encoding="utf-8") for path in TOOL.glob("*.py"))
+    read = set(re.findall(r"""config\[["'](\w+)["']\]""", tool))
     for case in ("app", "app-hostile", "app-perl"):
         assert set(json.loads(files[case]["/etc/shop/release.json"]["content"])) == read
     assert json.loads(files["app-perl"]["/etc/shop/release.json"]["content"])["modifier"] == 5
 
 
 def test_the_release_tool_is_installed_as_it_stands_in_the_role(files):
-    tool = files["app"]["/usr/local/sbin/webstack-release"]
-    assert (
-        tool["content"].strip()
-        == (ROOT / "roles/app_server/files/webstack-release").read_text(encoding="utf-8").strip()
-    )
-    assert tool["mode"] == "0755"
+    parts = {f"/usr/local/lib/webstack/webstack_release/{path.name}": path for path in TOOL.glob("*.py")}
+    parts["/usr/local/sbin/webstack-release"] = TOOL.parent / "webstack-release"
+    for name, path in parts.items():
+        assert files["app"][name]["content"].strip() == path.read_text(encoding="utf-8").strip()
+    assert files["app"]["/usr/local/sbin/webstack-release"]["mode"] == "0755"
 
 
 # nginx

@@ -19,7 +19,7 @@ def ask(server, path, app="hello"):
 
 
 def status(server, app="hello"):
-    return json.loads(server.check_output(f"webstack-release {app} status"))
+    return json.loads(server.check_output(f"webstack-release {app} status --json"))
 
 
 def must_serve(server, release):

@@ -1,0 +1,11 @@
+"""Ships releases of one application on this host: webstack-release APP COMMAND.
+
+The role app_server installs it and calls it; an operator may, too. It reads /etc/APP/release.json
+and keeps everything else where `layout.Layout` says. Standard library only.
+
+Two uWSGI instances, the slots blue and green, each run one release on a socket of their own. nginx
+connects through one link, /run/APP/live.sock. A new release starts in the idle slot, is asked there
+until its answers are right, goes live by the rename of that link, and is watched; if anything is
+wrong, the slot before is live again. All of it runs as one unit, APP-deploy.service, with its state
+on the disk: whatever ends that unit, what serves afterwards is a verified release.
+"""

@@ -1,0 +1,84 @@
+"""Questions to what serves: over the uwsgi protocol to a slot, through nginx as a visitor, for the counters."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import re
+import socket
+import ssl
+import struct
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+Answer = tuple[int, str]  # status, or 0 for what is no answer, and body or complaint
+
+
+def ask(address: Path, path: str, modifier: int, seconds: float = 5) -> Answer:
+    """GET `path` over the uwsgi protocol; raises OSError where nothing answers.
+
+    The packet: modifier1, length of the variables (16 bits, little endian), modifier2, then each
+    name and value behind its own length (uWSGI's documentation, "The uwsgi protocol").
+    """
+    name, _mark, query = path.partition("?")
+    variables = {
+        "REQUEST_METHOD": "GET", "REQUEST_URI": path, "PATH_INFO": name, "QUERY_STRING": query, "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.0", "HTTP_HOST": "localhost", "REMOTE_ADDR": "127.0.0.1",
+        "HTTP_USER_AGENT": "webstack-release",
+    }  # fmt: skip
+    block = b"".join(
+        struct.pack("<H", len(text.encode())) + text.encode() for pair in variables.items() for text in pair
+    )
+    answer = exchange(address, struct.pack("<BHB", modifier, len(block), 0) + block, seconds)
+    head, _gap, body = answer.partition(b"\r\n\r\n")
+    match = re.match(rb"HTTP/\d\.\d (\d{3})", head)
+    return (int(match[1]) if match else 0), body.decode(errors="replace")
+
+
+def exchange(address: Path, packet: bytes, seconds: float) -> bytes:
+    """All that a socket of this host says to a packet."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        deadline = time.monotonic() + seconds
+        connection.settimeout(seconds)
+        connection.connect(str(address))
+        connection.sendall(packet)
+        answer = b""
+        while len(answer) < 1_000_000 and (part := connection.recv(65536)):
+            answer += part
+            # An answer that trickles in must come to its end in time, too.
+            connection.settimeout(max(deadline - time.monotonic(), 0.001))
+    return answer
+
+
+def requests_so_far(counters: Path) -> int:
+    """How many requests the workers of a slot have had; 0 for one that does not tell."""
+    with contextlib.suppress(OSError, ValueError):
+        return sum(worker["requests"] for worker in json.loads(exchange(counters, b"", 5))["workers"])
+    return 0
+
+
+def ask_at_the_door(url: str, path: str, seconds: float = 5) -> Answer:
+    """GET `path` of a site that the nginx of this host serves, by the site's name.
+
+    Whether its certificate is trusted is a visitor's question; here it is which release answers.
+    """
+    site = urlsplit(url)
+    host = site.hostname or ""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        raw = socket.create_connection(
+            ("127.0.0.1", site.port or (443 if site.scheme == "https" else 80)), timeout=seconds
+        )
+        with context.wrap_socket(raw, server_hostname=host) if site.scheme == "https" else raw as stream:
+            connection = http.client.HTTPConnection(host, timeout=seconds)
+            connection.sock = stream
+            connection.request(
+                "GET", path, headers={"Host": host, "User-Agent": "webstack-release", "Connection": "close"}
+            )
+            answer = connection.getresponse()
+            return answer.status, answer.read(1_000_000).decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        return 0, str(error)

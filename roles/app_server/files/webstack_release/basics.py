@@ -1,0 +1,71 @@
+"""Commands, files and links: what every part of the tool uses."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+
+class ReleaseError(Exception):
+    """What went wrong, in words for the operator."""
+
+
+def run(
+    argv: list[str], *, seconds: float = 60, stdin: Any = None, stdout: Any = None, inner: list[str] | None = None
+) -> str:
+    """Runs a command; returns its output, raises ReleaseError with its words.
+
+    Where `argv` only runs another command, `inner` is the one to speak of.
+    """
+    named = list(itertools.dropwhile(lambda word: "=" in word, inner or argv))  # without what `env` is told
+    try:
+        done = subprocess.run(
+            argv, stdin=stdin or subprocess.DEVNULL, stdout=stdout or subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, errors="replace", timeout=seconds,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise ReleaseError(f"{shlex.join(named)}: no end after {seconds:.0f} s") from error
+    if done.returncode != 0:
+        words = (done.stderr.strip() + "\n" + (done.stdout or "").strip()).strip()
+        raise ReleaseError(f"{Path(named[0]).name} failed:\n{words[-4000:]}")
+    return done.stdout or ""
+
+
+def succeeds(argv: list[str]) -> bool:
+    """Whether a command that only asks something says yes."""
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)  # a repository may hold a link of this name, which leads anywhere
+    with open(fresh, "x", encoding="utf-8") as handle:
+        os.fchmod(handle.fileno(), mode)
+        handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(fresh, path)
+
+
+def read(path: Path) -> str:
+    """The text of a file; empty where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def link_atomically(link: Path, target: str) -> None:
+    fresh = link.with_name(f".{link.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    os.replace(fresh, link)
+
+
+def target(link: Path) -> str:
+    """Where a link leads; empty for anything else."""
+    return os.readlink(link) if link.is_symlink() else ""

@@ -1,0 +1,168 @@
+"""From a commit to a finished release."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from .basics import ReleaseError, read, write_atomically
+from .layout import Layout
+from .releases import files_below
+from .sandbox import BUILD_SECONDS, Sandbox
+
+CHECK_SECONDS = 60
+PYTHON_WHEELS = Path("/usr/share/python-wheels")  # what ensurepip installs, on Debian
+COMPRESSIBLE = {".css", ".html", ".js", ".json", ".map", ".mjs", ".svg", ".txt", ".xml"}
+GZIP_WORTH = 512  # bytes; below this a compressed copy is not smaller on the wire
+
+
+class Builder:
+    """Builds, checks and migrates."""
+
+    def __init__(self, at: Layout, config: dict[str, Any], sandbox: Sandbox) -> None:
+        self.at, self.config, self.sandbox = at, config, sandbox
+
+    def settle(self) -> None:
+        """Makes the folders, with the owners that keep the app's user from changing its own code."""
+        for path, owner, mode in (
+            (self.at.home, "root", 0o755),
+            (self.at.releases, "root", 0o755),
+            (self.at.static, "root", 0o755),
+            (self.at.shared, "root", 0o755),
+            *((self.at.shared / name, self.config["user"], 0o755) for name in self.config["shared"]),
+            (self.at.state, "root", 0o755),
+            (self.at.bound("").parent, "root", 0o755),
+            (self.at.fetch, self.config["fetch_user"], 0o700),
+            (self.at.build, self.config["build_user"], 0o700),
+        ):
+            if not path.is_dir():
+                path.mkdir(parents=True)
+            shutil.chown(path, owner, owner)
+            path.chmod(mode)
+
+    def build(self, commit: str, version: str, declared: str, tar: Path) -> str:
+        """Makes a release of a commit at its final path; nobody but root can change it afterwards."""
+        if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
+            raise ReleaseError(f"'{commit}' is not a full commit")
+        moment = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d%H%M%S")
+        release = f"{moment}-{commit[:12]}"
+        place = self.at.releases / release
+        place.mkdir(mode=0o755)
+        try:
+            shutil.chown(place, self.config["build_user"], self.config["build_user"])
+            self.unpack(tar, place)
+            if self.config["plugin"] == "python3":
+                self.make_virtualenv(place)
+            if self.config["static_command"]:
+                self.sandbox.building(self.config["static_command"], place)
+            hand_to_root(place)
+            # Root writes here, so only after nobody else can put a link in its way.
+            self.link_shared(place)
+            if self.config["static"]:
+                compress_folder(place, self.config["static"])
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+        record = {"commit": commit, "repository": self.config["repository"], "version": version, "declared": declared}
+        write_atomically(place / ".release.json", json.dumps({**record, "built": moment}))
+        return release
+
+    def unpack(self, tar: Path, place: Path) -> None:
+        try:
+            # As the building user: a hostile archive reaches no further than that user does.
+            with open(tar, "rb") as handle:
+                self.sandbox.building(["tar", "--extract", "--no-same-owner"], place, stdin=handle)
+        except ReleaseError as error:
+            raise ReleaseError(f"the commit could not be unpacked:\n{error}") from error
+        finally:
+            tar.unlink()
+
+    def make_virtualenv(self, place: Path) -> None:
+        """A virtualenv at its final path, since virtualenvs do not move.
+
+        Debian's pip runs out of its wheel, so a release carries none and is built a second sooner.
+        """
+        requirements = place / self.config["requirements"]
+        if not requirements.is_file():
+            raise ReleaseError(
+                f"the commit has no {self.config['requirements']}, from which its virtualenv would be made "
+                "(app_server_requirements names another file)"
+            )
+        installers = list(PYTHON_WHEELS.glob("pip-*.whl"))
+        if not installers:
+            raise ReleaseError(f"{PYTHON_WHEELS} has no pip: is the package python3-venv wholly installed?")
+        venv = place / ".venv"
+        self.sandbox.building(["/usr/bin/python3", "-m", "venv", "--without-pip", str(venv)], place)
+        hashes = ["--require-hashes"] if "--hash=" in requirements.read_text(encoding="utf-8") else []
+        pip = [str(venv / "bin/python"), str(installers[0] / "pip"), "install", "--quiet", "--no-input"]
+        pip += ["--disable-pip-version-check", "--cache-dir", str(self.at.build / "pip")]
+        self.sandbox.building([*pip, *hashes, "--requirement", str(requirements)], place)
+
+    def link_shared(self, place: Path) -> None:
+        """Puts the shared folders where the release expects them; what the commit has there is in the way."""
+        for name in self.config["shared"]:
+            link = place / name
+            if os.path.lexists(link):
+                raise ReleaseError(f"the commit has a {name} of its own, where app_server_shared wants the shared one")
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(self.at.shared / name)
+
+    def check(self, release: str) -> None:
+        """Imports the entry point with the real environment, before anything is switched."""
+        if self.config["plugin"] != "python3":
+            return
+        module, _colon, name = self.config["entry"].partition(":")
+        code = f"import importlib; m = importlib.import_module({module!r}); assert callable(getattr(m, {name or 'application'!r})), 'not callable'"
+        try:
+            self.sandbox.serving(release, ["python", "-c", code], seconds=CHECK_SECONDS)
+        except ReleaseError as error:
+            raise ReleaseError(
+                f"{self.config['entry']} (app_server_entry) cannot be imported; nothing was switched.\n{error}"
+            ) from error
+
+    def migrate(self, release: str) -> list[str]:
+        """Brings the database to the schema of the release; returns what the command has said.
+
+        It writes to a log: who asked for it may be killed meanwhile, and a migration goes on to its end.
+        """
+        log = self.at.migration_log
+        settings = (f"StandardOutput=truncate:{log}", f"StandardError=append:{log}")
+        write_atomically(log, "", 0o600)
+        try:
+            self.sandbox.serving(release, self.config["migrate_command"], seconds=BUILD_SECONDS, settings=settings)
+        except ReleaseError as error:
+            said = read(log).strip()[-4000:]
+            raise ReleaseError(
+                f"The migration failed; the release before goes on serving. It said:\n{said or error}"
+            ) from error
+        return read(log).strip().splitlines()
+
+
+def hand_to_root(place: Path) -> None:
+    """Gives a finished release to root, writable for nobody else; links are not followed."""
+    for base, folders, files in os.walk(place):
+        for name in (".", *folders, *files):
+            path = os.path.join(base, name)
+            os.chown(path, 0, 0, follow_symlinks=False)
+            if not os.path.islink(path):
+                os.chmod(path, os.stat(path).st_mode & 0o7755)
+
+
+def compress_folder(place: Path, static: str) -> None:
+    """Lays a .gz beside each text file, which nginx sends to whoever takes it."""
+    folder = place / static
+    if not folder.is_dir() or not folder.resolve().is_relative_to(place.resolve()):
+        raise ReleaseError(f"the commit has no folder {static} for static files (app_server_static names it)")
+    for path in sorted(files_below(folder)):
+        if path.suffix in COMPRESSIBLE and path.stat().st_size >= GZIP_WORTH:
+            packed = Path(f"{path}.gz")
+            if packed.is_symlink() or packed.is_file():
+                packed.unlink()  # the repository's own, which may be a link to anywhere
+            with open(packed, "xb") as out, gzip.GzipFile("", "wb", 9, out, mtime=0) as stream:
+                stream.write(path.read_bytes())

@@ -1,0 +1,342 @@
+"""A change of what is live, from its first step to the verdict: deploy, rollback, renew.
+
+The rule: a release that was not verified serves nobody once the change has ended, however it ended.
+So what is about to happen is on the disk before it does, and `recover` can undo it from there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .asking import ask_at_the_door
+from .basics import ReleaseError, run
+from .build import Builder
+from .layout import Layout, other
+from .record import Journal, Record
+from .releases import Releases
+from .repository import Repository
+from .sandbox import Sandbox
+from .slots import Slots
+
+LOOK_SECONDS = 0.5  # between two looks at a release that is being watched
+COUNT_SECONDS = 1  # between two counts of its failures
+# A watched release is sent back when it fails this many requests, and this share of them beyond
+# twice what the release before did. Both: of few requests one failure is a large share.
+FAILURES_SEEN = 3
+SHARE_ALLOWED = 0.02
+BACK_SECONDS = 60  # who rolls back has seen the trouble in these
+DOOR_TRIES = 5
+
+
+class Application:
+    """One application on this host, with all that is known of it."""
+
+    def __init__(self, at: Layout) -> None:
+        self.at = at
+        try:
+            self.config: dict[str, Any] = json.loads((at.config / "release.json").read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ReleaseError(f"no application {at.app} on this host: {error.filename} is missing") from error
+        self.releases = Releases(at)
+        self.slots = Slots(at, self.config)
+        self.journal = Journal(at)
+        self.sandbox = Sandbox(at, self.config)
+        self.repository = Repository(at, self.config, self.sandbox)
+        self.builder = Builder(at, self.config, self.sandbox)
+
+    def busy(self) -> bool:
+        """Whether a change goes on. Its unit is the lock: it ends with the change, however that ends."""
+        state = run(["systemctl", "show", "--property=ActiveState", "--value", self.at.deploy_unit]).strip()
+        return state in ("active", "activating", "deactivating")
+
+    def status(self, settings: str = "") -> dict[str, Any]:
+        """What is live. `settings` is the digest of those that it should have, by default the ones on the host."""
+        slot = self.slots.live()
+        release = self.slots.release(slot)
+        record = self.releases.record(release)
+        return {
+            "slot": slot,
+            "release": release if record else "",
+            "active": self.slots.active(slot),
+            "settings_current": self.slots.current(slot, settings),
+            "settled": self.slots.settled(slot) and not (self.journal.record.open and not self.busy()),
+            "warm": self.slots.warm(),
+            **{key: record.get(key) for key in ("commit", "repository", "version", "declared")},
+        }
+
+    def plan(self, declared: str, settings: str) -> dict[str, Any]:
+        """What a converge has to do: `ship` code, or `renew` the live release with new settings.
+
+        Code is shipped when there is none, and when the declaration has changed since the live
+        release was made. A branch that moved on is no change of the declaration: what visitors
+        see changes when somebody deploys, not when somebody converges. Nor does a converge bring
+        back what somebody has rolled back: that one is `held`.
+        """
+        status = self.status(settings)
+        held = ""
+        if status["release"] and status["declared"] != declared:
+            same = [name for name in self.releases.names() if self.releases.record(name).get("declared") == declared]
+            held = self.releases.rejected(same[-1]) if same else ""
+        ship = not status["release"] or (status["declared"] != declared and not held)
+        renew = not ship and not (status["active"] and status["settings_current"] and status["settled"])
+        return {**status, "ship": ship, "renew": renew, "held": held}
+
+
+class Change:
+    """Carries one change out; runs as the unit `Layout.deploy_unit`."""
+
+    def __init__(self, app: Application, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.app, self.at, self.config = app, app.at, app.config
+        self.slots, self.releases, self.journal = app.slots, app.releases, app.journal
+        self.sleep = sleep
+
+    def carry_out(self, request: dict[str, Any]) -> bool:
+        """Runs a change to its verdict; returns whether what was wanted is live."""
+        asked = {key: request.get(key, "") for key in ("id", "kind", "by", "version")}
+        live = self.slots.live() or ""
+        before = {
+            "before_slot": live,
+            "before_release": self.slots.release(live),
+            "before_requests": self.slots.requests(live),
+        }
+        self.journal.begin(Record(**asked, since=time.time(), **before))
+        steps = {"deploy": self.deploy, "rollback": self.rollback, "renew": self.renew}
+        try:
+            self.journal.end(steps[request["kind"]](request))
+        except (ReleaseError, OSError) as error:
+            self.give_up(str(error))
+        if self.journal.record.verdict != "unchanged":
+            self.notify()
+        return self.journal.record.verdict in ("live", "unchanged")
+
+    # What is asked for; each returns the verdict, or raises why not
+
+    def deploy(self, request: dict[str, Any]) -> str:
+        """Makes a release of a commit, unless it is live already, and makes it live."""
+        version, declared = request["version"], request["declared"]
+        self.app.builder.settle()
+        commit, tar = request.get("commit"), request.get("archive")
+        if not tar:
+            self.journal.enter("fetch", f"fetch {version} of {self.config['repository']}")
+            commit = self.app.repository.fetch(version)
+        live = self.app.status()
+        if (
+            live["commit"] == commit
+            and live["declared"] == declared
+            and live["active"]
+            and self.slots.settled(live["slot"])
+        ):
+            if tar:
+                Path(tar).unlink()
+            self.journal.note(commit=commit, release=live["release"])
+            self.journal.say(f"{version} is commit {commit[:12]}, which is live already")
+            return "unchanged"
+        self.journal.enter("build", f"build a release of commit {commit[:12]}", commit=commit)
+        self.sweep()
+        release = self.app.builder.build(
+            commit, version, declared, Path(tar) if tar else self.app.repository.archive(commit)
+        )
+        self.journal.enter("check", f"import {self.config['entry']} of {release}", release=release)
+        self.app.builder.check(release)
+        if self.config["migrate_command"] and request.get("migrate", True):
+            self.journal.enter("migrate", "migrate the database")
+            for line in self.app.builder.migrate(release):
+                self.journal.say(f"  {line}")
+        self.switch(release)
+        return "live"
+
+    def rollback(self, request: dict[str, Any]) -> str:
+        """Makes an older verified release live, and marks the one that was: a converge does not bring it back."""
+        live = self.app.status()["release"]
+        release = request.get("release") or self.releases.before(live)
+        if not self.releases.record(release):
+            kept = ", ".join(name for name in self.releases.names() if self.releases.verified(name))
+            raise ReleaseError(
+                f"there is no release '{release}' on this host; those that can be live are {kept or 'none'}"
+            )
+        if not self.releases.verified(release):
+            raise ReleaseError(f"release {release} was never verified; deploy its commit instead")
+        if release == live:
+            raise ReleaseError(f"release {release} is the live one")
+        self.journal.note(release=release, commit=self.releases.record(release)["commit"])
+        self.switch(release)
+        if release < live:
+            self.releases.reject(live, f"release {live} was rolled back by {request['by'] or 'somebody'}")
+        return "live"
+
+    def renew(self, _request: dict[str, Any]) -> str:
+        """Brings the live release to the settings of now, and everything about it to where it belongs."""
+        release = self.app.status()["release"]
+        if not release:
+            raise ReleaseError("nothing is live on this host: deploy a release first")
+        self.journal.note(release=release)
+        self.switch(release)
+        return "live"
+
+    # The way of each
+
+    def switch(self, release: str) -> None:
+        """Starts the release in the idle slot, asks it there, makes it live, watches it."""
+        live = self.slots.live()
+        self.slots.cool_never()
+        if live and self.slots.release(live) == release and self.slots.active(live) and self.slots.current(live):
+            self.finish(live, release)
+            return
+        slot = other(live)
+        warm = self.slots.release(slot) == release and self.slots.active(slot) and self.slots.current(slot)
+        if not warm:
+            self.journal.enter("start", f"start {release} in slot {slot}", slot=slot)
+            self.slots.start(slot, release)
+        self.journal.enter("gate", f"ask slot {slot} for {self.config['health_path']}", slot=slot)
+        slowest = self.slots.gate(slot, release)
+        self.journal.say(f"  right {self.config['health_answers']} times in a row, within {slowest} ms")
+        usual = self.usual_share(live) if live else 0.0
+        door = self.at_the_door(self.journal.record.before_release)
+        # From here on visitors may meet it; that is on the disk before the first one does.
+        self.journal.enter("flip", f"slot {slot} goes live", exposed=True)
+        if self.config["static"]:
+            self.releases.publish(release, self.config["static"])
+        flipped = time.time()
+        self.slots.point(slot, release)
+        self.watch(slot, release, flipped, usual, door)
+        self.finish(slot, release)
+
+    def watch(self, slot: str, release: str, flipped: float, usual: float, door: bool) -> None:
+        """Looks at a release that visitors meet; raises ReleaseError when it does worse than the one before."""
+        # Before the first release there is nothing to go back to, and nobody has come yet.
+        seconds = self.config["watch_seconds"] if self.journal.record.before_slot else 0
+        self.journal.enter("watch", f"watch it for {seconds} s")
+        if door and not any(self.at_the_door(release) or self.sleep(LOOK_SECONDS) for _try in range(DOOR_TRIES)):
+            raise ReleaseError(f"{self.config['public_url']} does not answer with release {release}: {self.door_said}")
+        ends, count_at, wrong = time.monotonic() + seconds, 0.0, 0
+        while True:
+            right, words = self.slots.healthy(slot, release)
+            wrong = 0 if right else wrong + 1
+            if wrong == 2:  # one may be chance
+                raise ReleaseError(f"Release {release} was right at first, and then not: {words}")
+            over = time.monotonic() >= ends
+            if over or time.monotonic() >= count_at:
+                failed, asked = self.slots.failures(slot, flipped), self.slots.requests(slot)
+                if failed >= FAILURES_SEEN and failed / max(asked, failed) > 2 * usual + SHARE_ALLOWED:
+                    raise ReleaseError(
+                        f"Release {release} has failed {failed} of {asked} requests; the one before failed {100 * usual:.1f} %"
+                    )
+                count_at = time.monotonic() + COUNT_SECONDS
+            if over and not wrong:
+                self.journal.say(f"  {asked} requests, {failed} failed")
+                return
+            self.sleep(LOOK_SECONDS)
+
+    def usual_share(self, slot: str) -> float:
+        """Of the requests that fail in the slot before: since the change began, where that is enough to tell.
+
+        Who goes back because requests fail is not kept from it by those that fail in both.
+        """
+        record = self.journal.record
+        back = record.kind == "rollback"
+        failed = self.slots.failures(slot, record.since - (BACK_SECONDS if back else 0))
+        if failed < FAILURES_SEEN:
+            return 0.0
+        return 1.0 if back else failed / max(self.slots.requests(slot) - record.before_requests, failed)
+
+    def at_the_door(self, release: str) -> bool:
+        """Whether the public address answers with a release. One that does not do so before is no judge afterwards."""
+        url, path = self.config["public_url"], self.config["health_path"]
+        if not url or not release:
+            return False
+        status, body = ask_at_the_door(url, path)
+        right, self.door_said = self.slots.judge(path, status, body, release)
+        return right
+
+    def finish(self, slot: str, release: str) -> None:
+        """The release is verified: it starts with the host from now on. The slot before stays warm for a while."""
+        self.releases.accept(release)
+        self.slots.boot(slot)
+        self.slots.point(slot, release)
+        self.journal.note(verified=True)
+        if self.config["static"]:
+            self.releases.publish(release, self.config["static"])
+            self.releases.withdraw(self.config["static"])
+        before = other(slot)
+        if self.slots.active(before):
+            if self.config["warm_seconds"] and before == self.journal.record.before_slot:
+                self.slots.cool_later(self.config["warm_seconds"])
+            else:
+                self.journal.enter("drain", f"stop slot {before}")
+                self.slots.drain(before)
+        self.journal.say(f"live: {release} in slot {slot}, before: {self.journal.record.before_release or 'nothing'}")
+
+    def give_up(self, why: str) -> None:
+        """Ends a change that failed: what was live before is live."""
+        record = self.journal.record
+        if record.verified:
+            self.journal.say(f"live all the same: {why}")
+            self.journal.end("live", why)
+            return
+        if record.slot:
+            words = self.slots.last_words(record.slot)
+            why += f"\nThe last lines of {self.at.slot_unit(record.slot)}:\n{words}" if words else ""
+        verdict = "reverted" if record.exposed else "failed"
+        self.undo()
+        self.journal.say(f"{verdict}: {why}")
+        self.journal.say(
+            f"live: {record.before_release} in slot {record.before_slot}, as before"
+            if record.before_slot
+            else "nothing is live"
+        )
+        self.journal.end(verdict, why)
+
+    def undo(self, running: bool = True) -> None:
+        """What served before the change does again, and the slot that was tried stops.
+
+        While the host starts, slots start by themselves, and not the one that was tried: `running` is false.
+        """
+        record = self.journal.record
+        before = record.before_slot or None
+        if record.verified:
+            return
+        if record.exposed:
+            if before and running and not self.slots.active(before):
+                self.slots.resume(before)
+            if before and self.config["static"]:
+                self.releases.publish(record.before_release, self.config["static"])
+            self.slots.point(before, record.before_release)
+        if record.slot and record.slot != before and running:
+            if record.exposed:
+                self.slots.drain(record.slot)
+            else:
+                self.slots.stop(record.slot)
+
+    def recover(self, running: bool = True) -> None:
+        """Undoes a change that was cut off: its unit has ended, and there is no verdict."""
+        record = self.journal.record
+        why = f"it was cut off in the step {record.phase}" if record.phase else "it was cut off"
+        self.undo(running)
+        if not Journal(self.at).record.open:
+            return  # a slot that was started just now has asked for the same
+        self.journal.say(
+            f"{why}: {'it was verified, and is live' if record.verified else 'what was live before is live'}"
+        )
+        self.journal.end("live" if record.verified else "cut off", why)
+
+    def sweep(self) -> None:
+        needed = [self.slots.release(slot) for slot in ("blue", "green")]
+        self.releases.sweep(needed, self.config["keep"])
+
+    def notify(self) -> None:
+        """Tells whoever wants to know, by a command of the operator's. That it fails fails nothing."""
+        command, record = self.config["notify_command"], self.journal.record
+        if not command:
+            return
+        known = {
+            "APP": self.at.app, "KIND": record.kind, "VERDICT": record.verdict, "VERSION": record.version,
+            "RELEASE": record.release, "BY": record.by, "REASON": record.reason.splitlines()[0] if record.reason else "",
+        }  # fmt: skip
+        try:
+            self.app.sandbox.telling(command, known)
+        except ReleaseError as error:
+            self.journal.say(f"app_server_notify_command: {error}")

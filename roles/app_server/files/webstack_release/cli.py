@@ -1,0 +1,247 @@
+"""The command line: for the night, and for the module app_release."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from .asking import ask
+from .basics import ReleaseError, run
+from .change import Application, Change
+from .layout import Layout, other
+from .record import Journal
+
+TOOL = "/usr/local/sbin/webstack-release"
+LOCK_SECONDS = 30  # another change, or one that was cut off on the controller, may come to its end
+FOLLOW_SECONDS = 5  # how long a question for progress may wait for some
+PAUSE = 0.1
+CHANGES = ("deploy", "rollback", "renew")
+
+
+def start(app: Application, request: dict[str, Any], wait: float = LOCK_SECONDS) -> str:
+    """Starts a change as a unit of its own, which outlives who asked for it; returns its id."""
+    at = app.at
+    deadline = time.monotonic() + wait
+    while app.busy():
+        if time.monotonic() > deadline:
+            raise ReleaseError(f"another run changes {at.app} now: {describe(Journal(at))}")
+        time.sleep(PAUSE)
+    recover(at.app)
+    free_megabytes = shutil.disk_usage(at.home if at.home.exists() else "/").free // 2**20
+    if request["kind"] == "deploy" and free_megabytes < app.config["disk_mb"]:
+        raise ReleaseError(
+            f"{at.home} has {free_megabytes} MB left; a release is only built with {app.config['disk_mb']} MB or more"
+        )
+    identity = f"{datetime.datetime.now(datetime.UTC):%Y%m%d%H%M%S}-{secrets.token_hex(3)}"
+    at.state.mkdir(parents=True, exist_ok=True)
+    path = at.state / f"request-{identity}.json"
+    with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
+        json.dump({**request, "id": identity, "by": re.sub(r"[^\w.@+-]", "", request.get("by") or whoever())}, handle)
+    argv = ["systemd-run", "--quiet", "--collect", "--service-type=exec", f"--unit={at.deploy_unit}"]
+    argv += [f"--property=ExecStopPost={TOOL} {at.app} recover --ended", "--property=TimeoutStopSec=300"]
+    try:
+        run([*argv, "--", TOOL, at.app, "carry-out", str(path)])
+    except ReleaseError as error:
+        path.unlink(missing_ok=True)
+        if app.busy():  # somebody was faster by a moment
+            raise ReleaseError(f"another run changes {at.app} now: {describe(Journal(at))}") from error
+        raise
+    return identity
+
+
+def whoever() -> str:
+    user = os.environ.get("SUDO_USER") or os.environ.get("USER") or "root"
+    return f"{user}@{socket.gethostname()}"
+
+
+def describe(journal: Journal) -> str:
+    """A change under way, in a line: what, by whom, since when, how far."""
+    record = journal.record
+    if not record.open:
+        return "it has just begun"
+    since = f"{datetime.datetime.fromtimestamp(record.since):%Y-%m-%d %H:%M:%S}"
+    what = f"{record.kind} of {record.version}" if record.version else record.kind
+    return f"{what} by {record.by} since {since}, in its step {record.phase}"
+
+
+def follow(app: Application, identity: str, after: int) -> dict[str, Any]:
+    """What a change has said beyond the first `after` lines; waits a while for more, and ends with its verdict."""
+    deadline = time.monotonic() + FOLLOW_SECONDS
+    while True:
+        running = app.busy()
+        journal = Journal(app.at)
+        record = journal.record
+        mine = record.id == identity
+        lines = journal.said()[after:] if mine else []
+        if lines or (mine and record.verdict) or time.monotonic() > deadline:
+            return {"lines": lines, "verdict": record.verdict if mine else "", "reason": record.reason if mine else "",
+                    "release": record.release, "before": record.before_release, "phases": record.phases}  # fmt: skip
+        if not running:
+            if not mine:
+                raise ReleaseError(
+                    f"the change has ended before it began; journalctl -u {app.at.deploy_unit} tells more"
+                )
+            recover(app.at.app)
+        time.sleep(PAUSE)
+
+
+def carry_out(app: Application, path: Path) -> int:
+    request = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()
+    return 0 if Change(app).carry_out(request) else 1
+
+
+def recover(name: str, *, ended: bool = False, boot: bool = False) -> None:
+    """Makes up for a change that was cut off. `ended`: its unit is ending just now, and asks for this itself."""
+    app = Application(Layout(name))
+    if app.journal.record.open and (ended or not app.busy()):
+        Change(app).recover(running=not boot)
+
+
+def cool(app: Application) -> None:
+    """Stops the slot that was kept warm, unless a change goes on, which may be about to use it."""
+    live = app.slots.live()
+    if live and not app.busy():
+        app.slots.stop(other(live))
+
+
+def watch_it(app: Application, request: dict[str, Any]) -> int:
+    """Starts a change and prints what it says, to its end."""
+    identity, seen = start(app, request), 0
+    while True:
+        progress = follow(app, identity, seen)
+        seen += len(progress["lines"])
+        for line in progress["lines"]:
+            print(line, flush=True)
+        if progress["verdict"]:
+            return 0 if progress["verdict"] in ("live", "unchanged") else 1
+
+
+# For people
+
+
+def moment(seconds: float) -> str:
+    return f"{datetime.datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S}"
+
+
+def overview(app: Application) -> str:
+    """What is live, what can be live, and what was done last."""
+    status = app.status()
+    live = status["slot"]
+    lines = [f"{app.at.app}: " + (f"release {status['release']} in slot {live}" if live else "nothing is live")]
+    if live:
+        idle = other(live)
+        notes = [
+            "" if status["active"] else f"{app.at.slot_unit(live)} does not run",
+            "" if status["settings_current"] else "it has not read the settings of now",
+            "" if status["settled"] else "its last change did not come to its end; a converge mends that",
+            f"slot {idle} is warm with {app.slots.release(idle)}" if status["warm"] else "",
+        ]
+        lines += [f"  {note}" for note in notes if note]
+    if app.busy():
+        lines.append(f"  now: {describe(app.journal)}")
+    lines.append("releases:")
+    for name in reversed(app.releases.names()):
+        record = app.releases.record(name)
+        verdict = app.releases.rejected(name) or ("verified" if app.releases.verified(name) else "never verified")
+        mark = "*" if name == status["release"] else " "
+        lines.append(f"{mark} {name}  {record['version'] or '-'}  {verdict}")
+    lines.append("changes:")
+    lines += [f"  {line}" for line in history(app, 5)]
+    return "\n".join(lines)
+
+
+def history(app: Application, last: int) -> list[str]:
+    """A line a change, the newest first."""
+    return [
+        " ".join(filter(None, [f"{moment(entry['since'])} ", entry["kind"], entry["version"] or entry["release"]]))
+        + f" by {entry['by']}: {entry['verdict']}"
+        f" in {sum(entry['phases'].values()):.1f} s"
+        + (f" ({entry['reason'].splitlines()[0]})" if entry["reason"] else "")
+        for entry in reversed(app.journal.entries()[-last:])
+    ]
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="webstack-release", description="Ships releases of an application on this host."
+    )
+    parser.add_argument("app", help="the application's name")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands.add_parser("status", help="what is live, what can be, what was done").add_argument(
+        "--json", action="store_true"
+    )
+    commands.add_parser("history", help="who changed what, when, and how it went").add_argument(
+        "--last", type=int, default=50
+    )
+    deploy = commands.add_parser("deploy", help="make a branch, a tag or a commit live")
+    deploy.add_argument("version", nargs="?", default="", help="default: the one that the inventory declares")
+    back = commands.add_parser("rollback", help="make an older release live")
+    back.add_argument("release", nargs="?", default="", help="default: the last verified one before the live one")
+    commands.add_parser("renew", help="give the live release the settings of now")
+    commands.add_parser("ask", help="GET a path from the live slot").add_argument("path")
+    # What the module app_release, systemd and the tool itself call.
+    plan = commands.add_parser("plan")
+    plan.add_argument("declared")
+    plan.add_argument("settings")
+    commands.add_parser("start").add_argument("request", type=json.loads)
+    progress = commands.add_parser("follow")
+    progress.add_argument("id")
+    progress.add_argument("after", type=int)
+    commands.add_parser("carry-out").add_argument("path", type=Path)
+    recovery = commands.add_parser("recover")
+    recovery.add_argument("--ended", action="store_true")
+    recovery.add_argument("--boot", action="store_true")
+    commands.add_parser("cool")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments(argv)
+    os.umask(0o022)
+    try:
+        app = Application(Layout(options.app))
+        match options.command:
+            case "status":
+                print(json.dumps(app.status()) if options.json else overview(app))
+            case "history":
+                print("\n".join(history(app, options.last)))
+            case "deploy":
+                config = app.config
+                version = options.version or config["version"]
+                if config["push"]:
+                    raise ReleaseError("commits are sent from the controller here (app_server_push): deploy from there")
+                return watch_it(app, {"kind": "deploy", "version": version, "declared": config["declared"]})
+            case "rollback":
+                return watch_it(app, {"kind": "rollback", "release": options.release})
+            case "renew":
+                return watch_it(app, {"kind": "renew"})
+            case "ask":
+                status, body = ask(app.at.live_link, options.path, app.config["modifier"], seconds=60)
+                print(json.dumps({"status": status, "body": body}))
+            case "plan":
+                print(json.dumps(app.plan(options.declared, options.settings)))
+            case "start":
+                print(json.dumps({"id": start(app, options.request)}))
+            case "follow":
+                print(json.dumps(follow(app, options.id, options.after)))
+            case "carry-out":
+                return carry_out(app, options.path)
+            case "recover":
+                recover(options.app, ended=options.ended, boot=options.boot)
+            case "cool":
+                cool(app)
+    except (ReleaseError, OSError) as error:
+        print(f"webstack-release: {error}", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,123 @@
+"""Where things of one application are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SLOTS = ("blue", "green")
+# What a slot reads when it starts, copied from /etc/APP: settings that are declared later, and may be
+# wrong, are not what a slot that is live comes back with.
+SETTINGS = ("uwsgi.ini", "environment", "secrets")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths and names of units, all derived from the application's name."""
+
+    app: str
+    root: Path = Path("/")
+
+    @property
+    def config(self) -> Path:
+        return self.root.joinpath("etc", self.app)
+
+    @property
+    def home(self) -> Path:
+        return self.root.joinpath("srv", self.app)
+
+    @property
+    def releases(self) -> Path:
+        return self.home / "releases"
+
+    @property
+    def current(self) -> Path:
+        """Link to the live release."""
+        return self.home / "current"
+
+    @property
+    def static(self) -> Path:
+        """Static files of the live release, and of those before it: a page outlives its release in a browser."""
+        return self.home / "static"
+
+    @property
+    def shared(self) -> Path:
+        """Folders that all releases share, such as uploads."""
+        return self.home / "shared"
+
+    @property
+    def state(self) -> Path:
+        return self.root.joinpath("var/lib", self.app)
+
+    @property
+    def fetch(self) -> Path:
+        """The fetching user's: mirror of the repository, deploy key. No code of the repository runs as this user."""
+        return self.state / "fetch"
+
+    @property
+    def build(self) -> Path:
+        """The building user's: cache of wheels."""
+        return self.state / "build"
+
+    @property
+    def public_link(self) -> Path:
+        """Where nginx connects. It leads to `live_link`."""
+        return self.root.joinpath("run", self.app, "live.sock")
+
+    @property
+    def live_link(self) -> Path:
+        """Leads to the live slot's socket. It is on the disk, so it outlives a reboot."""
+        return self.state / "live.sock"
+
+    def socket(self, slot: str) -> Path:
+        return self.root.joinpath("run", self.app, "slots", f"{slot}.sock")
+
+    def counters(self, slot: str) -> Path:
+        """Socket on which uWSGI tells how many requests it had."""
+        return self.root.joinpath("run", self.app, "slots", f"{slot}.stats")
+
+    def bound(self, slot: str) -> Path:
+        """Folder of what a slot was started with: its release, its settings, its process."""
+        return self.state / "bound" / slot
+
+    @property
+    def change(self) -> Path:
+        """The change under way, or the last one, as JSON."""
+        return self.state / "change.json"
+
+    @property
+    def progress(self) -> Path:
+        """What that change has said so far, a line a step."""
+        return self.state / "change.log"
+
+    @property
+    def history(self) -> Path:
+        """A line for each change that came to a verdict, as JSON."""
+        return self.state / "history"
+
+    @property
+    def migration_log(self) -> Path:
+        return self.state / "migration.log"
+
+    @property
+    def unit_file(self) -> Path:
+        """The template of which both slots are instances."""
+        return self.root / f"etc/systemd/system/{self.app}@.service"
+
+    def slot_unit(self, slot: str) -> str:
+        return f"{self.app}@{slot}.service"
+
+    @property
+    def deploy_unit(self) -> str:
+        """The unit as which a change runs: there is one, so there is one change at a time."""
+        return f"{self.app}-deploy.service"
+
+    @property
+    def cooling_unit(self) -> str:
+        """The timer that stops the slot before when nobody is expected to go back to it."""
+        return f"{self.app}-cool.timer"
+
+
+def other(slot: str | None) -> str:
+    """The other slot."""
+    return SLOTS[1] if slot == SLOTS[0] else SLOTS[0]

@@ -1,0 +1,105 @@
+"""What is known of a change while it goes on and afterwards, on the disk: it survives whatever ends the change."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from .basics import read, write_atomically
+from .layout import Layout
+
+
+@dataclass
+class Record:
+    """One change of what is live."""
+
+    id: str = ""
+    kind: str = ""  # deploy, rollback or renew
+    by: str = ""  # who, and from which machine
+    version: str = ""  # what the operator called the commit
+    since: float = 0  # seconds of the epoch
+    commit: str = ""
+    release: str = ""
+    slot: str = ""  # the one that is tried
+    before_release: str = ""
+    before_slot: str = ""
+    before_requests: int = 0  # that the slot before had had when the change began
+    phase: str = ""
+    phases: dict[str, float] = field(default_factory=dict)  # seconds that each took
+    exposed: bool = False  # visitors may have met the release
+    verified: bool = False  # and it is what is live from now on
+    verdict: str = ""  # live, unchanged, failed, reverted or cut off; empty while it goes on
+    reason: str = ""
+
+    @property
+    def open(self) -> bool:
+        """Whether it has begun and not come to a verdict."""
+        return bool(self.id) and not self.verdict
+
+
+class Journal:
+    """Keeps the record of the last change, what it says, and a line for each that came to its end."""
+
+    def __init__(self, at: Layout) -> None:
+        self.at = at
+        self.record = Record(**json.loads(read(at.change) or "{}"))
+        self._entered = time.monotonic()
+
+    def begin(self, record: Record) -> None:
+        self.at.state.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.at.progress, "", 0o600)
+        self.record = record
+        self._save()
+
+    def enter(self, phase: str, line: str, **known: Any) -> None:
+        """A step begins; what is known by now is on the disk before it does."""
+        self._leave()
+        self.note(phase=phase, **known)
+        self.say(line)
+
+    def note(self, **known: Any) -> None:
+        self.record = dataclasses.replace(self.record, **known)
+        self._save()
+
+    def say(self, line: str) -> None:
+        """To whoever follows the change, and to the journal of the host."""
+        print(line, flush=True)
+        with open(self.at.progress, "a", encoding="utf-8") as handle:
+            handle.write(line + "\n")
+
+    def end(self, verdict: str, reason: str = "") -> None:
+        self._leave()
+        phases = self.record.phases
+        if phases:
+            self.say(
+                f"took {sum(phases.values()):.1f} s: "
+                + ", ".join(f"{name} {seconds:.1f}" for name, seconds in phases.items())
+            )
+        # Last: who follows the change stops listening at the verdict.
+        self.note(phase="", verdict=verdict, reason=reason)
+        entry = {**dataclasses.asdict(self.record), "ended": time.time()}
+        with open(self.at.history, "a", encoding="utf-8") as handle:
+            handle.write(json.dumps(entry) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+
+    def said(self) -> list[str]:
+        return read(self.at.progress).splitlines()
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The changes that came to an end, the oldest first; a line that a power cut tore is left out."""
+        lines = read(self.at.history).splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
+    def _leave(self) -> None:
+        now = time.monotonic()
+        if self.record.phase:
+            self.record.phases[self.record.phase] = round(now - self._entered, 2)
+        self._entered = now
+
+    def _save(self) -> None:
+        write_atomically(self.at.change, json.dumps(dataclasses.asdict(self.record)), 0o600)

@@ -1,0 +1,84 @@
+"""Commands as the application's own users, each in a unit of its own. Nothing of a commit runs as root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .basics import run
+from .layout import Layout
+
+BUILD_SECONDS = 900
+
+
+class Sandbox:
+    """Three users: one fetches and has the deploy key, one builds, one serves."""
+
+    def __init__(self, at: Layout, config: dict[str, Any]) -> None:
+        self.at, self.config = at, config
+
+    def run_as(
+        self, user: str, argv: list[str], *, writes: list[Path], seconds: float = BUILD_SECONDS,
+        place: Path = Path("/"), settings: tuple[str, ...] = (), stdin: Any = None, stdout: Any = None,
+    ) -> str:  # fmt: skip
+        """Runs a command as a system user; when it ends, nothing that it started goes on."""
+        command = ["systemd-run", "--quiet", "--wait", "--collect", "--service-type=exec"]
+        # A log outlives who asked for it, and what writes to it does not notice.
+        if not any(setting.startswith("StandardOutput=") for setting in settings):
+            command.append("--pipe")
+        for setting in (
+            f"User={user}", f"Group={user}", f"WorkingDirectory={place}", "UMask=0022",
+            *(f"ReadWritePaths=-{path}" for path in writes), *settings,
+            # For who asked and was killed; `run` gives up sooner.
+            f"RuntimeMaxSec={seconds + 5:.0f}", "TimeoutStopSec=5",
+            "NoNewPrivileges=yes", "PrivateTmp=yes", "ProtectHome=yes", "ProtectSystem=strict",
+        ):  # fmt: skip
+            command += ["--property", setting]
+        return run([*command, "--", "/usr/bin/env", *argv], seconds=seconds, inner=argv, stdin=stdin, stdout=stdout)
+
+    def network_settings(self, home: Path) -> tuple[str, ...]:
+        """The environment of what fetches and builds, which may need a proxy or a package index.
+
+        Such a step ends with the change that it is a part of.
+        """
+        certificates = "/etc/ssl/certs/ca-certificates.crt"
+        return (
+            f"Environment=HOME={home} PATH=/usr/bin:/bin LANG=C.UTF-8 PIP_CERT={certificates}",
+            f"EnvironmentFile=-{self.at.config}/build_environment",
+            f"BindsTo={self.at.deploy_unit}", f"After={self.at.deploy_unit}",
+        )  # fmt: skip
+
+    def fetching(self, argv: list[str], **options: Any) -> str:
+        """As who has the key, and runs nothing that the repository brings."""
+        return self.run_as(
+            self.config["fetch_user"], argv, writes=[self.at.fetch], settings=self.network_settings(self.at.fetch),
+            **options,
+        )  # fmt: skip
+
+    def building(self, argv: list[str], place: Path, **options: Any) -> str:
+        """As who runs what a commit brings, or reads it, in its release."""
+        return self.run_as(
+            self.config["build_user"], argv, place=place, writes=[self.at.build, place],
+            settings=self.network_settings(self.at.build), **options,
+        )  # fmt: skip
+
+    def serving(self, release: str, argv: list[str], *, seconds: float, settings: tuple[str, ...] = ()) -> str:
+        """As who serves, with the environment that it will serve with."""
+        place = self.at.releases / release
+        environment = (
+            f"EnvironmentFile=-{self.at.config}/environment",
+            f"EnvironmentFile=-{self.at.config}/secrets",
+            f"Environment=APP_RELEASE={release} PATH={place}/.venv/bin:/usr/bin:/bin LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1",
+        )
+        writes = [Path(path) for path in self.config["writable_paths"]]
+        return self.run_as(
+            self.config["user"], argv, place=place, writes=writes, settings=(*environment, *settings), seconds=seconds
+        )
+
+    def telling(self, argv: list[str], known: dict[str, str]) -> str:
+        """A command of the operator's, as who serves, with what it is to tell in its environment."""
+        environment = [f"{name}={value}" for name, value in known.items()]
+        # systemd would take a dollar for a variable of its own.
+        return self.run_as(
+            self.config["user"], [word.replace("$", "$$") for word in (*environment, *argv)], writes=[], seconds=30
+        )

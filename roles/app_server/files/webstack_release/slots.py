@@ -1,0 +1,199 @@
+"""The two slots: what each is bound to, starting, asking and stopping them, and which of them is live."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from .asking import ask, requests_so_far
+from .basics import ReleaseError, link_atomically, read, run, succeeds, target, write_atomically
+from .layout import SETTINGS, SLOTS, Layout, other
+
+PAUSE = 0.1  # seconds between two questions of the gate
+# What uWSGI logs of a request that failed, and of a worker that took one with it.
+FAILURE = re.compile(r"\(HTTP/[0-9.]+ 5[0-9][0-9]\)|HARAKIRI ON WORKER|DAMN ! worker")
+
+
+class Slots:
+    """Two instances of one systemd template unit."""
+
+    def __init__(self, at: Layout, config: dict[str, Any]) -> None:
+        self.at, self.config = at, config
+
+    # What is
+
+    def live(self) -> str | None:
+        """The slot that nginx reaches, None before the first release."""
+        return Path(target(self.at.live_link)).stem or None
+
+    def bound(self, slot: str | None) -> dict[str, str]:
+        """What a slot was started with: its RELEASE, SETTINGS, and the digest of their FILES."""
+        text = read(self.at.bound(slot) / "slot") if slot else ""
+        return dict(line.split("=", 1) for line in text.splitlines())
+
+    def release(self, slot: str | None) -> str:
+        return self.bound(slot).get("RELEASE", "")
+
+    def active(self, slot: str | None) -> bool:
+        return bool(slot) and succeeds(["systemctl", "is-active", "--quiet", self.at.slot_unit(slot)])
+
+    def enabled(self, slot: str) -> bool:
+        return succeeds(["systemctl", "is-enabled", "--quiet", self.at.slot_unit(slot)])
+
+    def warm(self) -> bool:
+        """Whether the slot before is kept running for who wants to go back."""
+        return succeeds(["systemctl", "is-active", "--quiet", self.at.cooling_unit])
+
+    def current(self, slot: str | None, settings: str = "") -> bool:
+        """Whether a slot's process has the settings of the digest, by default those on the host.
+
+        The process that `start` started has what the slot is bound to; any other has it if it started
+        after the last change of the files.
+        """
+        bound = self.bound(slot)
+        if not slot or bound.get("SETTINGS") != (settings or self.config["settings"]):
+            return False
+        if bound.get("FILES") != digest(self.at.bound(slot)):
+            return False
+        argv = ["systemctl", "show", "--timestamp=unix", "--property=InvocationID,ExecMainStartTimestamp"]
+        state = dict(line.split("=", 1) for line in run([*argv, self.at.slot_unit(slot)]).splitlines())
+        if read(self.at.bound(slot) / "started") == state["InvocationID"]:
+            return True
+        files = [self.at.bound(slot) / name for name in SETTINGS]
+        files.append(self.at.unit_file)
+        changed_at = max((path.stat().st_ctime for path in files if path.exists()), default=0)
+        return float(state["ExecMainStartTimestamp"].lstrip("@") or 0) > changed_at
+
+    def settled(self, slot: str | None) -> bool:
+        """Whether links agree, the live slot alone starts at boot, and the other runs only to be gone back to."""
+        return (
+            slot is not None
+            and target(self.at.current) == f"releases/{self.release(slot)}"
+            and target(self.at.public_link) == str(self.at.live_link)
+            and all(self.enabled(name) == (name == slot) for name in SLOTS)
+            and (self.warm() or not self.active(other(slot)))
+        )
+
+    # Starting and stopping
+
+    def start(self, slot: str, release: str) -> None:
+        """Binds a slot to a release and to the settings of now, and starts it."""
+        run(["systemctl", "daemon-reload"])  # the unit may be newer than what systemd has read
+        self.stop(slot)
+        folder = self.at.bound(slot)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in SETTINGS:
+            mode = 0o644 if name == "uwsgi.ini" else 0o600
+            write_atomically(folder / name, read(self.at.config / name), mode)
+        bound = {
+            "RELEASE": release, "SLOT": slot, "APP_RELEASE": release, "SETTINGS": self.config["settings"],
+            "FILES": digest(folder),
+        }  # fmt: skip
+        write_atomically(folder / "slot", "".join(f"{key}={value}\n" for key, value in bound.items()))
+        self.resume(slot)
+
+    def resume(self, slot: str) -> None:
+        """Starts a slot on what it is bound to."""
+        run(["systemctl", "start", self.at.slot_unit(slot)], seconds=120)
+        invocation = run(["systemctl", "show", "--property=InvocationID", "--value", self.at.slot_unit(slot)])
+        write_atomically(self.at.bound(slot) / "started", invocation.strip())
+
+    def stop(self, slot: str) -> None:
+        """Stops a slot; requests in it may take as long as they are allowed to."""
+        run(["systemctl", "stop", self.at.slot_unit(slot)], seconds=self.config["stop_seconds"] + 30)
+
+    def drain(self, slot: str) -> None:
+        """Stops a slot that nginx does not reach any more; its accept queue may hold requests still."""
+        if self.active(slot):
+            time.sleep(self.config["drain_seconds"])
+        self.stop(slot)
+
+    def point(self, slot: str | None, release: str) -> None:
+        """Makes a slot the live one, in one step; None makes nothing live."""
+        if slot is None:
+            self.at.live_link.unlink(missing_ok=True)
+            self.at.current.unlink(missing_ok=True)
+            return
+        # A page must not ask for a file that its release has not brought.
+        link_atomically(self.at.current, f"releases/{release}")
+        link_atomically(self.at.live_link, str(self.at.socket(slot)))
+        # The link that nginx knows is gone after a boot, or was led elsewhere.
+        run(["systemd-tmpfiles", "--create", f"/etc/tmpfiles.d/{self.at.app}.conf"])
+
+    def boot(self, slot: str) -> None:
+        """From now on this slot starts with the host, and the other does not."""
+        run(["systemctl", "enable", "--quiet", self.at.slot_unit(slot)])
+        run(["systemctl", "disable", "--quiet", self.at.slot_unit(other(slot))])
+
+    def cool_later(self, seconds: int) -> None:
+        """Leaves the idle slot running for a while: going back to it takes no start."""
+        self.cool_never()
+        argv = ["systemd-run", "--quiet", "--collect", f"--unit={self.at.cooling_unit}", f"--on-active={seconds}"]
+        run([*argv, "--", "/usr/local/sbin/webstack-release", self.at.app, "cool"])
+
+    def cool_never(self) -> None:
+        if self.warm():
+            run(["systemctl", "stop", self.at.cooling_unit])
+
+    # Judging
+
+    def healthy(self, slot: str, release: str) -> tuple[bool, str]:
+        """Whether a slot answers in time that it is well and which release it is, or what it says instead."""
+        path, seconds = self.config["health_path"], self.config["health_answer_seconds"]
+        try:
+            status, body = ask(self.at.socket(slot), path, self.config["modifier"], seconds=seconds)
+        except TimeoutError:
+            return False, f"{path} did not answer within {seconds} s"
+        except OSError as error:
+            return False, f"{path}: {error}"
+        return self.judge(path, status, body, release)
+
+    def judge(self, path: str, status: int, body: str, release: str) -> tuple[bool, str]:
+        if status == 200 and (release in body or not self.config["health_reports_release"]):
+            return True, ""
+        missing = " without the id of the release" if status == 200 else ""
+        return False, f"{path} answered {status}{missing}: {body.strip()[:300]}"
+
+    def gate(self, slot: str, release: str) -> int:
+        """Asks the slot on its own socket until it was right several times in a row, or time is up.
+
+        Returns the milliseconds of the slowest of these answers.
+        """
+        wanted, times = self.config["health_answers"], []
+        deadline = time.monotonic() + self.config["health_seconds"]
+        said = "it did not answer"
+        while time.monotonic() < deadline:
+            asked = time.monotonic()
+            right, words = self.healthy(slot, release)
+            times = [*times, time.monotonic() - asked] if right else []
+            if len(times) >= wanted:
+                return round(1000 * max(times))
+            if not right:
+                said = words
+                if not self.active(slot):
+                    raise ReleaseError(f"Release {release} does not start.")
+            time.sleep(PAUSE)
+        raise ReleaseError(f"Release {release} was not right within {self.config['health_seconds']} s: {said}")
+
+    def requests(self, slot: str) -> int:
+        """How many a slot has had since it started."""
+        return requests_so_far(self.at.counters(slot)) if slot else 0
+
+    def failures(self, slot: str, since: float) -> int:
+        """How many requests in a slot have failed since a moment, in seconds of the epoch."""
+        argv = ["journalctl", f"--unit={self.at.slot_unit(slot)}", f"--since=@{since:.3f}", "--quiet", "--no-pager"]
+        return sum(bool(FAILURE.search(line)) for line in run([*argv, "--output=cat"]).splitlines())
+
+    def last_words(self, slot: str) -> str:
+        argv = ["journalctl", f"--unit={self.at.slot_unit(slot)}", "--lines=25", "--no-pager", "--output=cat"]
+        return run(argv).strip()
+
+
+def digest(folder: Path) -> str:
+    """Of the settings that a slot is bound to."""
+    texts = "".join(f"{name} {os.path.exists(folder / name)} {read(folder / name)}\n" for name in SETTINGS)
+    return hashlib.sha256(texts.encode()).hexdigest()

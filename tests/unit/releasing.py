@@ -1,0 +1,242 @@
+"""An application of the release tool on a temporary tree: real sockets, and a systemctl that takes notes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import struct
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loading import ROOT
+
+sys.path.insert(0, str(ROOT / "roles/app_server/files"))
+sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode  # no __pycache__ beside what is copied to hosts
+from webstack_release import asking, basics, build, change, cli, record, releases, repository, sandbox, slots  # noqa: E402
+from webstack_release.layout import Layout, other  # noqa: E402
+
+sys.dont_write_bytecode = kept
+__all__ = [
+    "Layout",
+    "asking",
+    "basics",
+    "build",
+    "change",
+    "cli",
+    "other",
+    "record",
+    "releases",
+    "repository",
+    "sandbox",
+    "slots",
+]
+
+GOOD, NEXT = "20260101000000-aaaaaaaaaaaa", "20260102000000-bbbbbbbbbbbb"
+SETTINGS = "the settings of now"
+CONFIG = {
+    "user": "app",
+    "build_user": "app-build",
+    "fetch_user": "app-fetch",
+    "settings": SETTINGS,
+    "repository": "https://git.example.com/app.git",
+    "plugin": "python3",
+    "modifier": 0,
+    "entry": "app:application",
+    "requirements": "requirements.txt",
+    "static": "",
+    "static_command": [],
+    "migrate_command": [],
+    "writable_paths": [],
+    "health_path": "/healthz",
+    "health_reports_release": True,
+    "health_answers": 3,
+    "health_answer_seconds": 5,
+    "health_seconds": 20,
+    "drain_seconds": 0,
+    "stop_seconds": 40,
+    "keep": 3,
+    "version": "main",
+    "declared": "repo main",
+    "push": False,
+    "shared": [],
+    "public_url": "",
+    "watch_seconds": 0,
+    "warm_seconds": 0,
+    "notify_command": [],
+    "disk_mb": 0,
+}
+# One file for each unit that is active, and for each that is enabled.
+SYSTEMCTL = r"""
+cd "$SYSTEMD"
+for last; do :; done
+case $1 in
+  is-active) [ -e "active-$last" ] ;;
+  is-enabled) [ -e "enabled-$last" ] ;;
+  start) echo "start $last" >> calls; [ ! -e "broken-$last" ] || { echo "Job for $last failed." >&2; exit 1; }
+    : > "active-$last"; echo "run $(wc -l < calls)" > "invocation-$last" ;;
+  show) case "$2 $3" in
+      *ActiveState*) [ -e "active-$last" ] && echo active || echo inactive ;;
+      *--value*) cat "invocation-$last" ;;
+      *) echo "InvocationID=$(cat "invocation-$last")"; echo "ExecMainStartTimestamp=$(cat "started-$last" 2>/dev/null)" ;;
+    esac ;;
+  stop) echo "stop $last" >> calls; rm -f "active-$last" ;;
+  enable) : > "enabled-$last" ;;
+  disable) rm -f "enabled-$last" ;;
+esac
+"""
+# A unit that systemd runs goes on: nothing here ends it.
+SYSTEMD_RUN = r"""
+cd "$SYSTEMD"
+for word; do case $word in --unit=*) unit=${word#--unit=} ;; esac; done
+[ ! -e "active-$unit" ] || { echo "Unit $unit was already loaded." >&2; exit 1; }
+echo "run $unit" >> calls; : > "active-$unit"
+"""
+
+
+@pytest.fixture
+def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], Path]) -> Iterator[Any]:
+    """An application whose folders are all temporary, and whose users are all whoever runs the tests."""
+    root = Path(tempfile.mkdtemp(prefix="ws-"))  # the path of a socket has 107 characters at most
+    at = Layout("app", root)
+    users: list[tuple[str, str]] = []  # who ran what, in turn
+
+    def run_as(
+        self: Any, user: str, argv: list[str], *, writes: Any, seconds: float = 60, place: Path = Path("/"),
+        settings: Any = (), stdin: Any = None, stdout: Any = None,
+    ) -> str:  # fmt: skip
+        users.append((user, next(word for word in argv if "=" not in word)))
+        given = ["env", f"--chdir={place}", f"HOME={root}", "LANG=C.UTF-8", *argv]
+        log = next((setting.split(":", 1)[1] for setting in settings if setting.startswith("StandardOutput=")), "")
+        if log:
+            given = ["sh", "-c", f'"$@" > {log} 2>&1', "sh", *given]
+        return basics.run(given, seconds=seconds, inner=argv, stdin=stdin, stdout=stdout)
+
+    monkeypatch.setattr(sandbox.Sandbox, "run_as", run_as)
+    monkeypatch.setattr(shutil, "chown", lambda *args: None)
+    for folder in (at.config, at.releases, at.static, at.fetch, at.build, at.socket("blue").parent):
+        folder.mkdir(parents=True)
+    (at.config / "release.json").write_text(json.dumps(CONFIG))
+    systemd = root / "systemd"
+    systemd.mkdir()
+    monkeypatch.setenv("SYSTEMD", str(systemd))
+    command("systemctl", SYSTEMCTL)
+    command("systemd-run", SYSTEMD_RUN)
+    command("journalctl", f"cat {systemd}/journal 2>/dev/null || echo ImportError: no module named foobar")
+    # What Debian's tmpfiles would do at each start.
+    command("systemd-tmpfiles", f"ln -sfn {at.live_link} {at.public_link}")
+    monkeypatch.setattr(cli, "Layout", lambda name: Layout(name, root))
+    made = change.Application(at)
+    made.users = users
+    yield made
+    shutil.rmtree(root)
+
+
+def a_release(application: Any, release: str, **known: str) -> Path:
+    place = application.at.releases / release
+    place.mkdir()
+    (place / ".release.json").write_text(
+        json.dumps({"commit": "c0ffee", "version": "main", "declared": "repo main", **known})
+    )
+    (place / ".verified").touch()
+    return place
+
+
+def bind(application: Any, slot: str, release: str, settings: str = SETTINGS) -> None:
+    folder = application.at.bound(slot)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = slots.digest(folder)
+    (folder / "slot").write_text(f"RELEASE={release}\nSLOT={slot}\nSETTINGS={settings}\nFILES={files}\n")
+
+
+def make_live(application: Any, slot: str, release: str) -> None:
+    """What a change that came to its end leaves."""
+    bind(application, slot, release)
+    (application.at.bound(slot) / "started").write_text("run 0")
+    Path(os.environ["SYSTEMD"], f"invocation-{application.at.slot_unit(slot)}").write_text("run 0\n")
+    basics.link_atomically(application.at.public_link, str(application.at.live_link))
+    basics.link_atomically(application.at.current, f"releases/{release}")
+    basics.link_atomically(application.at.live_link, str(application.at.socket(slot)))
+    for state in ("active", "enabled"):
+        unit(application, state, slot).touch()
+
+
+def unit(application: Any, state: str, slot: str) -> Path:
+    return mark(state, application.at.slot_unit(slot))
+
+
+def mark(state: str, name: str) -> Path:
+    return Path(os.environ["SYSTEMD"], f"{state}-{name}")
+
+
+def calls() -> list[str]:
+    path = Path(os.environ["SYSTEMD"], "calls")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+class Slot:
+    """What answers on a slot's socket: `answer` gets the request's variables and returns all the bytes."""
+
+    def __init__(self, path: Path, answer: Callable[[dict[str, str]], bytes]) -> None:
+        self.answer, self.asked = answer, 0
+        self.packets: list[bytes] = []
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(str(path))
+        self.socket.listen()
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread, which must be gone before its number is used again
+        self.thread.join(10)
+        self.socket.close()
+
+    def serve(self) -> None:
+        while True:
+            try:
+                connection, _peer = self.socket.accept()
+            except OSError:
+                return
+            with connection:
+                head = connection.recv(4, socket.MSG_WAITALL)
+                _modifier, size, _modifier2 = struct.unpack("<BHB", head)
+                block = connection.recv(size, socket.MSG_WAITALL)
+                self.packets.append(head + block)
+                self.asked += 1
+                with contextlib.suppress(OSError):  # who asked may have given up
+                    connection.sendall(self.answer(variables(block)))
+
+
+def variables(block: bytes) -> dict[str, str]:
+    """The variables of a uwsgi packet, read by the protocol's own rules."""
+    texts = []
+    while block:
+        (size,) = struct.unpack_from("<H", block)
+        texts.append(block[2 : 2 + size].decode())
+        block = block[2 + size :]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
+
+
+def says(body: str, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Type: text/plain\r\n\r\n{body}".encode()
+
+
+@pytest.fixture
+def slot(application: Any) -> Iterator[Callable[..., Slot]]:
+    """Makes something answer on the socket of a slot."""
+    made: list[Slot] = []
+
+    def make(name: str, answer: Callable[[dict[str, str]], bytes]) -> Slot:
+        made.append(Slot(application.at.socket(name), answer))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()

@@ -1,0 +1,685 @@
+"""The state machine of a change: every way to its verdict, every way to be cut off, and what is live afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from releasing import (
+    GOOD,
+    NEXT,
+    a_release,
+    bind,
+    calls,
+    change,
+    cli,
+    make_live,
+    mark,
+    record,
+    says,
+    slots,
+    unit,
+)
+
+COMMIT = "b" * 40
+DEPLOY = {"kind": "deploy", "id": "1", "by": "ann@laptop", "version": "main", "declared": "repo main"}
+
+
+class Killed(BaseException):
+    """Stands for what no program can catch."""
+
+
+@pytest.fixture
+def host(application: Any, slot: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A host on which GOOD is live in blue, and whose builds make NEXT at once."""
+    application.host_says = {"blue": None, "green": None}  # what a slot answers instead of its release
+
+    def answer(name: str) -> Callable[[Any], bytes]:
+        def said(_asked: Any) -> bytes:
+            if not unit(application, "active", name).exists():
+                return b""
+            instead = application.host_says[name]
+            return instead() if instead else says(application.slots.release(name))
+
+        return said
+
+    for name in ("blue", "green"):
+        slot(name, answer(name))
+    (Path(os.environ["SYSTEMD"]) / "journal").write_text("")
+    a_release(application, GOOD)
+    make_live(application, "blue", GOOD)
+    monkeypatch.setattr(application.repository, "fetch", lambda version: COMMIT)
+    monkeypatch.setattr(application.repository, "archive", lambda commit: Path("/no/tar"))
+
+    def build(commit: str, version: str, declared: str, tar: Path) -> str:
+        (a_release(application, NEXT, commit=commit, version=version, declared=declared) / ".verified").unlink()
+        return NEXT
+
+    monkeypatch.setattr(application.builder, "build", build)
+    monkeypatch.setattr(application.builder, "check", lambda release: None)
+    application.config["health_seconds"] = 0.5
+    return application
+
+
+def carry_out(app: Any, request: dict[str, Any] | None = None, **more: Any) -> record.Record:
+    change.Change(app, sleep=lambda seconds: None).carry_out({**DEPLOY, **(request or {}), **more})
+    return app.journal.record
+
+
+def again(app: Any) -> Any:
+    """The application as another process finds it."""
+    return change.Application(app.at)
+
+
+def must_be_live(app: Any, slot_name: str, release: str) -> None:
+    assert os.readlink(app.at.live_link) == str(app.at.socket(slot_name))
+    assert os.readlink(app.at.current) == f"releases/{release}"
+    status = again(app).status()
+    assert (status["slot"], status["release"], status["active"]) == (slot_name, release, True)
+
+
+def as_before(app: Any) -> None:
+    must_be_live(app, "blue", GOOD)
+    assert again(app).status()["settled"]
+    assert not unit(app, "active", "green").exists()
+
+
+def journal_of(*lines: str) -> None:
+    (Path(os.environ["SYSTEMD"]) / "journal").write_text("\n".join(lines) + "\n")
+
+
+FAILED = "[pid: 7] 10.0.0.1 () {30 vars} GET / => generated 21 bytes in 1 msecs (HTTP/1.1 500) 2 headers"
+
+
+# Deploy
+
+
+def test_a_deploy_goes_to_the_idle_slot_and_stops_the_other_afterwards(host):
+    known = carry_out(host)
+    assert (known.verdict, known.release, known.commit, known.reason) == ("live", NEXT, COMMIT, "")
+    assert calls() == ["stop app@green.service", "start app@green.service", "stop app@blue.service"]
+    must_be_live(host, "green", NEXT)
+    assert again(host).status()["settled"] and host.releases.verified(NEXT)
+    assert list(known.phases) == ["fetch", "build", "check", "start", "gate", "flip", "watch", "drain"]
+
+
+def test_the_slot_before_stays_warm_for_a_while(host):
+    host.config["warm_seconds"] = 60
+    assert carry_out(host).verdict == "live"
+    assert calls()[-1] == "run app-cool.timer" and "stop app@blue.service" not in calls()
+    assert unit(host, "active", "blue").exists() and not unit(host, "enabled", "blue").exists()
+    assert again(host).status()["settled"]
+
+
+def test_the_first_deploy_needs_nothing_that_was_there_before(host):
+    host.at.live_link.unlink()
+    host.at.current.unlink()
+    shutil.rmtree(host.at.bound("blue"))
+    unit(host, "active", "blue").unlink()
+    assert carry_out(host).verdict == "live"
+    must_be_live(host, "blue", NEXT)
+    assert again(host).status()["settled"]
+
+
+def test_a_commit_that_is_live_already_is_not_built(host, tmp_path):
+    a_release(host, NEXT, commit=COMMIT)
+    make_live(host, "blue", NEXT)
+    tar = tmp_path / "tar"
+    tar.touch()
+    assert carry_out(host, commit=COMMIT, archive=str(tar)).verdict == "unchanged"
+    assert carry_out(host).verdict == "unchanged"
+    assert calls() == [] and not tar.exists()
+
+
+def test_a_commit_that_is_live_is_built_again_when_the_way_to_build_changed(host):
+    a_release(host, "20260101500000-bbbbbbbbbbbb", commit=COMMIT, declared="repo main, built otherwise")
+    make_live(host, "blue", "20260101500000-bbbbbbbbbbbb")
+    assert carry_out(host).verdict == "live"
+
+
+def test_what_a_migration_says_is_told(host, monkeypatch):
+    host.config["migrate_command"] = ["sh", "-c", "echo Running upgrade a to b"]
+    assert carry_out(host).verdict == "live"
+    assert "  Running upgrade a to b" in host.journal.said()
+
+
+def test_a_migration_that_fails_leaves_what_was_live_and_says_how_far_it_came(host):
+    host.config["migrate_command"] = [
+        "sh",
+        "-c",
+        "echo Running upgrade a to b; echo the column is in the way >&2; exit 1",
+    ]
+    known = carry_out(host)
+    assert known.verdict == "failed"
+    assert "Running upgrade a to b\nthe column is in the way" in known.reason
+    assert calls() == []
+    as_before(host)
+
+
+def test_a_migration_runs_once_for_several_hosts(host):
+    host.config["migrate_command"] = ["sh", "-c", "exit 1"]
+    assert carry_out(host, migrate=False).verdict == "live"
+
+
+def test_a_slot_that_does_not_start_leaves_what_was_live(host):
+    mark("broken", "app@green.service").touch()
+    known = carry_out(host)
+    assert known.verdict == "failed" and "Job for app@green.service failed" in known.reason
+    as_before(host)
+
+
+def test_a_release_that_fails_the_gate_changes_nothing_for_visitors(host):
+    host.host_says["green"] = lambda: says("", "500 Oops")
+    journal_of("ImportError: no module named foobar")
+    known = carry_out(host)
+    assert known.verdict == "failed" and not known.exposed
+    assert "was not right within 0.5 s: /healthz answered 500" in known.reason
+    assert "The last lines of app@green.service:\nImportError" in known.reason
+    as_before(host)
+
+
+def test_a_release_that_is_slow_to_answer_fails_the_gate(host):
+    host.config["health_answer_seconds"] = 0.05
+    host.host_says["green"] = lambda: time.sleep(0.2) or says(NEXT)
+    known = carry_out(host)
+    assert known.verdict == "failed" and "/healthz did not answer within 0.05 s" in known.reason
+    as_before(host)
+
+
+# The watch
+
+
+def turns_bad(right: int) -> Callable[[], bytes]:
+    """Right for so many answers, and then not."""
+    left = [right]
+
+    def said() -> bytes:
+        left[0] -= 1
+        return says(NEXT) if left[0] >= 0 else says("", "500 Oops")
+
+    return said
+
+
+def test_a_release_that_turns_bad_is_sent_back(host):
+    host.config["watch_seconds"] = 5
+    host.host_says["green"] = turns_bad(4)
+    known = carry_out(host)
+    assert known.verdict == "reverted"
+    assert f"Release {NEXT} was right at first, and then not: /healthz answered 500" in known.reason
+    as_before(host)
+    assert not host.releases.verified(NEXT)
+
+
+def test_one_wrong_answer_may_be_chance(host):
+    answers = iter([says(NEXT)] * 3 + [says("", "500 Oops")])
+    host.host_says["green"] = lambda: next(answers, says(NEXT))
+    assert carry_out(host).verdict == "live"
+
+
+def share(app: Any, monkeypatch: pytest.MonkeyPatch, requests: dict[str, int], failures: dict[str, int]) -> None:
+    monkeypatch.setattr(app.slots, "requests", lambda name: requests.get(name, 0))
+    monkeypatch.setattr(app.slots, "failures", lambda name, since: failures.get(name, 0))
+
+
+@pytest.mark.parametrize(
+    ("requests", "failures", "verdict"),
+    [
+        ({"green": 100}, {"green": 10}, "reverted"),
+        ({"green": 100}, {"green": 2}, "live"),
+        ({"green": 1000}, {"green": 10}, "live"),
+        ({"green": 0}, {"green": 3}, "reverted"),
+        ({"green": 100, "blue": 0}, {"green": 20, "blue": 50}, "live"),
+    ],
+    ids=["a tenth", "two may be chance", "one in a hundred", "no counters", "both fail alike"],
+)
+def test_failures_of_visitors_are_counted(host, monkeypatch, requests, failures, verdict):
+    share(host, monkeypatch, requests, failures)
+    known = carry_out(host)
+    assert known.verdict == verdict
+    if verdict == "reverted":
+        assert f"has failed {failures['green']} of {requests['green']} requests" in known.reason
+        as_before(host)
+
+
+def test_failures_are_read_from_what_uwsgi_logs(host):
+    journal_of(
+        FAILED, FAILED, "hello", "*** HARAKIRI ON WORKER 1 (pid: 7, try: 1) ***", "DAMN ! worker 1 (pid: 7) died"
+    )
+    assert host.slots.failures("green", 0) == 4
+
+
+def test_requests_are_read_from_uwsgis_counters(host, slot):
+    assert host.slots.requests("green") == 0
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(host.at.counters("green")))
+        listener.listen()
+
+        def tell() -> None:
+            connection, _peer = listener.accept()
+            with connection:
+                connection.sendall(json.dumps({"workers": [{"requests": 3}, {"requests": 4}]}).encode())
+
+        threading.Thread(target=tell, daemon=True).start()
+        assert host.slots.requests("green") == 7
+
+
+def at_the_door(monkeypatch: pytest.MonkeyPatch, app: Any, *answers: tuple[int, str]) -> None:
+    app.config["public_url"] = "https://www.example.com"
+    said = list(answers)
+    monkeypatch.setattr(change, "ask_at_the_door", lambda url, path: said.pop(0) if len(said) > 1 else said[0])
+
+
+def test_the_public_address_has_to_answer_with_the_release(host, monkeypatch):
+    at_the_door(monkeypatch, host, (200, GOOD), (502, ""), (200, NEXT))
+    assert carry_out(host).verdict == "live"
+
+
+def test_a_release_that_the_public_address_does_not_show_is_sent_back(host, monkeypatch):
+    at_the_door(monkeypatch, host, (200, GOOD))
+    known = carry_out(host)
+    assert known.verdict == "reverted"
+    assert f"https://www.example.com does not answer with release {NEXT}" in known.reason
+    as_before(host)
+
+
+def test_a_public_address_that_was_shut_before_is_no_judge(host, monkeypatch):
+    at_the_door(monkeypatch, host, (503, "maintenance"))
+    assert carry_out(host).verdict == "live"
+
+
+def test_the_slot_before_is_started_again_when_it_died_meanwhile(host):
+    host.config["watch_seconds"] = 5
+
+    def dies_and_fails() -> bytes:
+        unit(host, "active", "blue").unlink(missing_ok=True)
+        return turns()
+
+    turns = turns_bad(3)
+    host.host_says["green"] = dies_and_fails
+    assert carry_out(host).verdict == "reverted"
+    assert "start app@blue.service" in calls()
+    as_before(host)
+
+
+# Going back
+
+
+def deployed(app: Any, warm: int = 0) -> None:
+    app.config["warm_seconds"] = warm
+    assert carry_out(app).verdict == "live"
+    Path(os.environ["SYSTEMD"], "calls").unlink()
+
+
+def test_going_back_takes_no_start_while_the_slot_is_warm(host):
+    deployed(host, warm=60)
+    known = carry_out(host, kind="rollback", version="")
+    assert (known.verdict, known.release) == ("live", GOOD)
+    assert [call for call in calls() if call.startswith("start")] == []
+    must_be_live(host, "blue", GOOD)
+
+
+def test_going_back_starts_the_slot_that_was_stopped(host):
+    deployed(host)
+    assert carry_out(host, kind="rollback").verdict == "live"
+    assert "start app@blue.service" in calls()
+    must_be_live(host, "blue", GOOD)
+
+
+def test_what_was_rolled_back_is_not_brought_back_by_a_converge(host):
+    host.config["declared"] = "repo v2"
+    deployed(host)
+    host.at.releases.joinpath(NEXT, ".release.json").write_text(
+        json.dumps({"commit": COMMIT, "version": "v2", "declared": "repo v2"})
+    )
+    assert carry_out(host, kind="rollback", by="bob@desk").verdict == "live"
+    plan = again(host).plan("repo v2", host.config["settings"])
+    assert not plan["ship"] and plan["held"] == f"release {NEXT} was rolled back by bob@desk"
+    assert again(host).plan("repo v3", host.config["settings"])["ship"]
+
+
+def test_going_forward_to_a_kept_release_marks_nothing_and_clears_its_mark(host):
+    deployed(host)
+    assert carry_out(host, kind="rollback").verdict == "live"
+    assert host.releases.rejected(NEXT)
+    assert carry_out(host, kind="rollback", release=NEXT).verdict == "live"
+    assert not host.releases.rejected(NEXT) and not host.releases.rejected(GOOD)
+
+
+@pytest.mark.parametrize(
+    ("release", "words"),
+    [
+        ("", "there is no verified release before the live one"),
+        ("20250101000000-cccccccccccc", f"there is no release '20250101000000-cccccccccccc' on this host; those that can be live are {GOOD}"),
+        (GOOD, f"release {GOOD} is the live one"),
+        (NEXT, f"release {NEXT} was never verified"),
+    ],
+)  # fmt: skip
+def test_a_way_back_that_is_none_is_refused(host, release, words):
+    if release == NEXT:
+        (a_release(host, NEXT) / ".verified").unlink()
+    known = carry_out(host, kind="rollback", release=release)
+    assert known.verdict == "failed" and words in known.reason
+    as_before(host)
+
+
+def test_going_back_is_not_barred_by_requests_that_fail_in_both(host, monkeypatch):
+    deployed(host)
+    share(host, monkeypatch, {"blue": 10}, {"blue": 10, "green": 10})
+    assert carry_out(host, kind="rollback").verdict == "live"
+
+
+# Settings
+
+
+def test_a_renewal_takes_the_live_release_to_the_settings_of_now(host):
+    host.config["settings"] = "others"
+    (host.at.config / "environment").write_text("NEW=1\n")
+    assert carry_out(host, kind="renew").verdict == "live"
+    must_be_live(host, "green", GOOD)
+    assert (host.at.bound("green") / "environment").read_text() == "NEW=1\n"
+
+
+def test_a_renewal_of_what_is_right_mends_without_a_start(host):
+    unit(host, "active", "green").touch()
+    host.at.current.unlink()
+    assert carry_out(host, kind="renew").verdict == "live"
+    assert calls() == ["stop app@green.service"]
+    as_before(host)
+
+
+def test_settings_that_do_not_work_are_not_what_the_live_slot_comes_back_with(host):
+    (host.at.config / "environment").write_text("BROKEN=1\n")
+    host.config["settings"] = "broken"
+    host.host_says["green"] = lambda: says("", "500 Oops")
+    assert carry_out(host, kind="renew").verdict == "failed"
+    assert not (host.at.bound("blue") / "environment").exists()
+    must_be_live(host, "blue", GOOD)
+
+
+def test_nothing_live_cannot_be_renewed(host):
+    host.at.live_link.unlink()
+    known = carry_out(host, kind="renew")
+    assert known.verdict == "failed" and "nothing is live on this host" in known.reason
+
+
+# Cut off
+
+
+PHASES = ["fetch", "build", "check", "migrate", "start", "gate", "flip", "watch"]
+
+
+def cut_off(app: Any, monkeypatch: pytest.MonkeyPatch, phase: str, when: str) -> None:
+    """Runs a deploy that is killed as a phase begins, or after all that it did."""
+    app.config["migrate_command"] = ["true"]
+    enter = app.journal.enter
+
+    def killing(name: str, line: str, **known: Any) -> None:
+        if when == "after" and app.journal.record.phase == phase:
+            raise Killed
+        enter(name, line, **known)
+        if when == "before" and name == phase:
+            raise Killed
+
+    monkeypatch.setattr(app.journal, "enter", killing)
+    with pytest.raises(Killed):
+        carry_out(app)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("phase", PHASES)
+def test_whatever_cuts_a_deploy_off_what_was_live_is_live(host, monkeypatch, phase, when):
+    if (phase, when) == ("watch", "after"):
+        host.config["warm_seconds"] = 0  # the next step is to drain the slot before: the release is verified
+    cut_off(host, monkeypatch, phase, when)
+    assert again(host).journal.record.open
+    assert again(host).plan("repo main", host.config["settings"])["renew"], "a converge would see to it"
+    cli.recover("app")
+    known = again(host).journal.record
+    if (phase, when) == ("watch", "after"):
+        assert known.verdict == "live"
+        must_be_live(host, "green", NEXT)
+    else:
+        assert (known.verdict, known.reason) == ("cut off", f"it was cut off in the step {phase}")
+        as_before(host)
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("phase", ["start", "gate", "flip", "watch"])
+def test_after_a_reboot_what_was_live_is_live_and_no_slot_is_touched(host, monkeypatch, phase):
+    cut_off(host, monkeypatch, phase, "after" if phase == "flip" else "before")
+    for name in ("blue", "green"):
+        unit(host, "active", name).unlink(missing_ok=True)
+    Path(os.environ["SYSTEMD"], "calls").unlink(missing_ok=True)
+    assert cli.main(["app", "recover", "--boot"]) == 0
+    assert calls() == []
+    assert os.readlink(host.at.live_link) == str(host.at.socket("blue"))
+    assert unit(host, "enabled", "blue").exists() and not unit(host, "enabled", "green").exists()
+    assert again(host).journal.record.verdict == "cut off"
+
+
+def test_a_first_release_that_was_not_verified_serves_nobody(host, monkeypatch):
+    host.at.live_link.unlink()
+    host.at.current.unlink()
+    shutil.rmtree(host.at.bound("blue"))
+    cut_off(host, monkeypatch, "watch", "before")
+    cli.recover("app")
+    assert not host.at.live_link.is_symlink() and not host.at.current.is_symlink()
+    assert again(host).plan("repo main", host.config["settings"])["ship"]
+
+
+def test_the_next_deploy_after_one_that_was_cut_off_succeeds(host, monkeypatch):
+    cut_off(host, monkeypatch, "watch", "before")
+    shutil.rmtree(host.at.releases / NEXT)
+    cli.recover("app")
+    monkeypatch.setattr(host.journal, "enter", record.Journal.enter.__get__(host.journal))
+    assert carry_out(host).verdict == "live"
+
+
+def test_a_change_that_goes_on_is_not_undone(host, monkeypatch):
+    cut_off(host, monkeypatch, "watch", "before")
+    mark("active", "app-deploy.service").touch()
+    assert cli.main(["app", "recover", "--boot"]) == 0
+    assert again(host).journal.record.open
+    assert cli.main(["app", "recover", "--ended"]) == 0, "its unit says that it ends"
+    as_before(host)
+
+
+def test_trouble_after_the_verdict_sends_nothing_back(host, monkeypatch):
+    def broken(slot_name: str) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(host.slots, "drain", broken)
+    known = carry_out(host)
+    assert (known.verdict, known.reason) == ("live", "no space left on device")
+    must_be_live(host, "green", NEXT)
+
+
+# What is kept
+
+
+def test_static_files_of_the_release_before_can_still_be_asked_for(host):
+    host.config["static"] = "static"
+    for release, name in ((GOOD, "old.css"), (NEXT, "new.css")):
+        place = host.at.releases / release / "static"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(release)
+        (place / "site.css").write_text(release)
+    host.releases.publish(GOOD, "static")
+    host.releases.publish(NEXT, "static")
+    host.releases.record(NEXT) or (host.at.releases / NEXT / ".release.json").write_text("{}")
+    host.releases.withdraw("static")
+    assert sorted(os.listdir(host.at.static)) == ["new.css", "old.css", "site.css"]
+    assert (host.at.static / "site.css").read_text() == NEXT
+    shutil.rmtree(host.at.releases / GOOD)
+    host.releases.withdraw("static")
+    assert sorted(os.listdir(host.at.static)) == ["new.css", "site.css"]
+
+
+def test_a_static_file_may_become_a_folder_and_a_folder_a_file(host):
+    for release, name in ((GOOD, "a"), (NEXT, "a/b"), ("20260103000000-cccccccccccc", "a")):
+        path = host.at.releases / release / "static" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(release)
+        host.releases.publish(release, "static")
+        assert (host.at.static / name).read_text() == release
+
+
+def test_a_static_file_that_is_a_link_is_not_published(host):
+    place = host.at.releases / GOOD / "static"
+    place.mkdir()
+    (place / "shadow").symlink_to("/etc/passwd")
+    host.releases.publish(GOOD, "static")
+    assert os.listdir(host.at.static) == []
+
+
+def test_every_change_leaves_a_line_and_a_torn_one_is_left_out(host, capsys):
+    carry_out(host)
+    carry_out(host, kind="rollback", version="")
+    with open(host.at.history, "a", encoding="utf-8") as handle:
+        handle.write('{"kind": "dep')
+    entries = again(host).journal.entries()
+    assert [(entry["kind"], entry["by"], entry["verdict"]) for entry in entries] == [
+        ("deploy", "ann@laptop", "live"), ("rollback", "ann@laptop", "live"),
+    ]  # fmt: skip
+    assert cli.main(["app", "history"]) == 0
+    newest, oldest = capsys.readouterr().out.strip().splitlines()[-2:]
+    assert f"rollback {GOOD} by ann@laptop: live in" in newest and "deploy main by ann@laptop: live in" in oldest
+
+
+def test_whoever_wants_to_know_is_told(host, tmp_path):
+    host.config["notify_command"] = ["sh", "-c", f'echo "$KIND $VERDICT $RELEASE by $BY" > {tmp_path}/told']
+    host.users.clear()
+    carry_out(host)
+    # systemd takes one dollar of two; here there is none that does.
+    assert ("app", "sh") in host.users
+    host.config["notify_command"] = ["false"]
+    assert carry_out(host, kind="rollback").verdict == "live"
+    assert any("app_server_notify_command: false failed" in line for line in host.journal.said())
+
+
+# The command line
+
+
+def test_a_second_change_is_told_who_makes_the_first(host, monkeypatch):
+    monkeypatch.setattr(cli, "LOCK_SECONDS", 0)
+    cut_off(host, monkeypatch, "build", "before")
+    mark("active", "app-deploy.service").touch()
+    with pytest.raises(change.ReleaseError) as failure:
+        cli.start(again(host), {"kind": "renew"}, wait=0)
+    assert "another run changes app now: deploy of main by ann@laptop since 2" in str(failure.value)
+    assert "in its step build" in str(failure.value)
+
+
+def test_a_change_runs_as_a_unit_and_one_that_was_cut_off_before_it_is_undone(host, monkeypatch):
+    cut_off(host, monkeypatch, "watch", "before")
+    identity = cli.start(again(host), {"kind": "renew", "by": "eve; rm -rf /"})
+    assert "run app-deploy.service" in calls()
+    as_before(host)
+    request = json.loads((host.at.state / f"request-{identity}.json").read_text())
+    assert request["by"] == "everm-rf"
+    assert (host.at.state / f"request-{identity}.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_who_comes_a_moment_later_is_told_so_too(host, monkeypatch):
+    mark("active", "app-deploy.service").touch()
+    answers = iter([False, True])
+    monkeypatch.setattr(change.Application, "busy", lambda self: next(answers))
+    with pytest.raises(change.ReleaseError, match="another run changes app now"):
+        cli.start(again(host), {"kind": "renew"})
+    assert list(host.at.state.glob("request-*")) == []
+
+
+def test_a_full_disk_is_told_before_anything_is_built(host):
+    host.config["disk_mb"] = 10**9
+    with pytest.raises(change.ReleaseError, match=r"MB left; a release is only built with 1000000000 MB or more"):
+        cli.start(host, {"kind": "deploy"})
+    assert cli.start(host, {"kind": "rollback"}), "going back needs no space"
+
+
+def test_progress_is_followed_line_by_line_to_the_verdict(host, capsys):
+    carry_out(host)
+    said = host.journal.said()
+    progress = cli.follow(again(host), "1", 2)
+    assert progress["lines"] == said[2:] and (progress["verdict"], progress["before"]) == ("live", GOOD)
+    assert cli.main(["app", "follow", "1", str(len(said))]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["lines"] == []
+
+
+def test_a_change_that_never_began_is_not_waited_for(host):
+    with pytest.raises(change.ReleaseError, match="ended before it began"):
+        cli.follow(again(host), "no such change", 0)
+
+
+def test_who_follows_a_change_that_died_sees_it_undone(host, monkeypatch):
+    cut_off(host, monkeypatch, "watch", "before")
+    progress = cli.follow(again(host), "1", len(host.journal.said()))
+    while not progress["verdict"]:
+        progress = cli.follow(again(host), "1", 0)
+    assert progress["verdict"] == "cut off"
+    as_before(host)
+
+
+def test_the_unit_carries_out_what_was_asked_for(host, monkeypatch):
+    request = host.at.state / "request-1.json"
+    request.write_text(json.dumps({**DEPLOY, "kind": "rollback"}))
+    assert cli.main(["app", "carry-out", str(request)]) == 1, "there is nothing to go back to"
+    assert not request.exists()
+    assert again(host).journal.record.verdict == "failed"
+
+
+def test_a_warm_slot_is_stopped_in_the_end_unless_a_change_may_use_it(host):
+    unit(host, "active", "green").touch()
+    mark("active", "app-deploy.service").touch()
+    assert cli.main(["app", "cool"]) == 0 and calls() == []
+    mark("active", "app-deploy.service").unlink()
+    assert cli.main(["app", "cool"]) == 0 and calls() == ["stop app@green.service"]
+
+
+def test_the_overview_tells_what_is_live_what_can_be_and_what_was_done(host, capsys):
+    host.config["warm_seconds"] = 60
+    (a_release(host, "20251231000000-dddddddddddd") / ".verified").unlink()
+    carry_out(host)
+    carry_out(host, kind="rollback", version="")
+    mark("active", "app-deploy.service").touch()
+    bind(host, "blue", GOOD, "others")
+    assert cli.main(["app", "status"]) == 0
+    out = capsys.readouterr().out[-2000:]
+    assert f"app: release {GOOD} in slot blue" in out
+    assert "it has not read the settings of now" in out
+    assert f"slot green is warm with {NEXT}" in out
+    assert "  now: it has just begun" in out
+    assert f"* {GOOD}  main  verified" in out
+    assert f"  {NEXT}  main  release {NEXT} was rolled back by ann@laptop" in out
+    assert "rollback" in out and "deploy main by ann@laptop: live in" in out
+
+
+def test_an_error_is_one_message_and_no_traceback(capsys, host):
+    (host.at.config / "release.json").unlink()
+    assert cli.main(["app", "status"]) == 1
+    assert capsys.readouterr().err.startswith("webstack-release: no application app on this host")
+
+
+def test_status_is_printed_as_json_for_programs(host, capsys):
+    assert cli.main(["app", "status", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["slot"] == "blue"
+
+
+def test_pushed_commits_are_deployed_from_the_controller(host, capsys):
+    host.config["push"] = True
+    (host.at.config / "release.json").write_text(json.dumps(host.config))
+    assert cli.main(["app", "deploy"]) == 1
+    assert "sent from the controller" in capsys.readouterr().err
+
+
+def test_the_digest_of_settings_tells_a_missing_file_from_an_empty_one(host, tmp_path):
+    missing = slots.digest(tmp_path)
+    (tmp_path / "secrets").touch()
+    assert slots.digest(tmp_path) != missing

@@ -1,0 +1,599 @@
+"""The parts of the release tool: on a temporary tree, with real git, real sockets, and a systemctl that takes notes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from releasing import (  # fmt: skip
+    CONFIG,
+    GOOD,
+    NEXT,
+    SETTINGS,
+    Layout,
+    a_release,
+    asking,
+    basics,
+    bind,
+    build,
+    change,
+    make_live,
+    other,
+    sandbox,
+    says,
+    unit,
+)
+
+# Small parts
+
+
+def test_there_is_always_another_slot():
+    assert other("blue") == "green"
+    assert other("green") == "blue"
+    assert other(None) == "blue"
+
+
+def test_run_returns_what_a_command_says():
+    assert basics.run(["echo", "hello"]) == "hello\n"
+
+
+def test_run_fails_with_the_words_of_the_command():
+    with pytest.raises(basics.ReleaseError, match=r"sh failed:\nwhat went wrong\nand what it printed"):
+        basics.run(["sh", "-c", "echo and what it printed; echo what went wrong >&2; exit 3"])
+
+
+def test_run_gives_up_in_time():
+    started = time.monotonic()
+    with pytest.raises(basics.ReleaseError, match="sleep 60: no end after 0 s"):
+        basics.run(["sleep", "60"], seconds=0.2)
+    assert time.monotonic() - started < 10
+
+
+def test_run_does_not_wait_for_somebody_to_type():
+    assert basics.run(["cat"], seconds=10) == ""
+
+
+def test_output_that_is_no_text_is_no_obstacle():
+    assert basics.run(["printf", r"\377\376"]) == "��"
+
+
+def test_a_link_is_replaced_in_one_step_and_left_overs_do_not_matter(tmp_path):
+    link = tmp_path / "link"
+    for target in ("first", "second"):
+        (tmp_path / ".link.new").symlink_to("left over by a killed run")
+        basics.link_atomically(link, target)
+        assert os.readlink(link) == target
+    assert os.listdir(tmp_path) == ["link"]
+
+
+def test_a_file_is_replaced_in_one_step_with_its_mode(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    basics.write_atomically(path, "new", 0o600)
+    assert path.read_text() == "new"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_link_that_a_repository_laid_is_not_written_through(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / "..release.json.new").symlink_to(victim)
+    basics.write_atomically(tmp_path / ".release.json", "{}")
+    assert victim.read_text() == "precious"
+    assert (tmp_path / ".release.json").read_text() == "{}"
+
+
+def test_an_application_that_the_host_does_not_have_is_named(tmp_path):
+    with pytest.raises(basics.ReleaseError, match="no application shop on this host"):
+        change.Application(Layout("shop", tmp_path))
+
+
+# What is live, and what is to be done
+
+
+def test_a_host_without_a_release_ships(application):
+    plan = application.plan("repo main", SETTINGS)
+    assert (plan["ship"], plan["renew"], plan["slot"], plan["release"]) == (True, False, None, "")
+
+
+def test_a_settled_host_has_nothing_to_do(application):
+    a_release(application, GOOD)
+    make_live(application, "green", GOOD)
+    plan = application.plan("repo main", SETTINGS)
+    assert (plan["ship"], plan["renew"]) == (False, False)
+    assert (plan["slot"], plan["release"], plan["active"], plan["settled"]) == ("green", GOOD, True, True)
+    assert plan["commit"] == "c0ffee"
+
+
+def test_a_changed_declaration_ships(application):
+    a_release(application, GOOD)
+    make_live(application, "green", GOOD)
+    plan = application.plan("repo v2", SETTINGS)
+    assert (plan["ship"], plan["renew"]) == (True, False)
+
+
+def test_a_live_release_that_vanished_from_the_disk_ships(application):
+    shutil.rmtree(a_release(application, GOOD), ignore_errors=True)
+    make_live(application, "green", GOOD)
+    assert application.plan("repo main", SETTINGS)["ship"]
+
+
+UNSETTLED = {
+    "the live slot does not run": lambda app: unit(app, "active", "green").unlink(),
+    "the live slot does not start at boot": lambda app: unit(app, "enabled", "green").unlink(),
+    "the other slot runs": lambda app: unit(app, "active", "blue").touch(),
+    "the other slot starts at boot": lambda app: unit(app, "enabled", "blue").touch(),
+    "static files are another release's": lambda app: basics.link_atomically(app.at.current, f"releases/{NEXT}"),
+    "static files are nobody's": lambda app: app.at.current.unlink(),
+    "nginx connects elsewhere": lambda app: basics.link_atomically(app.at.public_link, "/nowhere"),
+    "the settings changed": lambda app: bind(app, "green", GOOD, "others"),
+    "somebody edited what the slot is bound to": lambda app: (app.at.bound("green") / "uwsgi.ini").write_text(
+        "[uwsgi]"
+    ),
+    "the process came back before its file was mended": lambda app: came_back(app, 1),
+}
+
+
+def came_back(application: Any, started: float) -> None:
+    """Systemd has started the slot's process anew, and the file it reads was written just now."""
+    unit(application, "invocation", "green").write_text("run 1\n")
+    unit(application, "started", "green").write_text(f"@{started:.0f}\n")
+    (application.at.bound("green") / "uwsgi.ini").write_text("[uwsgi]")
+    bind(application, "green", GOOD)
+
+
+def test_a_process_that_came_back_after_the_last_change_is_right(application):
+    a_release(application, GOOD)
+    make_live(application, "green", GOOD)
+    came_back(application, time.time() + 60)
+    assert not application.plan("repo main", SETTINGS)["renew"]
+
+
+def test_settings_that_are_not_on_the_host_yet_are_told_by_a_dry_run(application):
+    a_release(application, GOOD)
+    make_live(application, "green", GOOD)
+    assert application.plan("repo main", "the settings of tomorrow")["renew"]
+
+
+@pytest.mark.parametrize("disturb", UNSETTLED.values(), ids=UNSETTLED)
+def test_what_is_not_settled_is_switched_and_not_shipped(application, disturb):
+    a_release(application, GOOD)
+    make_live(application, "green", GOOD)
+    disturb(application)
+    plan = application.plan("repo main", SETTINGS)
+    assert (plan["ship"], plan["renew"]) == (False, True)
+
+
+def test_the_file_that_binds_a_slot_is_read_back_whole(application):
+    bind(application, "blue", "r", "a=b")
+    assert application.slots.bound("blue")["SETTINGS"] == "a=b" and application.slots.release("blue") == "r"
+    assert application.slots.bound("green") == {}
+
+
+# The question to a slot
+
+
+def test_a_question_is_a_packet_of_the_uwsgi_protocol(application, slot):
+    blue = slot("blue", lambda asked: says(json.dumps(asked)))
+    status, body = asking.ask(application.at.socket("blue"), "/über?a=1&b=2", 5)
+    asked = json.loads(body)
+    assert status == 200
+    assert (asked["REQUEST_METHOD"], asked["REQUEST_URI"]) == ("GET", "/über?a=1&b=2")
+    assert (asked["PATH_INFO"], asked["QUERY_STRING"]) == ("/über", "a=1&b=2")
+    modifier1, size, modifier2 = struct.unpack("<BHB", blue.packets[0][:4])
+    assert (modifier1, modifier2, size) == (5, 0, len(blue.packets[0]) - 4)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (says("", "500 Internal Server Error"), (500, "")),
+        (says("a\r\n\r\nb"), (200, "a\r\n\r\nb")),
+        (b"HTTP/1.0 200 OK\r\n\r\n\xff", (200, "�")),
+        (b"", (0, "")),
+        (b"garbage", (0, "")),
+    ],
+)
+def test_an_answer_is_taken_apart(application, slot, answer, outcome):
+    slot("blue", lambda asked: answer)
+    assert asking.ask(application.at.socket("blue"), "/", 0) == outcome
+
+
+def test_silence_is_bounded(application, slot):
+    over = threading.Event()
+    slot("blue", lambda asked: over.wait(30) and b"")
+    started = time.monotonic()
+    with pytest.raises(OSError):
+        asking.ask(application.at.socket("blue"), "/", 0, seconds=0.2)
+    over.set()
+    assert time.monotonic() - started < 5
+
+
+def test_an_answer_that_trickles_is_bounded(application):
+    """Each byte comes in time, the end never."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(application.at.socket("blue")))
+        listener.listen()
+
+        def trickle() -> None:
+            connection, _peer = listener.accept()
+            with connection:
+                for _ in range(100):
+                    time.sleep(0.1)
+                    try:
+                        connection.sendall(b"x")
+                    except OSError:
+                        return
+
+        threading.Thread(target=trickle, daemon=True).start()
+        started = time.monotonic()
+        with pytest.raises(OSError):
+            asking.ask(application.at.socket("blue"), "/", 0, seconds=0.4)
+        assert time.monotonic() - started < 5
+
+
+# The gate
+
+
+def test_the_gate_wants_right_answers_in_a_row(application, slot):
+    answers = iter([says(GOOD), says(GOOD), says("", "500 Oops"), *[says(GOOD)] * 3])
+    blue = slot("blue", lambda asked: next(answers))
+    unit(application, "active", "blue").touch()
+    application.slots.gate("blue", GOOD)
+    assert blue.asked == 6
+
+
+GATED = {
+    "another release": (says(f"I am {NEXT}"), "/healthz answered 200 without the id of the release: I am"),
+    "an error": (says("no database", "503 Service Unavailable"), "/healthz answered 503: no database"),
+    "nothing": (b"", "/healthz answered 0"),
+}
+
+
+@pytest.mark.parametrize(("answer", "words"), GATED.values(), ids=GATED)
+def test_the_gate_stays_shut_for(application, slot, answer, words):
+    slot("blue", lambda asked: answer)
+    unit(application, "active", "blue").touch()
+    application.config["health_seconds"] = 0.3
+    with pytest.raises(basics.ReleaseError, match=words):
+        application.slots.gate("blue", GOOD)
+
+
+def test_the_gate_does_not_wait_for_a_slot_that_is_dead(application):
+    application.config["health_seconds"] = 60
+    started = time.monotonic()
+    with pytest.raises(basics.ReleaseError, match=f"Release {GOOD} does not start"):
+        application.slots.gate("blue", GOOD)
+    assert time.monotonic() - started < 10
+
+
+def test_the_gate_waits_for_a_slot_that_is_slow_to_start(application, slot):
+    application.config["health_seconds"] = 20
+    unit(application, "active", "blue").touch()
+    threading.Timer(0.3, lambda: slot("blue", lambda asked: says(GOOD))).start()
+    application.slots.gate("blue", GOOD)
+
+
+def test_an_application_that_does_not_name_its_release_may_be_let_in(application, slot):
+    application.config["health_reports_release"] = False
+    slot("blue", lambda asked: says("fine"))
+    application.slots.gate("blue", GOOD)
+
+
+# The disk
+
+
+def test_the_oldest_releases_go_and_so_do_half_built_ones(application):
+    names = [f"2026010{day}000000-{'a' * 12}" for day in range(1, 6)]
+    for name in names:
+        a_release(application, name)
+    (application.at.releases / "20260109000000-half").mkdir()
+    (a_release(application, "20260109000000-never-live") / ".verified").unlink()
+    application.releases.sweep(
+        [application.slots.release(name) for name in ("blue", "green")], application.config["keep"]
+    )
+    assert sorted(os.listdir(application.at.releases)) == names[-3:]
+
+
+def test_a_release_that_a_slot_is_bound_to_never_goes(application):
+    names = [f"2026010{day}000000-{'a' * 12}" for day in range(1, 9)]
+    for name in names:
+        a_release(application, name)
+    make_live(application, "green", names[0])
+    bind(application, "blue", names[2])
+    for keep in (3, 1):
+        application.config["keep"] = keep
+        application.releases.sweep(
+            [application.slots.release(name) for name in ("blue", "green")], application.config["keep"]
+        )
+        assert sorted(os.listdir(application.at.releases)) == sorted([names[0], names[2], *names[-keep:]])
+
+
+def test_what_somebody_left_among_the_releases_does_not_stop_a_sweep(application):
+    elsewhere = application.at.home / "elsewhere"
+    elsewhere.mkdir()
+    (application.at.releases / "notes.txt").touch()
+    (application.at.releases / "link").symlink_to(elsewhere)
+    application.releases.sweep(
+        [application.slots.release(name) for name in ("blue", "green")], application.config["keep"]
+    )
+    assert os.listdir(application.at.releases) == []
+    assert elsewhere.is_dir()
+
+
+def test_text_files_get_a_compressed_copy_and_others_do_not(tmp_path):
+    static = tmp_path / "assets/deep"
+    static.mkdir(parents=True)
+    for name, size in {"a.css": 600, "b.js": 100, "c.png": 600}.items():
+        (static / name).write_bytes(b"x" * size)
+    (static / "d.svg").symlink_to("a.css")
+    build.compress_folder(tmp_path, "assets")
+    assert sorted(os.listdir(static)) == ["a.css", "a.css.gz", "b.js", "c.png", "d.svg"]
+    assert gzip.decompress((static / "a.css.gz").read_bytes()) == b"x" * 600
+    first = (static / "a.css.gz").read_bytes()
+    build.compress_folder(tmp_path, "assets")
+    assert (static / "a.css.gz").read_bytes() == first, "the same text, the same bytes"
+
+
+def test_a_compressed_copy_is_not_written_through_a_link_of_the_repository(tmp_path):
+    release = tmp_path / "release"
+    (release / "static").mkdir(parents=True)
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (release / "static/a.css").write_text("x" * 600)
+    (release / "static/a.css.gz").symlink_to(victim)
+    build.compress_folder(release, "static")
+    assert victim.read_text() == "precious"
+    assert not (release / "static/a.css.gz").is_symlink()
+
+
+def test_a_folder_of_static_files_that_leads_out_of_the_release_is_refused(tmp_path):
+    release, outside = tmp_path / "release", tmp_path / "outside"
+    release.mkdir()
+    outside.mkdir()
+    (outside / "a.css").write_text("x" * 600)
+    (release / "static").symlink_to(outside)
+    with pytest.raises(basics.ReleaseError, match="no folder static"):
+        build.compress_folder(release, "static")
+    assert os.listdir(outside) == ["a.css"]
+
+
+def test_folders_that_links_lead_to_are_not_compressed(tmp_path):
+    release, outside = tmp_path / "release", tmp_path / "outside"
+    (release / "static").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "a.css").write_text("x" * 600)
+    (release / "static/more").symlink_to(outside)
+    build.compress_folder(release, "static")
+    assert os.listdir(outside) == ["a.css"]
+
+
+def test_static_files_that_are_not_there_are_named(tmp_path):
+    with pytest.raises(basics.ReleaseError, match="no folder assets for static files"):
+        build.compress_folder(tmp_path, "assets")
+
+
+def test_a_finished_release_belongs_to_root_and_links_are_not_followed(tmp_path, monkeypatch):
+    release, victim = tmp_path / "release", tmp_path / "victim"
+    (release / "folder").mkdir(parents=True)
+    (release / "folder/file").touch()
+    victim.touch(mode=0o600)
+    (release / "link").symlink_to(victim)
+    owned: dict[str, bool] = {}
+    monkeypatch.setattr(
+        build.os, "chown", lambda path, uid, gid, follow_symlinks: owned.update({path: follow_symlinks})
+    )
+    build.hand_to_root(release)
+    assert {os.path.normpath(path) for path in owned} == {
+        str(release), str(release / "folder"), str(release / "folder/file"), str(release / "link"),
+    }  # fmt: skip
+    assert not any(owned.values())
+    assert victim.stat().st_mode & 0o777 == 0o600
+
+
+def test_nobody_but_root_can_write_in_a_finished_release(tmp_path, monkeypatch):
+    script, folder = tmp_path / "script", tmp_path / "folder"
+    script.touch()
+    folder.mkdir()
+    script.chmod(0o777)
+    folder.chmod(0o775)
+    monkeypatch.setattr(build.os, "chown", lambda *args, **options: None)
+    build.hand_to_root(tmp_path)
+    assert script.stat().st_mode & 0o777 == 0o755
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
+# The repository
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """A repository with a branch, a tag, a name that is both, and a branch that moved on."""
+    path = tmp_path_factory.mktemp("upstream")
+
+    def git(*argv: str) -> str:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"]
+        return subprocess.run(
+            ["git", *identity, *argv], cwd=path, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    git("init", "--quiet")
+    commits = []
+    for number in (1, 2):
+        (path / "app.py").write_text(f"number = {number}\n")
+        git("add", "app.py")
+        git("commit", "--quiet", "--message", str(number))
+        commits.append(git("rev-parse", "HEAD"))
+    first, second = commits
+    git("tag", "v1", first)
+    git("tag", "--annotate", "--message", "second", "v2", second)
+    git("tag", "both", first)
+    git("branch", "both", second)
+    git("tag", "same", first)
+    git("branch", "same", first)
+    git("branch", "feature/x+y", first)
+    return SimpleNamespace(path=path, git=git, first=first, second=second)
+
+
+@pytest.fixture
+def mirror(application: Any, upstream: SimpleNamespace) -> Any:
+    application.config["repository"] = str(upstream.path)
+    application.repository.fetch("main")
+    return application
+
+
+@pytest.mark.parametrize(
+    ("version", "commit"),
+    [("main", "second"), ("v1", "first"), ("v2", "second"), ("feature/x+y", "first"), ("same", "first")],
+)
+def test_a_branch_or_a_tag_is_resolved_to_its_commit(mirror, upstream, version, commit):
+    assert mirror.repository.resolve(version) == getattr(upstream, commit)
+
+
+def test_a_commit_is_resolved_whole_or_abbreviated(mirror, upstream):
+    for length in (7, 12, 40):
+        assert mirror.repository.resolve(upstream.first[:length]) == upstream.first
+
+
+def test_a_name_of_two_things_is_refused_with_both(mirror, upstream):
+    with pytest.raises(basics.ReleaseError) as failure:
+        mirror.repository.resolve("both")
+    assert "'both' is ambiguous" in str(failure.value)
+    assert f"the branch is {upstream.second[:12]}" in str(failure.value)
+    assert f"the tag is {upstream.first[:12]}" in str(failure.value)
+
+
+@pytest.mark.parametrize("version", ["no-such-branch", "HEAD", "0" * 40, "abcdef0"])
+def test_what_does_not_exist_is_said_so(mirror, version):
+    with pytest.raises(basics.ReleaseError, match=f"'{version}' is no branch, tag or commit of"):
+        mirror.repository.resolve(version)
+
+
+@pytest.mark.parametrize(
+    "version", ["", "-x", "--upload-pack=touch x", "a b", "a\nb", "main^", "main~1", "@{1}", "$(id)", "a:b"]
+)
+def test_what_cannot_be_a_name_never_reaches_git(application, monkeypatch, version):
+    monkeypatch.setattr(application.repository, "git", lambda *argv: pytest.fail(f"git {argv}"))
+    with pytest.raises(basics.ReleaseError, match="is not the name of a branch, a tag or a commit"):
+        application.repository.resolve(version)
+
+
+def test_a_branch_that_moved_or_went_is_followed(mirror, upstream):
+    upstream.git("branch", "moving", upstream.first)
+    assert mirror.repository.fetch("moving") == upstream.first
+    upstream.git("branch", "--force", "moving", upstream.second)
+    assert mirror.repository.fetch("moving") == upstream.second
+    upstream.git("branch", "--delete", "--force", "moving")
+    with pytest.raises(basics.ReleaseError, match="is no branch"):
+        mirror.repository.fetch("moving")
+
+
+def test_a_repository_that_cannot_be_reached_is_named_with_gits_words(application, tmp_path):
+    application.config["repository"] = str(tmp_path / "gone")
+    with pytest.raises(basics.ReleaseError) as failure:
+        application.repository.fetch("main")
+    assert f"The repository {tmp_path / 'gone'} could not be fetched; what is live goes on serving." in str(
+        failure.value
+    )
+    assert "git failed:\n" in str(failure.value)
+    assert "does not appear to be a git repository" in str(failure.value)
+
+
+# The build
+
+
+@pytest.fixture
+def buildable(mirror: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A mirror whose releases are built by whoever runs the tests, without a virtualenv."""
+    mirror.config["plugin"] = "psgi"
+    monkeypatch.setattr(build.os, "chown", lambda *args, **options: None)
+    return mirror
+
+
+def built(application: Any, commit: str) -> str:
+    """A release of a commit, out of the mirror."""
+    return application.builder.build(commit, "v1", "repo v1", application.repository.archive(commit))
+
+
+def test_a_build_holds_the_commit_and_remembers_what_it_was_made_of(buildable, upstream):
+    release = built(buildable, upstream.first)
+    place = buildable.at.releases / release
+    assert release.endswith(f"-{upstream.first[:12]}")
+    assert (place / "app.py").read_text() == "number = 1\n"
+    record = buildable.releases.record(release)
+    assert (record["commit"], record["version"], record["declared"]) == (upstream.first, "v1", "repo v1")
+
+
+def test_who_has_the_key_runs_git_alone_and_who_builds_has_no_key(buildable, upstream):
+    buildable.config["static_command"] = ["make-assets"]
+    with pytest.raises(basics.ReleaseError):
+        built(buildable, upstream.first)
+    assert set(buildable.users) >= {("app-fetch", "git"), ("app-build", "tar"), ("app-build", "make-assets")}
+
+
+def run_in_a_sandbox(monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[str]:
+    """The command line by which the real one would be called."""
+    seen: list[list[str]] = []
+    monkeypatch.undo()
+    monkeypatch.setattr(sandbox, "run", lambda argv, **_options: seen.append(argv) or "")
+    sandbox.Sandbox(Layout("app"), CONFIG).run_as("app-build", ["make"], writes=[Path("/a b")], seconds=7, **options)
+    return seen[0]
+
+
+def test_what_a_step_starts_ends_with_it(monkeypatch):
+    argv = run_in_a_sandbox(monkeypatch)
+    assert argv[0] == "systemd-run" and argv[-2:] == ["/usr/bin/env", "make"]
+    for setting in ("--pipe", "User=app-build", "RuntimeMaxSec=12", "ReadWritePaths=-/a b", "ProtectSystem=strict"):
+        assert setting in argv
+
+
+def test_what_writes_to_a_log_does_not_hang_on_who_asked(monkeypatch):
+    assert "--pipe" not in run_in_a_sandbox(monkeypatch, settings=("StandardOutput=truncate:/log",))
+
+
+def test_a_build_that_fails_leaves_nothing(buildable, upstream):
+    buildable.config["static_command"] = ["sh", "-c", "echo no such compiler >&2; exit 1"]
+    with pytest.raises(basics.ReleaseError, match="no such compiler"):
+        built(buildable, upstream.first)
+    assert os.listdir(buildable.at.releases) == []
+
+
+def test_static_files_are_compressed_only_when_nobody_else_can_interfere(buildable, upstream, monkeypatch):
+    order = []
+    monkeypatch.setattr(build, "hand_to_root", lambda place: order.append("root"))
+    monkeypatch.setattr(build, "compress_folder", lambda place, static: order.append(static))
+    buildable.config["static"] = "assets"
+    built(buildable, upstream.first)
+    assert order == ["root", "assets"]
+
+
+def test_a_python_release_without_requirements_is_told_which_file_is_wanted(buildable, upstream):
+    buildable.config["plugin"] = "python3"
+    with pytest.raises(basics.ReleaseError, match=r"the commit has no requirements.txt.*app_server_requirements"):
+        built(buildable, upstream.first)
+
+
+@pytest.mark.parametrize("commit", ["main", "abc1234", "", "-" * 40, "../../../etc"])
+def test_only_a_full_commit_is_built(buildable, commit):
+    with pytest.raises(basics.ReleaseError, match="is not a full commit"):
+        buildable.builder.build(commit, "v1", "repo v1", Path("/nowhere"))
+
+
+def test_an_archive_of_the_controller_is_unpacked_and_removed(buildable, upstream, tmp_path):
+    archive = tmp_path / "push.tar"
+    upstream.git("archive", "--format=tar", f"--output={archive}", upstream.second)
+    release = buildable.builder.build(upstream.second, "main", "pushed main", archive)
+    assert (buildable.at.releases / release / "app.py").read_text() == "number = 2\n"
+    assert not archive.exists()
