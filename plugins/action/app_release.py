@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import getpass
 import socket
+import time
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 MODULE = "foobar.webstack.app_release"
+# For which another change is waited for: one that was cut off on a controller comes to its end by itself.
+BUSY_SECONDS = 30
 CHANGES = ("deploy", "rollback", "renew")
 
 
@@ -29,13 +32,27 @@ class ActionModule(ActionBase):
         outcome = self._call(args)
         if outcome.get("failed") or self._task.check_mode or args.get("step") not in CHANGES:
             return outcome
+        deadline, told = time.monotonic() + BUSY_SECONDS, ""
+        while busy := outcome["answer"].get("busy"):
+            if time.monotonic() > deadline:
+                return {"failed": True, "msg": busy}
+            if busy != told:
+                told = busy
+                self._show(f"waiting: {busy}")
+            time.sleep(1)
+            outcome = self._call(args)
+            if outcome.get("failed"):
+                return outcome
         return self._follow(args["app"], outcome["answer"]["id"])
 
     def _call(self, args: dict[str, Any]) -> dict[str, Any]:
         return self._execute_module(MODULE, module_args=args, task_vars=self._vars)
 
+    def _show(self, line: str) -> None:
+        Display().display(f"  {self._vars.get('inventory_hostname', '')} | {line}")
+
     def _follow(self, app: str, identity: str) -> dict[str, Any]:
-        host, seen = self._vars.get("inventory_hostname", ""), 0
+        seen = 0
         while True:
             outcome = self._call({"app": app, "step": "follow", "arguments": [identity, str(seen)]})
             if outcome.get("failed"):
@@ -43,7 +60,7 @@ class ActionModule(ActionBase):
             progress = outcome["answer"]
             seen += len(progress["lines"])
             for line in progress["lines"]:
-                Display().display(f"  {host} | {line}")
+                self._show(line)
             if progress["verdict"] in ("live", "unchanged"):
                 return {"changed": progress["verdict"] == "live", "answer": progress}
             if progress["verdict"]:

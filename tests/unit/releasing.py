@@ -87,6 +87,7 @@ case $1 in
       *--value*) cat "invocation-$last" ;;
       *) echo "InvocationID=$(cat "invocation-$last")"; echo "ExecMainStartTimestamp=$(cat "started-$last" 2>/dev/null)" ;;
     esac ;;
+  restart) echo "restart $last" >> calls ;;
   stop) echo "stop $last" >> calls; rm -f "active-$last" ;;
   enable) : > "enabled-$last" ;;
   disable) rm -f "enabled-$last" ;;

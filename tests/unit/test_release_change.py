@@ -565,15 +565,58 @@ def test_whoever_wants_to_know_is_told(host, tmp_path):
     assert any("app_server_notify_command: false failed" in line for line in host.journal.said())
 
 
+# Background jobs
+
+
+def declare(app: Any, **units: str) -> None:
+    app.at.jobs.mkdir(exist_ok=True)
+    app.at.unit_folder.mkdir(parents=True, exist_ok=True)
+    for path in app.at.jobs.iterdir():
+        path.unlink()
+    for name, text in units.items():
+        (app.at.jobs / f"app-job-{name.replace('_', '.')}").write_text(text)
+
+
+def test_background_jobs_follow_the_verified_release(host):
+    declare(host, mails_service="mails", tidy_service="tidy", tidy_timer="at night")
+    assert again(host).plan("repo main", host.config["settings"])["renew"], "jobs are declared and not there yet"
+    assert carry_out(host).verdict == "live"
+    assert host.at.live_bound.resolve() == host.at.bound("green").resolve()
+    assert [call for call in calls() if call.startswith("restart")] == [
+        "restart app-job-mails.service",
+        "restart app-job-tidy.timer",
+    ]
+    assert again(host).status()["settled"]
+    assert carry_out(host, kind="rollback").verdict == "live"
+    assert host.at.live_bound.resolve() == host.at.bound("blue").resolve()
+
+
+def test_background_jobs_never_run_a_release_that_is_not_verified(host):
+    declare(host, mails_service="mails")
+    host.host_says["green"] = turns_bad(4)
+    host.config["watch_seconds"] = 5
+    assert carry_out(host).verdict == "reverted"
+    assert not host.at.live_bound.exists() and not any(call.startswith("restart") for call in calls())
+
+
+def test_background_jobs_that_are_no_longer_declared_go(host):
+    declare(host, mails_service="mails", tidy_service="tidy")
+    assert carry_out(host, kind="renew").verdict == "live"
+    declare(host, mails_service="mails, otherwise")
+    assert again(host).plan("repo main", host.config["settings"])["renew"]
+    assert carry_out(host, kind="renew").verdict == "live"
+    assert host.jobs.installed() == {"app-job-mails.service": "mails, otherwise"}
+    assert again(host).status()["settled"]
+
+
 # The command line
 
 
 def test_a_second_change_is_told_who_makes_the_first(host, monkeypatch):
-    monkeypatch.setattr(cli, "LOCK_SECONDS", 0)
     cut_off(host, monkeypatch, "build", "before")
     mark("active", "app-deploy.service").touch()
     with pytest.raises(change.ReleaseError) as failure:
-        cli.start(again(host), {"kind": "renew"}, wait=0)
+        cli.start(again(host), {"kind": "renew"})
     assert "another run changes app now: deploy of main by ann@laptop since 2" in str(failure.value)
     assert "in its step build" in str(failure.value)
 

@@ -189,6 +189,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "app_server", ["validate", "configure"],
         {**APPLICATION, "app_server_environment": HOSTILE, "app_server_secrets": {f"S_{k}": v + SECRET for k, v in HOSTILE.items()},
          "app_server_uwsgi_options": {"harakiri": 7, "env": "RATE=100%"}, "app_server_writable_paths": ["/srv/media"],
+         "app_server_jobs": [{"name": "mails", "command": "python -m shop.mails"}, {"name": "tidy", "command": "python -m shop.tidy", "schedule": "*-*-* 03:30"}],
          "app_server_known_hosts": ["git.example.com ssh-ed25519 AAAA"]},
     ),
     "app-perl": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "psgi", "app_server_entry": "shop.psgi"}),
@@ -413,7 +414,7 @@ def test_logrotate_takes_its_file(files):
 def test_every_template_was_rendered(rendered):
     text = json.dumps(rendered)
     templates = {path.name for role in ROLES for path in (role / "templates").glob("*.j2")}
-    without_mark = {"release.json.j2", "check.sh.j2"}
+    without_mark = {"release.json.j2", "check.sh.j2", "sandbox.j2"}
     assert {name for name in templates - without_mark if f"{MARK} {name}" not in text} == set()
 
 

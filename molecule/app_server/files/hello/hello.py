@@ -25,13 +25,17 @@ def healthz(_query):
     return "200 OK", f"release {os.environ['APP_RELEASE']}"
 
 
+def page(_query):
+    return "200 OK", f"page of release {os.environ['APP_RELEASE']}"
+
+
 def environment(query):
     return "200 OK", os.environ[query["name"]]
 
 
 def sleep(query):
     time.sleep(float(query["seconds"]))
-    return "200 OK", f"slept in {os.environ['SLOT']}"
+    return "200 OK", f"slept in {os.environ['SLOT']}, release {os.environ['APP_RELEASE']}"
 
 
 def leak(query):
@@ -52,6 +56,7 @@ def version(_query):
 
 
 PAGES = {
+    "/": page,
     "/healthz": healthz,
     "/environment": environment,
     "/sleep": sleep,

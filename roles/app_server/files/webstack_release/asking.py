@@ -43,7 +43,8 @@ def exchange(address: Path, packet: bytes, seconds: float) -> bytes:
         deadline = time.monotonic() + seconds
         connection.settimeout(seconds)
         connection.connect(str(address))
-        connection.sendall(packet)
+        if packet:  # who only tells may have told and gone
+            connection.sendall(packet)
         answer = b""
         while len(answer) < 1_000_000 and (part := connection.recv(65536)):
             answer += part

@@ -15,6 +15,7 @@ from typing import Any
 from .asking import ask_at_the_door
 from .basics import ReleaseError, run
 from .build import Builder
+from .jobs import Jobs
 from .layout import Layout, other
 from .record import Journal, Record
 from .releases import Releases
@@ -43,6 +44,7 @@ class Application:
             raise ReleaseError(f"no application {at.app} on this host: {error.filename} is missing") from error
         self.releases = Releases(at)
         self.slots = Slots(at, self.config)
+        self.jobs = Jobs(at)
         self.journal = Journal(at)
         self.sandbox = Sandbox(at, self.config)
         self.repository = Repository(at, self.config, self.sandbox)
@@ -63,10 +65,14 @@ class Application:
             "release": release if record else "",
             "active": self.slots.active(slot),
             "settings_current": self.slots.current(slot, settings),
-            "settled": self.slots.settled(slot) and not (self.journal.record.open and not self.busy()),
+            "settled": self.whole(slot) and not (self.journal.record.open and not self.busy()),
             "warm": self.slots.warm(),
             **{key: record.get(key) for key in ("commit", "repository", "version", "declared")},
         }
+
+    def whole(self, slot: str | None) -> bool:
+        """Whether all that belongs to a live slot is where it should be."""
+        return slot is not None and self.slots.settled(slot) and self.jobs.settled(slot)
 
     def plan(self, declared: str, settings: str) -> dict[str, Any]:
         """What a converge has to do: `ship` code, or `renew` the live release with new settings.
@@ -124,12 +130,8 @@ class Change:
             self.journal.enter("fetch", f"fetch {version} of {self.config['repository']}")
             commit = self.app.repository.fetch(version)
         live = self.app.status()
-        if (
-            live["commit"] == commit
-            and live["declared"] == declared
-            and live["active"]
-            and self.slots.settled(live["slot"])
-        ):
+        same = live["commit"] == commit and live["declared"] == declared
+        if same and live["active"] and self.app.whole(live["slot"]):
             if tar:
                 Path(tar).unlink()
             self.journal.note(commit=commit, release=live["release"])
@@ -261,6 +263,7 @@ class Change:
         if self.config["static"]:
             self.releases.publish(release, self.config["static"])
             self.releases.withdraw(self.config["static"])
+        self.app.jobs.follow(slot)
         before = other(slot)
         if self.slots.active(before):
             if self.config["warm_seconds"] and before == self.journal.record.before_slot:

@@ -22,20 +22,24 @@ from .layout import Layout, other
 from .record import Journal
 
 TOOL = "/usr/local/sbin/webstack-release"
-LOCK_SECONDS = 30  # another change, or one that was cut off on the controller, may come to its end
+BUSY_SECONDS = 30  # for which another change is waited for
 FOLLOW_SECONDS = 5  # how long a question for progress may wait for some
 PAUSE = 0.1
 CHANGES = ("deploy", "rollback", "renew")
 
 
-def start(app: Application, request: dict[str, Any], wait: float = LOCK_SECONDS) -> str:
+class Busy(ReleaseError):
+    """Another change goes on. It may be one that was cut off on the controller, and come to its end soon."""
+
+    def __init__(self, at: Layout) -> None:
+        super().__init__(f"another run changes {at.app} now: {describe(Journal(at))}")
+
+
+def start(app: Application, request: dict[str, Any]) -> str:
     """Starts a change as a unit of its own, which outlives who asked for it; returns its id."""
     at = app.at
-    deadline = time.monotonic() + wait
-    while app.busy():
-        if time.monotonic() > deadline:
-            raise ReleaseError(f"another run changes {at.app} now: {describe(Journal(at))}")
-        time.sleep(PAUSE)
+    if app.busy():
+        raise Busy(at)
     recover(at.app)
     free_megabytes = shutil.disk_usage(at.home if at.home.exists() else "/").free // 2**20
     if request["kind"] == "deploy" and free_megabytes < app.config["disk_mb"]:
@@ -54,7 +58,7 @@ def start(app: Application, request: dict[str, Any], wait: float = LOCK_SECONDS)
     except ReleaseError as error:
         path.unlink(missing_ok=True)
         if app.busy():  # somebody was faster by a moment
-            raise ReleaseError(f"another run changes {at.app} now: {describe(Journal(at))}") from error
+            raise Busy(at) from error
         raise
     return identity
 
@@ -117,7 +121,18 @@ def cool(app: Application) -> None:
 
 def watch_it(app: Application, request: dict[str, Any]) -> int:
     """Starts a change and prints what it says, to its end."""
-    identity, seen = start(app, request), 0
+    deadline, told = time.monotonic() + BUSY_SECONDS, ""
+    while True:
+        try:
+            identity, seen = start(app, request), 0
+            break
+        except Busy as busy:
+            if time.monotonic() > deadline:
+                raise
+            if str(busy) != told:
+                told = str(busy)
+                print(f"waiting: {told}", flush=True)
+            time.sleep(1)
     while True:
         progress = follow(app, identity, seen)
         seen += len(progress["lines"])
@@ -232,7 +247,10 @@ def main(argv: list[str] | None = None) -> int:
             case "plan":
                 print(json.dumps(app.plan(options.declared, options.settings)))
             case "start":
-                print(json.dumps({"id": start(app, options.request)}))
+                try:
+                    print(json.dumps({"id": start(app, options.request)}))
+                except Busy as busy:
+                    print(json.dumps({"busy": str(busy)}))
             case "follow":
                 print(json.dumps(follow(app, options.id, options.after)))
             case "carry-out":

@@ -100,9 +100,23 @@ class Layout:
         return self.state / "migration.log"
 
     @property
+    def live_bound(self) -> Path:
+        """Link to what the verified slot is bound to: background jobs read it."""
+        return self.state / "live"
+
+    @property
+    def jobs(self) -> Path:
+        """The units of background jobs, as they are declared."""
+        return self.config / "jobs"
+
+    @property
+    def unit_folder(self) -> Path:
+        return self.root / "etc/systemd/system"
+
+    @property
     def unit_file(self) -> Path:
         """The template of which both slots are instances."""
-        return self.root / f"etc/systemd/system/{self.app}@.service"
+        return self.unit_folder / f"{self.app}@.service"
 
     def slot_unit(self, slot: str) -> str:
         return f"{self.app}@{slot}.service"

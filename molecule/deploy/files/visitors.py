@@ -1,0 +1,90 @@
+"""Visitors who never stop coming, an open loop: visitors.py ADDRESS RATE, until its input is closed.
+
+Every request is asked at its time, whether those before it were answered or not: half of them on a
+new connection, half on kept ones, and one in a hundred takes two seconds. Prints, as JSON, how many
+there were, which failed, and which releases answered from when to when.
+"""
+
+import asyncio
+import json
+import re
+import sys
+import time
+from dataclasses import dataclass, field
+
+TIMEOUT = 5  # seconds
+HEAD = "GET {path} HTTP/1.1\r\nHost: www.example.com\r\nConnection: {connection}\r\n\r\n"
+
+
+@dataclass
+class Tally:
+    asked: int = 0
+    failed: list = field(default_factory=list)
+    seen: dict = field(default_factory=dict)  # release: [first, last] moment, seconds of the epoch
+    slowest: dict = field(default_factory=dict)  # second: the longest wait of a quick request that ended in it
+
+    def note(self, began, path, status, body):
+        now = time.time()
+        self.asked += 1
+        release = re.search(r"release (\S+)", body)
+        if status != 200 or not release:
+            self.failed.append({"at": now, "waited": now - began, "path": path, "status": status, "body": body[:200]})
+            return
+        self.seen.setdefault(release[1], [began, now])[1] = now
+        if not path.startswith("/sleep"):
+            self.slowest[int(now)] = max(self.slowest.get(int(now), 0), now - began)
+
+
+class Visitors:
+    def __init__(self, address):
+        self.address, self.tally, self.kept = address, Tally(), []
+
+    async def visit(self, number):
+        path = "/sleep?seconds=2" if number % 100 == 7 else "/"
+        keep, began = number % 2 == 0, time.time()
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                reader, writer = (
+                    self.kept.pop() if keep and self.kept else await asyncio.open_connection(self.address, 80)
+                )
+                writer.write(HEAD.format(path=path, connection="keep-alive" if keep else "close").encode())
+                head = (await reader.readuntil(b"\r\n\r\n")).decode()
+                size = re.search(r"(?i)content-length: (\d+)", head)
+                chunked = re.search(r"(?i)transfer-encoding: chunked", head)
+                if size:
+                    body = await reader.readexactly(int(size[1]))
+                elif chunked:
+                    body = await self.chunks(reader)
+                else:
+                    body = await reader.read()
+                self.tally.note(began, path, int(head.split()[1]), body.decode(errors="replace"))
+                if keep and (size or chunked) and not re.search(r"(?i)connection: close", head):
+                    self.kept.append((reader, writer))
+                else:
+                    writer.close()
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
+            self.tally.note(began, path, 0, repr(error))
+
+    async def chunks(self, reader):
+        body = b""
+        while size := int(await reader.readline(), 16):
+            body += await reader.readexactly(size)
+            await reader.readline()
+        await reader.readline()
+        return body
+
+    async def come(self, rate):
+        stop = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        visits, number, begin = set(), 0, time.monotonic()
+        while not stop.done():
+            while number < (time.monotonic() - begin) * rate:
+                number += 1
+                visit = asyncio.create_task(self.visit(number))
+                visits.add(visit)
+                visit.add_done_callback(visits.discard)
+            await asyncio.sleep(0.002)
+        await asyncio.gather(*visits)
+        print(json.dumps(vars(self.tally)))
+
+
+asyncio.run(Visitors(sys.argv[1]).come(float(sys.argv[2])))

@@ -1,0 +1,322 @@
+"""A release goes live while visitors never stop coming, and a bad one meets none of them."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from scenario import INVENTORY, PROJECT, SCENARIO, names, playbook
+
+RATE = 180  # requests a second
+EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
+(NAME,) = names()
+
+
+@pytest.fixture
+def host(servers):
+    return servers[0]
+
+
+def address(host):
+    return host.check_output("hostname -I").split()[0]
+
+
+@contextlib.contextmanager
+def visitors(host):
+    """Load on the host as long as the block lasts; afterwards the result has what the visitors met."""
+    result = SimpleNamespace()
+    process = subprocess.Popen(
+        [sys.executable, str(SCENARIO / "files/visitors.py"), address(host), str(RATE)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    result.began = time.monotonic()
+    try:
+        yield result
+    finally:
+        said, _nothing = process.communicate(timeout=60)
+    vars(result).update(json.loads(said))
+
+
+def status(host):
+    return json.loads(host.check_output("webstack-release hello status --json"))
+
+
+def history(host):
+    return [json.loads(line) for line in host.check_output("cat /var/lib/hello/history").splitlines()]
+
+
+def verified(host):
+    return {entry["release"] for entry in history(host) if entry["verdict"] == "live"}
+
+
+def deploy(ref):
+    return playbook(name="deploy.yml", ref=ref)
+
+
+def rollback(release=""):
+    return playbook(name="rollback.yml", release=release)
+
+
+def not_live(host, *refs):
+    """One of two names of commits, whichever is not live."""
+    return refs[0] if status(host)["version"] != refs[0] else refs[1]
+
+
+def as_it_should_be(host):
+    """A verified release is live and answers, by the socket and by the door, and nobody holds the lock."""
+    live = status(host)
+    assert live["active"] and live["settings_current"] and live["settled"], live
+    assert live["release"] in verified(host)
+    assert live["release"] in host.check_output("curl -sf -H 'Host: www.example.com' http://127.0.0.1/healthz")
+    assert host.run("systemctl is-active hello-deploy").stdout.strip() == "inactive"
+    return live
+
+
+def until(question, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.1)
+
+
+# Good ones
+
+
+def test_ten_deploys_and_five_rollbacks_lose_no_request(host):
+    with visitors(host) as met:
+        for _round in range(5):
+            for _time in range(2):
+                deploy(not_live(host, "better", "main")).must_succeed()
+            before = status(host)["release"]
+            rollback().must_succeed()
+            assert status(host)["release"] != before
+        until(lambda: time.monotonic() - met.began > 20_200 / RATE, seconds=150)
+    assert met.failed == []
+    assert met.asked >= 20_000
+    assert set(met.seen) <= verified(host)
+    assert len(met.seen) >= 10
+    as_it_should_be(host)
+
+
+def test_a_page_from_before_a_deploy_still_finds_its_assets(host):
+    deploy("main").must_succeed()
+    deploy("other-assets").must_succeed()
+    for name in ("site.css", "other.css"):
+        assert "color" in host.check_output(f"curl -sf -H 'Host: www.example.com' http://127.0.0.1/static/{name}")
+    rollback().must_succeed()
+
+
+def test_releases_share_what_is_theirs(host):
+    live = status(host)["release"]
+    assert host.check_output(f"readlink /srv/hello/releases/{live}/media") == "/srv/hello/shared/media"
+    assert host.file("/srv/hello/shared/media").user == "hello"
+
+
+def test_whoever_wants_to_know_was_told(host):
+    told = host.check_output("cat /srv/hello/shared/media/told").splitlines()
+    assert "deploy live better" in told and "rollback live " in [
+        f"{line} " if line.endswith("live") else line for line in told
+    ]
+
+
+def test_background_jobs_follow_the_verified_release(host):
+    """Those of before the last change are gone, and no other release has got hold of them."""
+    live = status(host)["release"]
+    until(lambda: host.check_output("cat /srv/hello/shared/media/always") == live, seconds=5)
+    host.check_output("rm -f /srv/hello/shared/media/once; systemctl start hello-job-once.service")
+    assert host.check_output("cat /srv/hello/shared/media/once") == live
+    assert "hello-job-once.timer" in host.check_output("systemctl list-timers --no-legend --no-pager")
+    words = host.check_output("systemd-analyze security --no-pager hello-job-beat | tail -n 1")
+    assert float(words.split(": ")[1].split()[0]) <= 2.0, words
+
+
+def test_a_converge_changes_nothing_after_deploys(converge):
+    assert converge().must_succeed().changed == []
+
+
+def test_the_night_has_a_command_of_its_own(host):
+    live = as_it_should_be(host)
+    said = host.check_output("webstack-release hello status")
+    assert f"hello: release {live['release']} in slot {live['slot']}" in said
+    assert "verified" in said and "was rolled back by" in said
+    back = host.check_output("webstack-release hello rollback")
+    assert "right 3 times in a row" in back and "live: " in back
+    assert as_it_should_be(host)["release"] != live["release"]
+    assert host.run("webstack-release hello rollback 20200101000000-000000000000").rc == 1
+    assert "rollback" in host.check_output("webstack-release hello history --last 1")
+
+
+# Bad ones
+
+HIDDEN = {
+    "import-error": ["cannot be imported", "No module named 'no_such_module'"],
+    "missing-dependency": ["no-such-package-by-far"],
+    "hangs": ["/healthz did not answer within 2 s"],
+    "says-500": ["was not right within", "answered 500"],
+    "wrong-id": ["without the id of the release"],
+    "bad-migration": ["The migration failed", "migrated for", "the column is in the way"],
+}
+EXPOSED = {
+    "turns-bad": ["was right at first, and then not: /healthz answered"],
+    "fails-visitors": ["requests; the one before failed 0.0 %"],
+}
+
+
+@pytest.mark.parametrize("ref", HIDDEN)
+def test_a_bad_release_meets_no_visitor(host, ref):
+    before = as_it_should_be(host)["release"]
+    with visitors(host) as met:
+        deploy(ref).must_fail(*HIDDEN[ref])
+    assert met.failed == []
+    assert set(met.seen) == {before}
+    assert host.check_output("cat /srv/hello/shared/media/always") == before
+    assert as_it_should_be(host)["release"] == before
+
+
+@pytest.mark.parametrize("ref", EXPOSED)
+def test_a_release_that_turns_bad_is_sent_back(host, ref):
+    before = as_it_should_be(host)["release"]
+    with visitors(host) as met:
+        deploy(ref).must_fail(*EXPOSED[ref])
+        time.sleep(1)
+    last = history(host)[-1]
+    assert last["verdict"] == "reverted"
+    assert met.failed, "nobody has met it: the test has no teeth"
+    moments = [failure["at"] for failure in met.failed]
+    assert min(moments) > last["since"] and max(moments) < last["ended"]
+    assert sum(last["phases"].values()) > max(moments) - min(moments), "a part of the change, not all of it"
+    assert met.seen[before][1] > last["ended"]
+    assert as_it_should_be(host)["release"] == before
+
+
+# Cut off
+
+
+def deploying(ref):
+    """A run of deploy.yml that goes on meanwhile, with its processes in a group of their own."""
+    command = [
+        "ansible-playbook",
+        "--inventory",
+        str(INVENTORY),
+        str(SCENARIO / "deploy.yml"),
+        "--extra-vars",
+        f"ref={ref}",
+    ]
+    return subprocess.Popen(
+        command, cwd=PROJECT, env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def in_phase(host, phase):
+    change = json.loads(host.run("cat /var/lib/hello/change.json").stdout or "{}")
+    return change.get("phase") == phase and not change.get("verdict")
+
+
+@pytest.mark.parametrize("phase", ["build", "check", "migrate", "gate", "watch"])
+@pytest.mark.parametrize("victim", ["controller", "unit", "host"])
+def test_whatever_is_killed_a_verified_release_is_live(host, victim, phase):
+    before = as_it_should_be(host)["release"]
+    ref = not_live(host, "slow", "slower")
+    with visitors(host) if victim != "host" else contextlib.nullcontext() as met:
+        run = deploying(ref)
+        until(lambda: in_phase(host, phase))
+        if victim == "unit":
+            host.check_output("systemctl kill --kill-whom=main --signal=KILL hello-deploy")
+        if victim == "host":
+            subprocess.run(["docker", "kill", NAME], check=True, capture_output=True)
+        if victim == "controller":
+            os.killpg(run.pid, signal.SIGKILL)
+        said, _nothing = run.communicate(timeout=60)
+        if victim == "host":
+            subprocess.run(["docker", "start", NAME], check=True, capture_output=True)
+            until(lambda: host.run("curl -sf -H 'Host: www.example.com' http://127.0.0.1/healthz").rc == 0)
+        until(lambda: history(host)[-1]["version"] == ref and host.run("systemctl is-active hello-deploy").rc != 0)
+    live = as_it_should_be(host)
+    if victim == "controller":
+        assert live["version"] == ref, "the host goes on by itself"
+    else:
+        assert live["release"] == before
+        assert history(host)[-1]["verdict"] == "cut off"
+        assert run.returncode != 0, said
+    if victim == "unit":
+        assert f"it was cut off in the step {phase}" in said
+    if met:
+        assert met.failed == []
+
+
+def test_the_next_deploy_succeeds(host):
+    deploy("main").must_succeed()
+    assert as_it_should_be(host)["version"] == "main"
+
+
+# Other troubles
+
+
+def test_a_second_deploy_waits_and_is_told_for_whom(host):
+    with visitors(host) as met:
+        first = deploying("slow")
+        until(lambda: in_phase(host, "check"))
+        second = deploy("better").must_succeed()
+        said, _nothing = first.communicate(timeout=60)
+    assert first.returncode == 0, said
+    second.must_say("waiting: another run changes hello now: deploy of slow by", "in its step check")
+    assert [entry["version"] for entry in history(host)[-2:]] == ["slow", "better"]
+    assert met.failed == []
+    assert as_it_should_be(host)["version"] == "better"
+
+
+def test_a_disk_that_fills_up_during_the_build_harms_nothing(host):
+    folder = "/srv/hello/releases"
+    host.check_output(
+        f"mount -t tmpfs -o size=40m,mode=755 full /mnt && cp -a {folder}/. /mnt && mount --move /mnt {folder}"
+        f" && {{ dd if=/dev/zero of={folder}/ballast bs=4k 2>/dev/null; truncate -s -40k {folder}/ballast; }}"
+    )
+    before = status(host)["release"]
+    try:
+        deploy("main").must_fail("No space left on device")
+        assert as_it_should_be(host)["release"] == before
+        rollback().must_succeed()
+    finally:
+        host.check_output(f"umount -l {folder}")
+    rolled = as_it_should_be(host)
+    deploy(not_live(host, "main", "better")).must_succeed()
+    assert as_it_should_be(host)["release"] != rolled["release"]
+
+
+def test_without_the_repository_the_release_before_serves_and_going_back_needs_none(host):
+    before = as_it_should_be(host)["release"]
+    (EPHEMERAL / "hello").rename(EPHEMERAL / "gone")
+    try:
+        assert not deploy("main").ok
+        assert as_it_should_be(host)["release"] == before
+        rollback().must_succeed()
+        assert as_it_should_be(host)["release"] != before
+    finally:
+        (EPHEMERAL / "gone").rename(EPHEMERAL / "hello")
+
+
+@pytest.mark.parametrize("ref", ["no-such-branch", "--upload-pack=x"])
+def test_what_names_no_commit_is_refused(host, ref):
+    before = as_it_should_be(host)["release"]
+    deploy(ref).must_be_refused("git rev-parse in")
+    assert as_it_should_be(host)["release"] == before
+
+
+def test_settings_that_do_not_work_never_reach_the_live_slot(converge, host):
+    """Not even after a reboot: the live slot comes back with the settings that it was verified with."""
+    before = as_it_should_be(host)["release"]
+    converge(app_server_health_path="/nowhere", app_server_environment={"NEW": "1"}).must_fail("/nowhere answered 404")
+    subprocess.run(["docker", "restart", NAME], check=True, capture_output=True)
+    until(lambda: host.run("curl -sf -H 'Host: www.example.com' http://127.0.0.1/healthz").rc == 0)
+    assert before in host.check_output("curl -sf -H 'Host: www.example.com' http://127.0.0.1/healthz")
+    assert host.run(f"grep -q NEW /var/lib/hello/bound/{status(host)['slot']}/environment").rc != 0
+    converge().must_succeed()
+    assert converge().must_succeed().changed == []
+    as_it_should_be(host)

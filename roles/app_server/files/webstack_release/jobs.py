@@ -1,0 +1,46 @@
+"""Background jobs: units of their own, which run the verified release and no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .basics import link_atomically, read, run, write_atomically
+from .layout import Layout
+
+
+class Jobs:
+    """The units in /etc/APP/jobs are those that are declared; systemd knows them once a release is verified."""
+
+    def __init__(self, at: Layout) -> None:
+        self.at = at
+
+    def declared(self) -> dict[str, str]:
+        """Text of each unit, by its name."""
+        return {path.name: read(path) for path in sorted(self.at.jobs.glob("*.*"))}
+
+    def installed(self) -> dict[str, str]:
+        return {path.name: read(path) for path in sorted(self.at.unit_folder.glob(f"{self.at.app}-job-*.*"))}
+
+    def settled(self, slot: str) -> bool:
+        """Whether systemd has what is declared, and jobs run what this slot is bound to."""
+        return self.installed() == self.declared() and (
+            not self.declared() or self.at.live_bound.resolve() == self.at.bound(slot).resolve()
+        )
+
+    def follow(self, slot: str) -> None:
+        """From now on jobs run what the slot is bound to. One that works all the time starts anew; a timer goes on."""
+        wanted, found = self.declared(), self.installed()
+        link_atomically(self.at.live_bound, str(self.at.bound(slot)))
+        for name in found.keys() - wanted.keys():
+            run(["systemctl", "disable", "--quiet", "--now", name], seconds=120)
+            (self.at.unit_folder / name).unlink()
+        for name, text in wanted.items():
+            if found.get(name) != text:
+                write_atomically(self.at.unit_folder / name, text)
+        if wanted != found:
+            run(["systemctl", "daemon-reload"])
+        timers = {Path(name).stem for name in wanted if name.endswith(".timer")}
+        for name in wanted:
+            if name.endswith(".timer") or Path(name).stem not in timers:
+                run(["systemctl", "enable", "--quiet", name])
+                run(["systemctl", "restart", name], seconds=120)
