@@ -1,6 +1,5 @@
 """www.foobar.com: articles by the people who use the site."""
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -12,7 +11,7 @@ from flask.sessions import SecureCookieSessionInterface
 from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError, TimeoutError
 from werkzeug.exceptions import HTTPException
 
-from foobar import db, forms, settings
+from foobar import assets, db, forms, settings
 from foobar.pages import pages
 
 HEADERS = {
@@ -69,11 +68,11 @@ def create_app(environ: Mapping[str, str] = os.environ) -> Flask:
 
 def prepare_templates(app: Flask) -> None:
     """Give the templates their helpers."""
-    hashes = static_hashes(Path(app.static_folder or ""))
+    names = assets.urls(Path(app.static_folder or ""))
 
     def asset(name: str) -> str:
-        """Return the URL of a static file; it changes with the content, for long caching."""
-        return url_for("static", filename=name, v=hashes[name])
+        """Return the URL of a static file; of a built release it changes with the content."""
+        return url_for("static", filename=names[name])
 
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
@@ -85,13 +84,6 @@ def prepare_templates(app: Flask) -> None:
         release=app.config["RELEASE"],
         release_short=re.sub(r"\b([0-9a-f]{10})[0-9a-f]{6,}\b", r"\1", app.config["RELEASE"]),
     )
-
-
-def static_hashes(folder: Path) -> dict[str, str]:
-    """Return the first eight digits of the hash of each file in the folder."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:8] for path in folder.iterdir()
-    }
 
 
 def ago(moment: datetime) -> str:

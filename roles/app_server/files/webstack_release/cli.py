@@ -149,7 +149,7 @@ def moment(seconds: float) -> str:
     return f"{datetime.datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S}"
 
 
-def overview(app: Application) -> str:
+def tell(app: Application) -> list[str]:
     """What is live, what can be live, and what was done last."""
     status = app.status()
     live = status["slot"]
@@ -173,7 +173,7 @@ def overview(app: Application) -> str:
         lines.append(f"{mark} {name}  {record['version'] or '-'}  {verdict}")
     lines.append("changes:")
     lines += [f"  {line}" for line in history(app, 5)]
-    return "\n".join(lines)
+    return lines
 
 
 def history(app: Application, last: int) -> list[str]:
@@ -228,7 +228,8 @@ def main(argv: list[str] | None = None) -> int:
         app = Application(Layout(options.app))
         match options.command:
             case "status":
-                print(json.dumps(app.status()) if options.json else overview(app))
+                overview = tell(app)
+                print(json.dumps({**app.status(), "overview": overview}) if options.json else "\n".join(overview))
             case "history":
                 print("\n".join(history(app, options.last)))
             case "deploy":
