@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import subprocess
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -20,13 +23,18 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         _result, args = self.validate_argument_spec(
-            argument_spec={name: {"type": "str", "required": True} for name in ("app", "repository", "version")},
+            argument_spec={
+                **{name: {"type": "str", "required": True} for name in ("app", "repository", "version")},
+                "signers": {"type": "list", "elements": "str", "default": []},
+            },
         )
         commit = _git(args["repository"], "rev-parse", "--verify", "--end-of-options", f"{args['version']}^{{commit}}")
         commit = commit.decode().strip()
+        if args["signers"]:
+            _trust(args["repository"], args["version"], commit, args["signers"])
         archive = f"/var/cache/{args['app']}-{commit}.tar"
         if not self._task.check_mode:
-            self._send(_git(args["repository"], "archive", "--format=tar", commit), archive)
+            self._send(_archive(args["repository"], commit), archive)
         return {"changed": True, "commit": commit, "archive": archive}
 
     def _send(self, content: bytes, path: str) -> None:
@@ -41,5 +49,38 @@ class ActionModule(ActionBase):
 def _git(repository: str, *argv: str) -> bytes:
     done = subprocess.run(["git", "-C", repository, *argv], capture_output=True, check=False)
     if done.returncode != 0:
-        raise AnsibleActionFail(f"git {argv[0]} in {repository}, on the controller: {done.stderr.decode().strip()}")
+        raise AnsibleActionFail(
+            f"git {next(word for word in argv if word[0] != '-' and '=' not in word)} in {repository}, on the controller: {done.stderr.decode().strip()}"
+        )
     return done.stdout
+
+
+def _trust(repository: str, version: str, commit: str, signers: list[str]) -> None:
+    """Refuses a commit that none of the signers has signed, by itself or by the tag that was asked for."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as handle:
+        handle.write("".join(f"{signer}\n" for signer in signers))
+        handle.flush()
+        allowed = ["-c", f"gpg.ssh.allowedSignersFile={handle.name}"]
+        try:
+            _git(repository, *allowed, "verify-commit", commit)
+        except AnsibleActionFail as error:
+            with contextlib.suppress(AnsibleActionFail):
+                _git(repository, *allowed, "verify-tag", f"refs/tags/{version}")
+                return
+            raise AnsibleActionFail(
+                f"commit {commit[:12]} is signed by none of app_server_signers; what is live goes on serving.\n{error}"
+            ) from error
+
+
+def _archive(repository: str, commit: str, prefix: str = "") -> bytes:
+    """A tar of the commit, and of its submodules behind it."""
+    tar = _git(repository, "archive", "--format=tar", f"--prefix={prefix}", commit)
+    for line in _git(repository, "ls-tree", "-r", "-z", commit).decode().split("\0"):
+        if line.startswith("160000 "):
+            path = line.split("\t", 1)[1]
+            if not Path(repository, path, ".git").exists():
+                raise AnsibleActionFail(
+                    f"the submodule {prefix}{path} is not checked out in {repository}: git submodule update --init --recursive"
+                )
+            tar += _archive(str(Path(repository, path)), line.split()[2], f"{prefix}{path}/")
+    return tar

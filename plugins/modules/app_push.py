@@ -7,7 +7,7 @@ module: app_push
 short_description: Put a commit of a clone on the controller on the host
 description:
   - Packs the commit with C(git archive) on the controller and writes the archive on the host, where
-    only root can read it. C(webstack-release APP build) unpacks and removes it.
+    only root can read it. C(webstack-release) unpacks and removes it. Submodules that are checked out in the clone come with it.
 options:
   app:
     description: The application's name.
@@ -21,6 +21,13 @@ options:
     description: Branch, tag or commit.
     type: str
     required: true
+  signers:
+    description: >-
+      Lines of ssh's allowed_signers. If there are any, the commit, or the tag named by O(version), must
+      have a good signature by one of them.
+    type: list
+    elements: str
+    default: []
 author: The foobar web stack maintainers
 """
 

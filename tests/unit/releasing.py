@@ -66,6 +66,7 @@ CONFIG = {
     "version": "main",
     "declared": "repo main",
     "push": False,
+    "signers": [],
     "shared": [],
     "public_url": "",
     "watch_seconds": 0,

@@ -42,7 +42,7 @@ def push(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return {"rc": done.returncode, "stdout": done.stdout.decode(), "stderr": done.stderr.decode()}
 
     def run(*, check_mode: bool = False, **changes: str) -> dict[str, Any]:
-        args = {"app": "shop", "repository": str(clone), "version": "main", **changes}
+        args = {"app": "shop", "repository": str(clone), "version": "main", "signers": [], **changes}
         plugin = action.ActionModule.__new__(action.ActionModule)
         plugin._task = SimpleNamespace(check_mode=check_mode, args=args)
         plugin.validate_argument_spec = lambda argument_spec: (None, args)
@@ -99,3 +99,81 @@ def test_an_archive_that_does_not_fit_is_not_left_behind(push, command):
     with pytest.raises(AnsibleActionFail, match="No space left on device"):
         push()
     assert list(push.cache.iterdir()) == []
+
+
+# Signatures, and submodules
+
+
+def git(folder: Path, *argv: str) -> str:
+    identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "protocol.file.allow=always"]
+    done = subprocess.run(["git", "-C", folder, *identity, *argv], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def signed(clone: Path, tmp_path: Path) -> str:
+    """Makes the last commit a signed one; returns the line that knows its signer."""
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "key"], check=True)
+    git(
+        clone,
+        "-c",
+        "gpg.format=ssh",
+        "-c",
+        f"user.signingKey={tmp_path}/key",
+        "commit",
+        "--quiet",
+        "--amend",
+        "-S",
+        "--no-edit",
+    )
+    kind, key = (tmp_path / "key.pub").read_text().split()[:2]
+    return f"t@example.com {kind} {key}"
+
+
+def test_a_commit_that_a_signer_has_signed_arrives(push, signed):
+    assert push(signers=[signed])["changed"]
+
+
+def test_a_commit_that_nobody_has_signed_is_refused(push, signed, clone):
+    git(clone, "commit", "--quiet", "--amend", "--no-edit", "--no-gpg-sign")
+    with pytest.raises(AnsibleActionFail, match="is signed by none of app_server_signers"):
+        push(signers=[signed])
+    assert list(push.cache.iterdir()) == []
+
+
+def test_a_commit_that_somebody_else_has_signed_is_refused(push, signed, tmp_path):
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "other"], check=True)
+    kind, key = (tmp_path / "other.pub").read_text().split()[:2]
+    with pytest.raises(AnsibleActionFail, match="is signed by none of app_server_signers"):
+        push(signers=[f"t@example.com {kind} {key}"])
+
+
+def test_a_signed_tag_is_enough_for_who_asks_for_the_tag(push, signed, clone, tmp_path):
+    git(clone, "commit", "--quiet", "--amend", "--no-edit", "--no-gpg-sign")
+    git(clone, "-c", "gpg.format=ssh", "-c", f"user.signingKey={tmp_path}/key", "tag", "-s", "-m", "good", "v1")
+    assert push(signers=[signed], version="v1")["changed"]
+    with pytest.raises(AnsibleActionFail, match="is signed by none"):
+        push(signers=[signed], version="main")
+
+
+def test_submodules_come_with_the_commit(push, clone, tmp_path):
+    part = tmp_path / "part"
+    shutil.copytree(clone, part)
+    git(clone, "submodule", "--quiet", "add", str(part), "lib/part")
+    git(clone, "commit", "--quiet", "--message", "with a part")
+    place = tmp_path / "place"
+    place.mkdir()
+    push()
+    (archive,) = push.cache.iterdir()
+    subprocess.run(["tar", "--extract", "--ignore-zeros", "--file", archive], cwd=place, check=True)
+    assert (place / "app.py").exists() and (place / "lib/part/app.py").read_text() == "number = 1\n"
+
+
+def test_a_submodule_that_is_not_checked_out_is_named(push, clone, tmp_path):
+    part = tmp_path / "part"
+    shutil.copytree(clone, part)
+    git(clone, "submodule", "--quiet", "add", str(part), "lib/part")
+    git(clone, "commit", "--quiet", "--message", "with a part")
+    shutil.rmtree(clone / "lib/part")
+    with pytest.raises(AnsibleActionFail, match=r"the submodule lib/part is not checked out.*submodule update --init"):
+        push()

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +31,7 @@ from releasing import (  # fmt: skip
     change,
     make_live,
     other,
+    repository,
     sandbox,
     says,
     unit,
@@ -509,6 +511,76 @@ def test_a_repository_that_cannot_be_reached_is_named_with_gits_words(applicatio
     )
     assert "git failed:\n" in str(failure.value)
     assert "does not appear to be a git repository" in str(failure.value)
+
+
+# Signatures, and submodules
+
+
+@pytest.fixture
+def signers(mirror: Any, tmp_path: Path) -> Callable[..., str]:
+    """Commits to the upstream repository, signed by a key of this name or by nobody."""
+
+    def commit(path: Path, signer: str, known: str) -> str:
+        for name in {signer, known} - {""}:
+            if not (tmp_path / name).exists():
+                subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / name], check=True)
+        how = ["-c", "gpg.format=ssh", "-c", f"user.signingKey={tmp_path / signer}"] if signer else []
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.com"]
+        flag = ["-S"] if signer else ["--no-gpg-sign"]
+        argv = ["git", *identity, *how, "commit", "--quiet", "--allow-empty", "--message", "x", *flag]
+        subprocess.run(argv, cwd=path, check=True)
+        kind, key = (tmp_path / f"{known}.pub").read_text().split()[:2]
+        (mirror.at.config / "signers").write_text(f"t@example.com {kind} {key}\n")
+        mirror.config["signers"] = ["there are some"]
+        return subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=path, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    return commit
+
+
+@pytest.mark.parametrize(("signer", "known"), [("ann", "ann"), ("", "ann"), ("eve", "ann")])
+def test_only_what_a_signer_has_signed_is_fetched(mirror, upstream, signers, signer, known):
+    commit = signers(upstream.path, signer, known)
+    if signer == known:
+        assert mirror.repository.fetch("main") == commit
+    else:
+        with pytest.raises(basics.ReleaseError, match=f"commit {commit[:12]} is signed by none of app_server_signers"):
+            mirror.repository.fetch("main")
+
+
+@pytest.mark.parametrize(
+    ("base", "url", "found"),
+    [
+        ("https://git.example.com/shop/web.git", "../part.git", "https://git.example.com/shop/part.git"),
+        ("git@git.example.com:web.git", "../part.git", "git@git.example.com:part.git"),
+        ("https://git.example.com/shop/web.git", "./part.git", "https://git.example.com/shop/web.git/part.git"),
+        ("https://git.example.com/web.git", "ssh://git@git.example.org/part", "ssh://git@git.example.org/part"),
+    ],
+)
+def test_a_submodule_is_found(base, url, found):
+    assert repository.submodule_url(base, url) == found
+
+
+@pytest.mark.parametrize(
+    "url", ["/etc", "file:///etc", "ext::sh -c id", "--upload-pack=x", "http://git.example.com/x", ""]
+)
+def test_a_submodule_from_elsewhere_is_refused(url):
+    with pytest.raises(basics.ReleaseError, match="neither https://… nor ssh"):
+        repository.submodule_url("https://git.example.com/web.git", url)
+
+
+def test_submodules_are_a_part_of_the_release(buildable, upstream):
+    part = upstream.path.parent / "part"
+    subprocess.run(["git", "clone", "--quiet", upstream.path, part], check=True)
+    upstream.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", "--", "../part", "lib/part")
+    upstream.git("commit", "--quiet", "--message", "with a part")
+    try:
+        commit = buildable.repository.fetch("main")
+        place = buildable.at.releases / built(buildable, commit)
+        assert (place / "lib/part/app.py").read_text() == (place / "app.py").read_text()
+    finally:
+        upstream.git("reset", "--quiet", "--hard", "HEAD~1")
 
 
 # The build

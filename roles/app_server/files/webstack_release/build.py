@@ -77,7 +77,7 @@ class Builder:
         try:
             # As the building user: a hostile archive reaches no further than that user does.
             with open(tar, "rb") as handle:
-                self.sandbox.building(["tar", "--extract", "--no-same-owner"], place, stdin=handle)
+                self.sandbox.building(["tar", "--extract", "--ignore-zeros", "--no-same-owner"], place, stdin=handle)
         except ReleaseError as error:
             raise ReleaseError(f"the commit could not be unpacked:\n{error}") from error
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ class Repository:
     def __init__(self, at: Layout, config: dict[str, Any], sandbox: Sandbox) -> None:
         self.at, self.config, self.sandbox = at, config, sandbox
 
-    def git(self, *argv: str, seconds: float = BUILD_SECONDS, **options: Any) -> str:
-        """Git in the mirror: never prompts, trusts only pinned host keys."""
+    def git(self, *argv: str, mirror: str = "mirror.git", seconds: float = BUILD_SECONDS, **options: Any) -> str:
+        """Git in a mirror: never prompts, trusts only pinned host keys."""
         ssh = (
             f"ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o IdentitiesOnly=yes"
             f" -o StrictHostKeyChecking=yes -o UserKnownHostsFile={self.at.config}/known_hosts"
@@ -29,7 +30,7 @@ class Repository:
         )
         command = [f"GIT_SSH_COMMAND={ssh}", "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false", "git"]
         limits = ["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30"]
-        command += [*limits, "--git-dir", str(self.at.fetch / "mirror.git"), *argv]
+        command += [*limits, "--git-dir", str(self.at.fetch / mirror), *argv]
         return self.sandbox.fetching(command, seconds=seconds, **options)
 
     def fetch(self, version: str) -> str:
@@ -45,7 +46,9 @@ class Repository:
             raise ReleaseError(
                 f"The repository {self.config['repository']} could not be fetched; what is live goes on serving.\n{error}"
             ) from error
-        return self.resolve(version)
+        commit = self.resolve(version)
+        self.trust(version, commit)
+        return commit
 
     def resolve(self, version: str) -> str:
         """The full commit of a branch, a tag or an abbreviated commit, if it names exactly one."""
@@ -67,9 +70,71 @@ class Repository:
             raise ReleaseError(f"'{version}' is ambiguous: {listed}. Give the commit.")
         return next(iter(found.values()))
 
+    def trust(self, version: str, commit: str) -> None:
+        """Refuses a commit that none of the signers has signed, by itself or by the tag that was asked for."""
+        if not self.config["signers"]:
+            return
+        signers = ["-c", f"gpg.ssh.allowedSignersFile={self.at.config}/signers"]
+        try:
+            self.git(*signers, "verify-commit", commit)
+        except ReleaseError as error:
+            with contextlib.suppress(ReleaseError):
+                self.git(*signers, "verify-tag", f"refs/tags/{version}")
+                return
+            raise ReleaseError(
+                f"commit {commit[:12]} is signed by none of app_server_signers; what is live goes on serving.\n{error}"
+            ) from error
+
     def archive(self, commit: str) -> Path:
-        """A tar of the commit, out of the mirror."""
+        """A tar of the commit, and of its submodules behind it, out of the mirrors."""
         tar = self.at.state / "export.tar"
         with open(tar, "wb") as handle:
             self.git("archive", "--format=tar", commit, stdout=handle)
+            self.add_submodules(handle, commit, "mirror.git", self.config["repository"], "")
         return tar
+
+    def add_submodules(self, handle: Any, commit: str, mirror: str, url: str, prefix: str) -> None:
+        """Fetches the very commits that a commit names as its submodules, each into a mirror of its own."""
+        for path, module in self.submodules(commit, mirror).items():
+            source = submodule_url(url, module["url"])
+            name = f"module-{hashlib.sha256(source.encode()).hexdigest()[:16]}.git"
+            if not (self.at.fetch / name / "HEAD").exists():
+                self.git("init", "--quiet", "--bare", mirror=name)
+            try:
+                self.git("fetch", "--quiet", "--no-tags", "--", source, module["commit"], mirror=name)
+            except ReleaseError as error:
+                raise ReleaseError(
+                    f"The submodule {prefix}{path} could not be fetched from {source}.\n{error}"
+                ) from error
+            self.git(
+                "archive", "--format=tar", f"--prefix={prefix}{path}/", module["commit"], mirror=name, stdout=handle
+            )
+            self.add_submodules(handle, module["commit"], name, source, f"{prefix}{path}/")
+
+    def submodules(self, commit: str, mirror: str) -> dict[str, dict[str, str]]:
+        """Commit and URL of each submodule, by its path."""
+        listed = self.git("ls-tree", "-r", "-z", commit, mirror=mirror).split("\0")
+        commits = {line.split("\t", 1)[1]: line.split()[2] for line in listed if line.startswith("160000 ")}
+        if not commits:
+            return {}
+        said = self.git("config", "--blob", f"{commit}:.gitmodules", "--null", "--list", mirror=mirror)
+        settings = dict(entry.split("\n", 1) for entry in said.split("\0") if "\n" in entry)
+        paths = {path: key.removesuffix(".path") for key, path in settings.items() if key.endswith(".path")}
+        missing = [path for path in commits if path not in paths or f"{paths[path]}.url" not in settings]
+        if missing:
+            raise ReleaseError(f"the commit's .gitmodules does not say where {', '.join(missing)} comes from")
+        return {path: {"commit": commits[path], "url": settings[f"{paths[path]}.url"]} for path in commits}
+
+
+def submodule_url(base: str, url: str) -> str:
+    """Where a submodule is, whose URL may be relative to that of the repository that names it."""
+    if url.startswith(("./", "../")):
+        base = base.rstrip("/") + "/"
+        while url.startswith(("./", "../")):
+            step, url = url.split("/", 1)
+            if step == "..":
+                base = re.sub(r"[^/:]*/$", "", base)  # what is left ends in a slash, or in the colon of user@host:path
+        return base + url
+    if not re.fullmatch(r"(https://|ssh://|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:)[A-Za-z0-9._~:/@+%-]+", url):
+        raise ReleaseError(f"a submodule comes from '{url}', which is neither https://… nor ssh")
+    return url
