@@ -14,7 +14,6 @@ from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 
-FACTS = ["!all", "!min", "distribution", "hardware", "virtual", "service_mgr"]
 SECRET_LENGTH = 16  # characters, at least
 PLACEHOLDER = re.compile(r"change[-_ ]?me|replace[-_ ]?me|^<.*>$|^(x+|\*+|placeholder.*|password.*)$", re.IGNORECASE)
 WHERE = "Set it in the inventory (inventories/<name>/group_vars/) or where the role is called."
@@ -57,7 +56,7 @@ class ActionModule(ActionBase):
         facts = task_vars.get("ansible_facts", {})
         if not {"distribution", "memtotal_mb", "service_mgr", "virtualization_type"} <= set(facts):
             gathered = self._execute_module(
-                module_name="ansible.builtin.setup", module_args={"gather_subset": FACTS}, task_vars=task_vars
+                module_name="foobar.webstack.host_facts", module_args={}, task_vars=task_vars
             )
             if gathered.get("failed"):
                 return _explained(gathered)
