@@ -309,6 +309,28 @@ def test_the_slot_before_is_started_again_when_it_died_meanwhile(host):
     as_before(host)
 
 
+def test_a_slot_before_that_does_not_start_again_is_pointed_to_all_the_same(host):
+    """What was not verified serves nobody, though then nobody is served."""
+    host.config["watch_seconds"] = 5
+
+    def dies_for_good() -> bytes:
+        unit(host, "active", "blue").unlink(missing_ok=True)
+        mark("broken", "app@blue.service").touch()
+        return turns()
+
+    turns = turns_bad(3)
+    host.host_says["green"] = dies_for_good
+    with pytest.raises(change.ReleaseError, match=r"app@blue.service failed"):
+        carry_out(host)
+    assert os.readlink(host.at.live_link) == str(host.at.socket("blue"))
+    assert again(host).plan("repo main", host.config["settings"])["renew"]
+
+
+def test_a_record_of_another_version_of_the_tool_is_read(host):
+    host.at.change.write_text(json.dumps({"id": "1", "verdict": "live", "of another version": 1}))
+    assert again(host).journal.record.verdict == "live"
+
+
 # Going back
 
 
@@ -678,11 +700,11 @@ def test_the_unit_carries_out_what_was_asked_for(host, monkeypatch):
     assert again(host).journal.record.verdict == "failed"
 
 
-def test_a_warm_slot_is_stopped_in_the_end_unless_a_change_may_use_it(host):
+def test_a_warm_slot_is_stopped_in_the_end_but_not_while_a_change_may_use_it(host, monkeypatch):
     unit(host, "active", "green").touch()
-    mark("active", "app-deploy.service").touch()
-    assert cli.main(["app", "cool"]) == 0 and calls() == []
-    mark("active", "app-deploy.service").unlink()
+    answers = iter([True, False])
+    monkeypatch.setattr(cli, "PAUSE", 0)
+    monkeypatch.setattr(change.Application, "busy", lambda self: calls() == [] and next(answers))
     assert cli.main(["app", "cool"]) == 0 and calls() == ["stop app@green.service"]
 
 

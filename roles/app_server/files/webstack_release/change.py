@@ -303,11 +303,13 @@ class Change:
         if record.verified:
             return
         if record.exposed:
-            if before and running and not self.slots.active(before):
-                self.slots.resume(before)
+            try:
+                if before and running and not self.slots.active(before):
+                    self.slots.resume(before)
+            finally:
+                self.slots.point(before, record.before_release)
             if before and self.config["static"]:
                 self.releases.publish(record.before_release, self.config["static"])
-            self.slots.point(before, record.before_release)
         if record.slot and record.slot != before and running:
             if record.exposed:
                 self.slots.drain(record.slot)

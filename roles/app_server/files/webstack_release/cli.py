@@ -113,9 +113,11 @@ def recover(name: str, *, ended: bool = False, boot: bool = False) -> None:
 
 
 def cool(app: Application) -> None:
-    """Stops the slot that was kept warm, unless a change goes on, which may be about to use it."""
+    """Stops the slot that was kept warm. A change that goes on may be about to use it, and then stops this."""
+    while app.busy():
+        time.sleep(10 * PAUSE)
     live = app.slots.live()
-    if live and not app.busy():
+    if live:
         app.slots.stop(other(live))
 
 

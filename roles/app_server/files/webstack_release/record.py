@@ -46,7 +46,9 @@ class Journal:
 
     def __init__(self, at: Layout) -> None:
         self.at = at
-        self.record = Record(**json.loads(read(at.change) or "{}"))
+        known = {entry.name for entry in dataclasses.fields(Record)}
+        found = json.loads(read(at.change) or "{}")
+        self.record = Record(**{name: value for name, value in found.items() if name in known})
         self._entered = time.monotonic()
 
     def begin(self, record: Record) -> None:

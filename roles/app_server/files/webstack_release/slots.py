@@ -118,8 +118,8 @@ class Slots:
             self.at.live_link.unlink(missing_ok=True)
             self.at.current.unlink(missing_ok=True)
             return
-        # A page must not ask for a file that its release has not brought.
-        link_atomically(self.at.current, f"releases/{release}")
+        if release:
+            link_atomically(self.at.current, f"releases/{release}")
         link_atomically(self.at.live_link, str(self.at.socket(slot)))
         # The link that nginx knows is gone after a boot, or was led elsewhere.
         run(["systemd-tmpfiles", "--create", f"/etc/tmpfiles.d/{self.at.app}.conf"])
@@ -136,8 +136,9 @@ class Slots:
         run([*argv, "--", "/usr/local/sbin/webstack-release", self.at.app, "cool"])
 
     def cool_never(self) -> None:
-        if self.warm():
-            run(["systemctl", "stop", self.at.cooling_unit])
+        for unit in (self.at.cooling_unit, self.at.cooling_unit.replace(".timer", ".service")):
+            if succeeds(["systemctl", "is-active", "--quiet", unit]):
+                run(["systemctl", "stop", unit])
 
     # Judging
 
