@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 
 TIMEOUT = 5  # seconds
+IDLE = 50  # seconds; nginx closes what was idle for 65, and who keeps a connection knows such a limit
 HEAD = "GET {path} HTTP/1.1\r\nHost: www.example.com\r\nConnection: {connection}\r\n\r\n"
 
 
@@ -44,9 +45,7 @@ class Visitors:
         keep, began = number % 2 == 0, time.time()
         try:
             async with asyncio.timeout(TIMEOUT):
-                reader, writer = (
-                    self.kept.pop() if keep and self.kept else await asyncio.open_connection(self.address, 80)
-                )
+                reader, writer = (keep and self.take()) or await asyncio.open_connection(self.address, 80)
                 writer.write(HEAD.format(path=path, connection="keep-alive" if keep else "close").encode())
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 size = re.search(r"(?i)content-length: (\d+)", head)
@@ -59,11 +58,20 @@ class Visitors:
                     body = await reader.read()
                 self.tally.note(began, path, int(head.split()[1]), body.decode(errors="replace"))
                 if keep and (size or chunked) and not re.search(r"(?i)connection: close", head):
-                    self.kept.append((reader, writer))
+                    self.kept.append((time.monotonic(), (reader, writer)))
                 else:
                     writer.close()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
             self.tally.note(began, path, 0, repr(error))
+
+    def take(self):
+        """A kept connection, the last used one first; one that was idle for long is given up."""
+        while self.kept:
+            since, connection = self.kept.pop()
+            if time.monotonic() - since < IDLE:
+                return connection
+            connection[1].close()
+        return None
 
     async def chunks(self, reader):
         body = b""

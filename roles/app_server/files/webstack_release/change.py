@@ -309,7 +309,10 @@ class Change:
             finally:
                 self.slots.point(before, record.before_release)
             if before and self.config["static"]:
-                self.releases.publish(record.before_release, self.config["static"])
+                try:
+                    self.releases.publish(record.before_release, self.config["static"])
+                except OSError as error:  # pages matter more
+                    self.journal.say(f"its static files could not be published again: {error}")
         if record.slot and record.slot != before and running:
             if record.exposed:
                 self.slots.drain(record.slot)

@@ -73,7 +73,10 @@ class Releases:
             make_room(self.at.static, public)
             fresh = public.with_name(f".{public.name}.new")
             fresh.unlink(missing_ok=True)
-            os.link(path, fresh)
+            try:
+                os.link(path, fresh)
+            except OSError:  # another disk
+                shutil.copy2(path, fresh)
             os.replace(fresh, public)
 
     def withdraw(self, static: str) -> None:

@@ -78,7 +78,7 @@ class Sandbox:
     def telling(self, argv: list[str], known: dict[str, str]) -> str:
         """A command of the operator's, as who serves, with what it is to tell in its environment."""
         environment = [f"{name}={value}" for name, value in known.items()]
+        writes = [Path(path) for path in self.config["writable_paths"]]
         # systemd would take a dollar for a variable of its own.
-        return self.run_as(
-            self.config["user"], [word.replace("$", "$$") for word in (*environment, *argv)], writes=[], seconds=30
-        )
+        words = [word.replace("$", "$$") for word in (*environment, *argv)]
+        return self.run_as(self.config["user"], words, writes=writes, seconds=30)
