@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
+import os
 import re
 import socket
 import ssl
+import struct
 import time
 from typing import Any
 
@@ -16,6 +19,8 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 SECONDS = 5
+DNS_PORT = 53
+DNS_TRIES = 2  # a datagram may get lost
 STEPS = 9
 SOON = 14  # days; certbot renews with 30 days left
 
@@ -29,7 +34,8 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         args = self._task.args
         domain, address, tls = args["domain"], args["address"], boolean(args.get("tls", False))
-        port = int(args.get("port") or (443 if tls else 80))
+        usual = 443 if tls else 80
+        port, host_port = (int(args.get(name) or usual) for name in ("port", "host_port"))
         try:
             lock = ssl.create_default_context(cafile=args.get("authority")) if tls else None
         except OSError as error:
@@ -40,8 +46,11 @@ class ActionModule(ActionBase):
             lines.append(f"{len(lines) + 1}. {title}: {saw}" + (f"  ← broken. Look at: {look}" if look else ""))
             return not look
 
-        if told("the name", *_name(domain, address)) and told("the address", *_address(domain, address, port, lock)):
-            outcome = self._execute_module(module_name="foobar.webstack.walk", module_args=args, task_vars=task_vars)
+        name = _name(domain, address, args.get("name_servers") or [], args.get("public_address", ""))
+        if told("the name", *name) and told("the address", *_address(domain, address, port, lock)):
+            outcome = self._execute_module(
+                module_name="foobar.webstack.walk", module_args={**args, "host_port": host_port}, task_vars=task_vars
+            )
             if outcome.get("failed"):
                 return outcome
             whole = all(told(step["title"], step["saw"], step.get("look", "")) for step in outcome["steps"])
@@ -52,13 +61,66 @@ class ActionModule(ActionBase):
         return {"changed": False, "failed": not whole, "msg": lines, "_ansible_verbose_always": True}
 
 
-def _name(domain: str, address: str) -> tuple[str, str]:
-    """What the controller's resolver says. A name that is not published (yet) is told, not held against the host."""
+def _name(domain: str, address: str, servers: list[str], published: str) -> tuple[str, str]:
+    """What our own name servers say, and the controller's resolver.
+
+    A name that the resolver does not have (yet), or has with another address, is told, not held against the host.
+    """
+    for server in servers:
+        wanted = ipaddress.ip_address(published)
+        try:
+            answer = _asked(server, domain, wanted.version)
+        except OSError as error:
+            saw = f"the name server {server} does not answer: {error}"
+            return saw, "on it, systemctl status knot; port 53 of its firewall"
+        if answer != {wanted}:
+            found = ", ".join(sorted(map(str, answer))) or "nothing"
+            saw = f"the name server {server} answers {domain} → {found}, not {published}"
+            return saw, "site_public_address; on it, journalctl -u knot and /etc/knot/zones/"
+    ours = f"{', '.join(servers)} answers {published}; " if servers else ""
     try:
-        found = sorted({info[4][0] for info in socket.getaddrinfo(domain, None, type=socket.SOCK_STREAM)})
+        found = ", ".join(
+            sorted({str(info[4][0]) for info in socket.getaddrinfo(domain, None, type=socket.SOCK_STREAM)})
+        )
     except OSError:
-        return f"{domain} is not in the DNS that this machine asks; going on with {address} from the inventory", ""
-    return f"{domain} → {', '.join(map(str, found))} (the inventory says {address})", ""
+        return f"{ours}not in the DNS that this machine asks; going on with {address} from the inventory", ""
+    return f"{ours}{domain} → {found} (the inventory says {address})", ""
+
+
+def _asked(server: str, domain: str, version: int) -> set[Any]:
+    """The addresses of a version of IP that a name server itself answers for a name (RFC 1035, 4)."""
+    kind = {4: 1, 6: 28}[version]  # A, AAAA
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in domain.rstrip(".").split("."))
+    question = struct.pack(">2s5H", os.urandom(2), 0, 1, 0, 0, 0) + labels + struct.pack(">x2H", kind, 1)
+    with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(SECONDS / DNS_TRIES)
+        sock.connect((server, DNS_PORT))
+        for _try in range(DNS_TRIES):
+            sock.send(question)
+            try:
+                answer = sock.recv(4096)
+            except TimeoutError:
+                continue
+            try:
+                return _addresses(answer, len(question), kind)
+            except (IndexError, ValueError, struct.error) as error:
+                raise OSError(f"what it says cannot be read ({error})") from error
+    raise TimeoutError(f"nothing within {SECONDS} s")
+
+
+def _addresses(answer: bytes, place: int, kind: int) -> set[Any]:
+    """The addresses in an answer, whose records begin at `place`, behind the question."""
+    found = set()
+    for _record in range(int.from_bytes(answer[6:8])):
+        while 0 < answer[place] < 0xC0:  # the parts of a name, up to an empty one or a pointer
+            place += 1 + answer[place]
+        place += 2 if answer[place] else 1
+        is_kind, length = struct.unpack_from(">H6xH", answer, place)
+        place += 10
+        if is_kind == kind:
+            found.add(ipaddress.ip_address(answer[place : place + length]))
+        place += length
+    return found
 
 
 def _address(domain: str, address: str, port: int, lock: ssl.SSLContext | None) -> tuple[str, str]:

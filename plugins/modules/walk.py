@@ -30,8 +30,16 @@ options:
     description: The port there; 443 with O(tls), else 80, if not set.
     type: int
   host_port:
-    description: The port on which nginx listens on the host itself, as O(port) if not set.
+    description: The port on which nginx listens on the host itself; 443 with O(tls), else 80, if not set.
     type: int
+  name_servers:
+    description: Addresses of name servers that must answer O(domain) with O(public_address).
+    type: list
+    elements: str
+    default: []
+  public_address:
+    description: The address under which visitors reach the host; needed with O(name_servers).
+    type: str
   authority:
     description: A file on the controller with the authority to trust, for one that browsers do not know.
     type: path
@@ -108,9 +116,8 @@ class Walk:
         return dict(line.split("=", 1) for line in out.splitlines() if "=" in line)
 
     def get(self, path: str, host: str) -> tuple[int, bytes]:
-        tls = self.params["tls"]
-        sock = socket.create_connection(("127.0.0.1", self.params["host_port"] or (443 if tls else 80)), SECONDS)
-        if tls:
+        sock = socket.create_connection(("127.0.0.1", self.params["host_port"]), SECONDS)
+        if self.params["tls"]:
             # Whether the certificate is to be trusted, a visitor judges (step 2).
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -204,7 +211,9 @@ def main() -> None:
             "address": {"type": "str", "required": True},
             "tls": {"type": "bool", "default": False},
             "port": {"type": "int"},
-            "host_port": {"type": "int"},
+            "host_port": {"type": "int", "required": True},  # the action says which, if nobody else does
+            "name_servers": {"type": "list", "elements": "str", "default": []},
+            "public_address": {"type": "str"},
             "authority": {"type": "path"},
             "app": {"type": "str", "required": True},
             "health_path": {"type": "str", "default": "/healthz"},

@@ -151,6 +151,7 @@ def test_the_nine_steps_are_walked_in_order(servers):
 @pytest.mark.parametrize(
     ("breaks", "mends", "step", "look"),
     [
+        ("systemctl stop knot", "systemctl start knot", "1. the name", "systemctl status knot"),
         ("systemctl stop nginx", "systemctl start nginx", "2. the address", "systemctl status nginx"),
         ("systemctl stop foobar@*", "systemctl start foobar@$(basename $(readlink /var/lib/foobar/live.sock) .sock)", "6. the socket", "webstack-release foobar status"),
         ("systemctl stop mariadb", "systemctl start mariadb", "8. the code and its database", "journalctl -u 'foobar@*'"),
