@@ -13,7 +13,7 @@ description:
     signed update (RFC 2136) for all records. The update holds only if the records are still what
     was asked, and it is taken wholly or not at all. Records that are not in O(rrsets) stay.
   - Then, with or without a key, asks for every record at O(servers), at each name server that the
-    zone names, and at the host's own resolver. A wrong answer of a name server is a failure. A name
+    zone names, and, with O(resolver), at the host's own resolver. A wrong answer of a name server is a failure. A name
     server that is silent and a resolver that still has an older answer are warned of.
   - In check mode nothing is changed and nothing asked back.
 requirements: [python3-dnspython]
@@ -64,6 +64,10 @@ options:
     description: Whether a record that has other values is changed instead of refused.
     type: bool
     default: false
+  resolver:
+    description: Whether the host's own resolver is asked, too.
+    type: bool
+    default: true
 author: The foobar web stack maintainers
 """
 
@@ -392,7 +396,7 @@ def ask_back(module: AnsibleModule, required: list[Server], zone: Any, wanted: l
         raise Failure(
             "The records are not answered as declared:\n" + "".join(f"  - {line}\n" for line in wrong).rstrip()
         )
-    behind = resolver_differences(wanted)
+    behind = resolver_differences(wanted) if module.params["resolver"] else []
     if behind:
         more = f"; and {len(behind) - SHOWN} more" if len(behind) > SHOWN else ""
         module.warn(f"This host's resolver does not see all of {zone} as declared: {'; '.join(behind[:SHOWN])}{more}")
@@ -446,6 +450,7 @@ def main() -> None:
             "key_algorithm": {"type": "str", "default": "hmac-sha256", "no_log": False},
             "key_secret": {"type": "str", "no_log": True},
             "replace": {"type": "bool", "default": False},
+            "resolver": {"type": "bool", "default": True},
         },
         required_together=[("key_name", "key_secret")],
         supports_check_mode=True,

@@ -488,6 +488,7 @@ def test_a_resolver_that_sees_it_all_is_no_warning_and_one_that_refuses_is(conve
     run = converge().must_succeed()
     run.must_say("resolver does not see all of example.com. as declared: it does not answer")
     assert "resolver does not see all of example.net." not in " ".join(run.output.split())
+    assert "resolver" not in converge("--tags", "dns_publish", dns_ask_resolver=False).must_succeed().output
 
 
 def test_an_older_answer_of_the_resolver_is_a_warning_with_its_time(converge, servers, resolver, restored):
