@@ -211,7 +211,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     ),
     "dns": ("dns", ["validate", "serve"], ZONE),
     "dns-hostile": ("dns", ["validate", "serve"], {**ZONE, "dns_records": ZONE["dns_records"] + TEXTS}),
-    "dns-bookworm": ("dns", ["validate", "serve"], {**ZONE, "dns_dnssec": True, "dns_listen": ["127.0.0.1", "::"], "ansible_facts": BOOKWORM}),
+    "dns-bookworm": ("dns", ["validate", "serve"], {**ZONE, "dns_dnssec": True, "dns_query_log": True, "dns_listen": ["127.0.0.1", "::"], "ansible_facts": BOOKWORM}),
     "dns-update": (
         "dns", ["validate", "install", "serve"],
         {"dns_zone": "example.net", "dns_publish": "update", "dns_records": ZONE["dns_records"], "dns_primary": "192.0.2.53",
@@ -395,10 +395,11 @@ def test_the_daemon_would_refuse_a_broken_file(rendered, case, path, words):
     assert words in done.stdout + done.stderr
 
 
-def test_logrotate_takes_its_file(files):
-    texts = {path: text for _case, path, text in all_files({"nginx": files["nginx"]}, r"^/etc/logrotate\.d/")}
+@pytest.mark.parametrize("role", ["nginx", "dns"])
+def test_logrotate_takes_its_file(files, role):
+    texts = {path: text for _case, path, text in all_files({role: files[role]}, r"^/etc/logrotate\.d/")}
     (path,) = texts
-    for case in ("nginx", "nginx-bookworm"):
+    for case in (role, f"{role}-bookworm"):
         done = judged(case, ["logrotate", "--debug", f"{{root}}{path}"], texts)
         assert done.returncode == 0, done.stderr
         assert not re.search("error:|unknown", done.stderr), done.stderr

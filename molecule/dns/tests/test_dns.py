@@ -10,6 +10,7 @@ import testinfra
 import yaml
 from scenario import names
 
+INSTALL = "dns : Install | What serves the zone, and what asks"
 SERVE = "dns : Serve | Knot DNS, its zone and its unit"
 PUBLISH = "dns : Publish | The records, asked back from the name servers"
 PLAYS = yaml.safe_load(Path(__file__).parents[1].joinpath("converge.yml").read_text(encoding="utf-8"))
@@ -17,6 +18,7 @@ SERVED, KEPT = PLAYS[0]["vars"]["served"], PLAYS[1]["vars"]["kept"]
 SECRET = yaml.safe_load(Path(__file__).parents[1].joinpath("molecule.yml").read_text(encoding="utf-8"))["provisioner"][
     "inventory"
 ]["group_vars"]["all"]["key_secret"]
+LOG = "/var/log/knot/queries.dnstap"
 WRONG_SECRET = "YW5vdGhlciBjNG5hcnksIGFsc28gMzIgYnl0ZXMgbG9uZw=="
 HOSTS = [name for name in names() if "primary" not in name]
 
@@ -296,6 +298,51 @@ def test_the_other_name_servers_of_the_zone_are_asked_too(converge, servers, res
     converge(*limit, served=served(values=["192.0.2.2"])).must_fail(
         f"ns2.example.com. ({address(other)}): www.example.com. A is 192.0.2.1, declared is 192.0.2.2"
     )
+
+
+# The log of questions
+
+
+def logged(server):
+    """What was asked according to the log, each with its type, who asked, and how. The reload has Knot write it all."""
+    server.check_output("systemctl reload knot")
+    entry = r"QUESTION SECTION:\n;; (\S+)\s+IN\s+(\S+)\n.*?\n;; From (\S+)@\d+\((UDP|TCP)\)"
+    return re.findall(entry, server.check_output(f"kdig -G {LOG}.1 +qr"), re.DOTALL)
+
+
+def test_questions_are_logged_with_who_asked_while_that_is_switched_on(converge, servers, restored):
+    for server in servers:
+        assert not server.file(LOG).exists
+    dry = converge("--check", dns_query_log=True).must_succeed()
+    assert {line.split(": ", 1)[1] for line in dry.changed} == {INSTALL, SERVE}
+    converge("--tags", "dns", dns_query_log=True).must_succeed()
+    assert converge(dns_query_log=True).must_succeed().changed == []
+    for server, other in (servers, servers[::-1]):
+        ask(other, "www.example.com", "AAAA", at=address(server))
+        ask(other, "nobody-has.example.org", "MX", "tcp", at=address(server))
+        found = logged(server)
+        assert ("www.example.com.", "AAAA", address(other), "UDP") in found
+        assert ("nobody-has.example.org.", "MX", address(other), "TCP") in found
+        assert server.file(LOG).mode == 0o640 and server.file("/var/log/knot").mode == 0o750
+    # A change of the zone, and the night, leave the log whole.
+    for server in servers:
+        ask(server, "before.example.com", "AAAA")
+    converge("--tags", "dns_serve", dns_query_log=True, served=served(values=["192.0.2.2"])).must_succeed()
+    for server in servers:
+        assert "before.example.com" in server.check_output(f"kdig -G {LOG}.1 +qr")
+        ask(server, "by-day.example.com", "AAAA")
+        server.check_output("logrotate --force /etc/logrotate.d/knot")
+        text = server.check_output(f"kdig -G {LOG}.1 +qr")
+        assert "by-day.example.com" in text and "before.example.com" not in text
+        assert set(server.check_output("ls /var/log/knot").split()) == {"queries.dnstap", "queries.dnstap.1"}
+    # Off again, nothing more is written.
+    converge("--tags", "dns").must_succeed()
+    for server in servers:
+        before = server.check_output("find /var/log/knot -type f -printf '%p %s %T@\n' | sort")
+        ask(server, "www.example.com")
+        server.check_output("systemctl reload knot && systemctl restart knot")
+        assert server.check_output("find /var/log/knot -type f -printf '%p %s %T@\n' | sort") == before
+        server.check_output("rm -r /var/log/knot")
 
 
 # Refusals
