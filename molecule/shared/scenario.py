@@ -77,14 +77,20 @@ def servers() -> list[Host]:
     return [testinfra.get_host(f"docker://{name}") for name in names()]
 
 
-def playbook(*arguments: str, name: str = "converge.yml", kill_after: float = RUN_SECONDS, **variables: Any) -> Run:
+def playbook(
+    *arguments: str,
+    name: str = "converge.yml",
+    inventory: Path = INVENTORY,
+    kill_after: float = RUN_SECONDS,
+    **variables: Any,
+) -> Run:
     """Runs a playbook of the scenario with extra variables; arguments such as --check go through.
 
     After `kill_after` seconds the run is killed, and subprocess.TimeoutExpired raised.
     """
     recap = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "changed.log"
     recap.unlink(missing_ok=True)
-    command = ["ansible-playbook", "--inventory", str(INVENTORY), str(SCENARIO / name), *arguments]
+    command = ["ansible-playbook", "--inventory", str(inventory), str(SCENARIO / name), *arguments]
     if variables:
         command += ["--extra-vars", json.dumps(variables)]
     environment = {

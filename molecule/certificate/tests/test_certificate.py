@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from scenario import names
 
 FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
-WEB = [name for name in names() if "authority" not in name]
+WEB = [name for name in names() if "debian" in name]
 DAY = datetime.timedelta(days=1)
 NGINX = "nginx : Configure | nginx, its sites, its unit and its logs"
 

@@ -1,0 +1,56 @@
+"""site.yml with a certificate by ACME, on a bare host: its names, its challenges, its certificate, in that order."""
+
+import json
+import subprocess
+
+import pytest
+import testinfra
+from scenario import PROJECT, names, playbook
+
+SITE, WEB = (next(name for name in names() if part in name) for part in ("-site-", "-debian13-"))
+NGINX = f"{SITE}: nginx : Configure | nginx, its sites, its unit and its logs"
+ORDER = f"{SITE}: certificate : Order | Have the authority sign the certificate"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """Runs site.yml on the host, whose inventory says no more than it must."""
+    subprocess.run([PROJECT / "tools/demo-repository"], check=True)
+    folder = tmp_path_factory.mktemp("site")
+    root = testinfra.get_host(f"docker://{WEB}").check_output("curl -sk https://authority.example.com:15000/roots/0")
+    (folder / "root.pem").write_text(root, encoding="utf-8")
+    values = {
+        "ansible_connection": "community.docker.docker",
+        "ansible_become": False,
+        "site_name": "foobar",
+        "site_domain": "www.example.com",
+        "site_aliases": [],
+        "site_redirects": [],
+        "site_certificate": "acme",
+        "certificate_acme_directory": "https://authority.example.com:14000/dir",
+        "site_authority": str(folder / "root.pem"),
+        "site_address": testinfra.get_host(f"docker://{SITE}").check_output("hostname -I").split()[0],
+        "site_repository": str(PROJECT / ".cache/foobar.git"),
+        "site_version": "main",
+        "site_push": True,
+        "site_database_password": "only for this test, in a container",
+        "site_secret_key": "only for this test, in a container",
+    }
+    groups = {group: {"hosts": {SITE: {}}} for group in ("webservers", "appservers", "dbservers")}
+    inventory = folder / "inventory.json"
+    inventory.write_text(json.dumps({"all": {"vars": values, "children": groups}}), encoding="utf-8")
+    return lambda *arguments: playbook(*arguments, name=str(PROJECT / "site.yml"), inventory=inventory)
+
+
+def test_a_dry_run_of_a_bare_host_would_order(site):
+    assert ORDER in site("--check").must_succeed().changed
+
+
+def test_the_authority_is_asked_once_nginx_serves_and_a_visitor_trusts_what_it_signs(site):
+    run = site().must_succeed()
+    assert run.changed.index(NGINX) < run.changed.index(ORDER)
+    run.must_say("certificate by Pebble", "9. the page: 200")
+
+
+def test_a_second_run_changes_nothing(site):
+    assert site().must_succeed().changed == []
