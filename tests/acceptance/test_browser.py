@@ -19,6 +19,7 @@ PROJECT = HERE.parents[1]
 SITE, AUTHORITY = os.environ["SITE_CONTAINER"], os.environ["SITE_AUTHORITY"]
 PORT = os.environ["DEMO_HTTPS_PORT"]
 VISITOR = f"foobar-visitor-{os.getpid()}"
+LOG_QUESTIONS = ["ansible-playbook", "--inventory", "inventories/demo", "site.yml", "--tags", "dns", "--extra-vars", "dns_query_log=true"]  # fmt: skip
 PACKAGES = "chromium chromium-driver python3-selenium libnss3-tools fonts-dejavu-core"
 
 
@@ -43,6 +44,8 @@ def seen():
             subprocess.run(["docker", "cp", "--quiet", path, f"{VISITOR}:/root/"], check=True)
         sh("mkdir -p ~/.pki/nssdb && certutil -d sql:$HOME/.pki/nssdb -N --empty-password"
            " && certutil -d sql:$HOME/.pki/nssdb -A -t C,, -n site -i ~/authority.pem")  # fmt: skip
+        # As an operator would who wants to see what is asked.
+        subprocess.run(LOG_QUESTIONS, cwd=PROJECT, check=True)
         # From here on, there is one name server.
         address = sh("hostname -I", SITE).split()[0]
         sh(f"echo nameserver {address} > /etc/resolv.conf")
@@ -52,6 +55,12 @@ def seen():
         yield json.loads(said.splitlines()[-1]), title
     finally:
         subprocess.run([PROJECT / "tools/container", "down", VISITOR], check=True)
+
+
+def test_the_browser_asked_the_sites_own_name_server(seen):
+    log = sh("systemctl reload knot && kdig -G /var/log/knot/queries.dnstap.1 +qr", SITE)
+    asked = re.findall(r"QUESTION SECTION:\n;; (\S+)\s+IN\s+(\S+)\n.*?\n;; From (\S+)@", log, re.DOTALL)
+    assert ("www.foobar.com.", "A", sh("hostname -I").split()[0]) in asked, log
 
 
 def test_the_name_leads_to_a_secure_page(seen):
