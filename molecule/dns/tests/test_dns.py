@@ -323,7 +323,7 @@ def test_questions_are_logged_with_who_asked_while_that_is_switched_on(converge,
         found = logged(server)
         assert ("www.example.com.", "AAAA", address(other), "UDP") in found
         assert ("nobody-has.example.org.", "MX", address(other), "TCP") in found
-        assert server.file(LOG).mode == 0o640 and server.file("/var/log/knot").mode == 0o750
+        assert server.file("/var/log/knot").mode == 0o750 and server.file(LOG).mode & 0o007 == 0
     # A change of the zone, and the night, leave the log whole.
     for server in servers:
         ask(server, "before.example.com", "AAAA")
