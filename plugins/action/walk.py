@@ -77,13 +77,13 @@ def _name(domain: str, address: str, servers: list[str], published: str) -> tupl
             found = ", ".join(sorted(map(str, answer))) or "nothing"
             saw = f"the name server {server} answers {domain} → {found}, not {published}"
             return saw, "site_public_address; on it, journalctl -u knot and /etc/knot/zones/"
-    ours = f"{', '.join(servers)} answers {published}; " if servers else ""
+    ours = f"{', '.join(servers)} answers {domain} → {published}; " if servers else ""
     try:
         found = ", ".join(
             sorted({str(info[4][0]) for info in socket.getaddrinfo(domain, None, type=socket.SOCK_STREAM)})
         )
     except OSError:
-        return f"{ours}not in the DNS that this machine asks; going on with {address} from the inventory", ""
+        return f"{ours}{domain} is not in the DNS that this machine asks; going on with {address}", ""
     return f"{ours}{domain} → {found} (the inventory says {address})", ""
 
 

@@ -81,7 +81,7 @@ def name(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[str, str]]:
 
 def test_a_name_in_anothers_zone_is_told_and_not_held_against_the_host(name):
     saw, look = name([])
-    assert saw == "not in the DNS that this machine asks; going on with 127.0.0.1 from the inventory"
+    assert saw == "www.example.com is not in the DNS that this machine asks; going on with 127.0.0.1"
     assert look == ""
 
 
@@ -98,7 +98,7 @@ def test_a_name_in_anothers_zone_is_told_and_not_held_against_the_host(name):
 def test_a_name_server_of_ours_that_answers_right_is_said(name, server, published, records):
     server(answer(*records))
     saw, look = name(["127.0.0.1"], published)
-    assert saw.startswith(f"127.0.0.1 answers {published}; not in the DNS")
+    assert saw.startswith(f"127.0.0.1 answers www.example.com → {published}; www.example.com is not in the DNS")
     assert look == ""
 
 
