@@ -13,7 +13,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
 
-UNDO_SECONDS = 40  # from just before the change to the undo
+UNDO_SECONDS = 40  # from just before the change to the undo, where the task does not say
 PATIENCE = 15  # seconds, beyond those, until the host answers again
 # Seconds between tries: sshd is away for a moment while it reads its files; and since OpenSSH 9.8 it
 # shuts out who fails to log in faster than once in five seconds.
@@ -40,6 +40,7 @@ class ActionModule(ActionBase):
         self._vars = task_vars or {}
         args = dict(self._task.args)
         admits, check = args.pop("admits", None), args.pop("check", [])
+        self._undo_seconds = int(args.pop("undo_seconds", UNDO_SECONDS))
 
         outlook = self._keep(args, dry=True)
         if outlook.get("failed") or not outlook["changed"]:
@@ -75,14 +76,14 @@ class ActionModule(ActionBase):
 
     def _change(self, args: dict[str, Any], outlook: dict[str, Any]) -> dict[str, Any]:
         self._unit = args.get("unit", "")
-        armed = self._step("arm", paths=outlook["files_changed"], seconds=UNDO_SECONDS)
+        armed = self._step("arm", paths=outlook["files_changed"], seconds=self._undo_seconds)
         if armed.get("failed"):
             return armed
         outcome = self._keep(args)
         if outcome.get("failed"):
             self._step("disarm")
             return outcome
-        inside, trouble = self._come_in(UNDO_SECONDS + PATIENCE)
+        inside, trouble = self._come_in(self._undo_seconds + PATIENCE)
         confirmed = self._step("disarm") if inside else {"disarmed": False}
         if confirmed.get("failed"):
             return confirmed
@@ -100,7 +101,7 @@ class ActionModule(ActionBase):
     def _come_in(self, seconds: float) -> tuple[bool, str]:
         """Opens a new connection, again and again; returns whether one came through, and the last complaint before."""
         deadline = time.monotonic() + seconds
-        trouble = f"it took more than {UNDO_SECONDS} seconds"
+        trouble = f"it took more than {self._undo_seconds} seconds"
         for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
             try:
                 self._connection.reset()

@@ -58,6 +58,12 @@ options:
         type: list
         elements: str
         default: []
+  undo_seconds:
+    description: >-
+      From just before the change to the undo. The new connection must come through in less, on a
+      slow host too.
+    type: int
+    default: 40
 author: The foobar web stack maintainers
 """
 

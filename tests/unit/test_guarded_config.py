@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.module_utils.testing import patch_module_args
 from loading import load
@@ -46,6 +47,8 @@ class Host:
     def module(self, name: str, module_args: dict[str, Any], **_more: Any) -> dict[str, Any]:
         step = module_args.get("step", "look" if self.task.check_mode else "change")
         self.told.append(step)
+        if step == "arm":
+            self.undo_seconds = module_args["seconds"]
         if step == "disarm":
             return {"disarmed": not self.undone}
         if "check" in module_args:
@@ -80,6 +83,17 @@ def test_a_change_is_proven_by_coming_in_again_before_the_undo_is_called_off():
     host = Host(BY_SSH, [True])
     assert host.run(admits=FROM_ANYWHERE)["changed"] is True
     assert host.told == ["look", "look", "arm", "change", "come in", "disarm"]
+
+
+def test_the_undo_comes_after_the_seconds_that_the_task_says():
+    host = Host(BY_SSH, [True])
+    host.run(undo_seconds="7")
+    assert host.undo_seconds == 7
+
+
+def test_the_undo_comes_after_what_the_documentation_says_where_the_task_does_not():
+    options = yaml.safe_load(load("plugins/modules/guarded_config.py").DOCUMENTATION)["options"]
+    assert options["undo_seconds"]["default"] == load("plugins/action/guarded_config.py").UNDO_SECONDS
 
 
 def test_the_checker_is_told_who_has_come_in():
