@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 INVENTORY = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "inventory"
 RUN_SECONDS = 600  # a run that takes longer hangs
+# Where the runs have their temporary files, and the facts about the hosts: these stay the same, so
+# the first run asks and the others remember. (Molecule's own runs, before the tests, ask each time.)
+SCRATCH = tempfile.TemporaryDirectory(prefix="scenario-")
 
 Host = testinfra.host.Host
 
@@ -96,6 +100,10 @@ def playbook(
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+        "TMPDIR": SCRATCH.name,
+        "ANSIBLE_LOCAL_TEMP": SCRATCH.name,
+        "ANSIBLE_CACHE_PLUGIN": "jsonfile",
+        "ANSIBLE_CACHE_PLUGIN_CONNECTION": SCRATCH.name + "/facts",
         "ANSIBLE_CALLBACK_PLUGINS": str(PROJECT / "molecule/shared/callback"),
         "ANSIBLE_CALLBACKS_ENABLED": "changed_tasks",
         "CHANGED_TASKS_FILE": str(recap),
