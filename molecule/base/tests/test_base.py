@@ -2,9 +2,8 @@
 
 import re
 
-import pytest
-
-JOURNAL = "Configure | Security updates and the size of the journal"
+MODES = "base : Configure | Kernel settings, and what root alone reads"
+JOURNAL = "base : Configure | Security updates and the size of the journal"
 
 
 def test_a_dry_run_of_a_converged_host_changes_nothing(converge):
@@ -37,62 +36,64 @@ def test_kernel_settings_are_declared(server):
         assert line in server.file("/etc/sysctl.d/60-webstack.conf").content_string.splitlines()
 
 
-def test_what_root_alone_reads_nobody_else_does(converge, servers):
+def test_drift_is_repaired_exactly(converge, servers):
+    """What root alone reads is readable for others; a file has a line by hand."""
     closed = ("/etc/cron.daily", "/etc/ssh/sshd_config", "/root")
     for server in servers:
         assert (
             server.run(f"su nobody -s /bin/sh -c 'cat {' '.join(closed)} 2>&1'").stdout.count("Permission denied") == 3
         )
-        server.check_output("chmod 755 /root")
-    name = "base : Configure | Kernel settings, and what root alone reads"
+        server.check_output("chmod 755 /root; echo SystemMaxUse=1K >> /etc/systemd/journald.conf.d/webstack.conf")
     for options in (["--check"], []):
-        assert {line.split(": ", 1)[1] for line in converge(*options).must_succeed().changed} == {name}
+        changed = sorted(line.split(": ", 1)[1] for line in converge(*options).must_succeed().changed)
+        assert changed == [MODES] * len(servers) + [JOURNAL] * len(servers)
     for server in servers:
         assert server.file("/root").mode == 0o700
+        assert not server.file("/etc/systemd/journald.conf.d/webstack.conf").contains("SystemMaxUse=1K")
     assert converge().must_succeed().changed == []
 
 
-def test_a_hand_edit_is_repaired_and_nothing_else(converge, servers):
+def test_a_restart_that_a_killed_run_left_out_is_made_up_for(converge, servers):
+    def invocations():
+        return [server.check_output("systemctl show --value -p InvocationID systemd-journald") for server in servers]
+
+    before = invocations()
     for server in servers:
-        server.check_output("echo SystemMaxUse=1K >> /etc/systemd/journald.conf.d/webstack.conf")
-    assert len(converge("--check").must_succeed().changed) == len(servers)
-    run = converge().must_succeed()
-    assert [line.split(": ", 1)[1] for line in run.changed] == [f"base : {JOURNAL}"] * len(servers)
-    assert converge().must_succeed().changed == []
-
-
-def test_a_restart_that_a_killed_run_left_out_is_made_up_for(converge, server):
-    before = server.check_output("systemctl show --value -p InvocationID systemd-journald")
-    server.check_output("rm -r /run/webstack; touch /etc/systemd/journald.conf.d/webstack.conf")
+        server.check_output("rm -r /run/webstack; touch /etc/systemd/journald.conf.d/webstack.conf")
     converge().must_succeed()
-    assert server.check_output("systemctl show --value -p InvocationID systemd-journald") != before
+    assert all(new != old for new, old in zip(invocations(), before, strict=True))
 
 
-def test_empty_package_lists_are_refreshed(converge, server):
-    server.check_output("apt-get -qq purge -y tree; rm -rf /var/lib/apt/lists/*")
-    converge().must_succeed()
-    assert server.package("tree").is_installed
-
-
-def test_an_interrupted_installation_is_completed(converge, server):
-    server.check_output(
-        "apt-get -qq purge -y tree; cd /tmp && apt-get -qq download tree && dpkg --unpack /tmp/tree_*.deb; rm /tmp/tree_*"
-    )
-    converge().must_succeed()
-    assert server.package("tree").is_installed
-    assert server.check_output("dpkg --audit") == ""
-
-
-@pytest.mark.parametrize("lock", ["/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock"])
-def test_a_lock_of_apt_is_waited_for(converge, servers, lock):
-    holds = f"import fcntl, time; f = open('{lock}', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(20)"
+def test_empty_package_lists_are_refreshed(converge, servers):
     for server in servers:
-        server.check_output("apt-get -qq purge -y tree; rm -rf /var/lib/apt/lists/*_*")
-        server.check_output("systemd-run --quiet --unit holder python3 -c %s", holds)
+        server.check_output("apt-get -qq purge -y tree; rm -rf /var/lib/apt/lists/*")
+    converge().must_succeed()
+    assert all(server.package("tree").is_installed for server in servers)
+
+
+def test_an_interrupted_installation_is_completed(converge, servers):
+    for server in servers:
+        server.check_output(
+            "apt-get -qq purge -y tree; cd /tmp && apt-get -qq download tree && dpkg --unpack /tmp/tree_*.deb; rm /tmp/tree_*"
+        )
     converge().must_succeed()
     for server in servers:
         assert server.package("tree").is_installed
-        assert server.run("systemctl is-active holder").rc != 0
+        assert server.check_output("dpkg --audit") == ""
+
+
+def test_apts_locks_are_waited_for(converge, servers):
+    """The one is held while apt would refresh its lists, the other until apt would install."""
+    holds = "import fcntl, sys, time; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(int(sys.argv[2]))"
+    locks = {"lists": ("/var/lib/apt/lists/lock", 12), "dpkg": ("/var/lib/dpkg/lock-frontend", 24)}
+    for server in servers:
+        server.check_output("apt-get -qq purge -y tree; rm -rf /var/lib/apt/lists/*_*")
+        for unit, (path, seconds) in locks.items():
+            server.check_output(f"systemd-run --quiet --unit {unit} python3 -c %s {path} {seconds}", holds)
+    converge().must_succeed()
+    for server in servers:
+        assert server.package("tree").is_installed
+        assert all(server.run(f"systemctl is-active {unit}").rc != 0 for unit in locks)
 
 
 def test_without_a_package_archive_nothing_has_to_change_and_a_missing_package_is_named(converge, servers):
