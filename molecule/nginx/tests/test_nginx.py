@@ -605,62 +605,51 @@ def test_a_port_that_is_taken_fails_and_the_old_configuration_is_back(converge, 
     [
         (
             {
+                "nginx_http_port": 65536,
+                "nginx_status_port": 65536,
+                "nginx_headers": {"X-A": "a\nb"},
+                "nginx_http_options": {"gzip": "on; server { }"},
                 "nginx_sites": [
-                    *SITES,
-                    {"name": "again", "server_names": ["ok.example.com", "EXAMPLE.com"], "root": "/srv/x"},
-                ]
-            },
-            ["nginx_sites[4].server_names[1]: 'example.com' of site 'again'", "site 'www' (nginx_sites[0]) already"],
-        ),
-        (
-            {"nginx_sites": sites(server_names=["a_b.example.com", "x; location /x {}", "http://www.example.com"])},
-            [
-                "server_names[0]: 'a_b.example.com' has an underscore",
-                "server_names[1]: 'x; location /x {}'",
-                "server_names[2]",
-            ],
-        ),
-        (
-            {
-                "nginx_sites": [
-                    *sites(body_size="10X", header_size="9m", timeouts={"read": -1}, default=True),
-                    {**SITES[1], "name": "b", "default": True},
-                ]
+                    *sites(
+                        server_names=["example.com", "a_b.example.com", "x; location /x {}", "http://www.example.com"],
+                        body_size="10X",
+                        header_size="9m",
+                        timeouts={"read": -1},
+                        default=True,
+                        certificate="/etc/ssl/shop/fullchain.pem",
+                        locations=[{"path": "/", "kind": "uwsgi"}],
+                    ),
+                    {"name": "b", "server_names": ["ok.example.com", "EXAMPLE.com"], "default": True, "root": "/srv/x"},
+                ],
             },
             [
+                "nginx_http_port: 65536 is not a port",
+                "nginx_status_port: 65536 is nginx_http_port too",
+                "nginx_headers.X-A: the value must be one line",
+                "nginx_http_options.gzip: 'on; server { }' must be one line",
+                "nginx_sites[0].server_names[1]: 'a_b.example.com' has an underscore",
+                "nginx_sites[0].server_names[2]: 'x; location /x {}'",
+                "nginx_sites[0].server_names[3]: 'http://www.example.com'",
                 "nginx_sites[0].body_size: '10X' is not a size",
                 "nginx_sites[0].header_size: '9m' is not a size from 1k to 9999k",
-                "timeouts.read: -1",
-                "cannot both answer unknown names",
+                "nginx_sites[0].timeouts.read: -1",
+                "nginx_sites[0].certificate_key: required beside certificate",
+                "nginx_sites[0].locations[0].target: required for kind uwsgi",
+                "nginx_sites[4].server_names[1]: 'example.com' of site 'b'",
+                "site 'www' (nginx_sites[0]) already",
+                "site 'b' (nginx_sites[4]) and site 'www' (nginx_sites[0]) cannot both answer unknown names",
             ],
         ),
         (
-            {"nginx_http_port": 65536, "nginx_status_port": 65536},
-            ["nginx_http_port: 65536 is not a port", "nginx_http_port too"],
+            {"nginx_http_port": "http", "nginx_tls_profile": "old", "nginx_sites": sites(servernames=["x"])},
+            [
+                "nginx_http_port",
+                "nginx_tls_profile",
+                "intermediate, modern",
+                "nginx_sites.servernames. Supported parameters include: access, body_size",
+            ],
         ),
-        ({"nginx_http_port": "http"}, ["nginx_http_port"]),
-        ({"nginx_tls_profile": "old"}, ["nginx_tls_profile", "intermediate, modern"]),
-        (
-            {"nginx_sites": sites(certificate="/etc/ssl/shop/fullchain.pem")},
-            ["nginx_sites[0].certificate_key: required beside certificate"],
-        ),
-        ({"nginx_headers": {"X-A": "a\nb"}}, ["nginx_headers.X-A: the value must be one line"]),
-        (
-            {"nginx_sites": sites(locations=[{"path": "/", "kind": "uwsgi"}])},
-            ["locations[0].target: required for kind uwsgi"],
-        ),
-        (
-            {"nginx_sites": sites(servernames=["x"])},
-            ["nginx_sites.servernames. Supported parameters include: access, body_size"],
-        ),
-        (
-            {"nginx_http_options": {"gzip": "on; server { }"}, "nginx_site": []},
-            ["nginx_site: unknown variable; did you mean"],
-        ),
-        (
-            {"nginx_http_options": {"gzip": "on; server { }"}},
-            ["nginx_http_options.gzip: 'on; server { }' must be one line"],
-        ),
+        ({"nginx_site": []}, ["nginx_site: unknown variable; did you mean nginx_sites?"]),
     ],
 )
 def test_bad_inputs_are_refused_while_the_site_goes_on_answering(converge, servers, inputs, words):
