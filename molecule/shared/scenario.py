@@ -65,6 +65,14 @@ def names() -> list[str]:
     return sorted(platforms["all"]["hosts"])
 
 
+def addresses() -> dict[str, str]:
+    """Where each host is now; the inventories would ask the engine each time that they need it."""
+    one = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    argv = ["docker", "container", "inspect", "--format", one, *names()]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    return dict(zip(names(), said.split(), strict=True))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes `server` runs once for each host of the scenario."""
     if "server" in metafunc.fixturenames:
@@ -95,8 +103,7 @@ def playbook(
     recap = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "changed.log"
     recap.unlink(missing_ok=True)
     command = ["ansible-playbook", "--inventory", str(inventory), str(SCENARIO / name), *arguments]
-    if variables:
-        command += ["--extra-vars", json.dumps(variables)]
+    command += ["--extra-vars", json.dumps({"addresses": addresses(), **variables})]
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
