@@ -3,17 +3,18 @@
 import contextlib
 import os
 import re
+import secrets
 import shlex
 import subprocess
 import time
 import uuid
+from pathlib import Path
 
 import pytest
 import requests
-from scenario import PROJECT, names, playbook
+from scenario import PROJECT, SCRATCH, names, playbook
 
-PASSWORD = "C4nary'\" \\;#%$&<> :@/`=!~* db"
-SECRET_KEY = "-=!~@*C4nary key of the site"
+CANARY = "C4nary"  # a part of each secret in molecule.yml
 AUTHORITY = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"] + "/authority/authority.pem"
 WALK = str(PROJECT / "verify.yml")
 
@@ -227,30 +228,6 @@ def test_after_a_reboot_the_site_serves_and_nothing_has_to_change(converge, serv
     assert converge().must_succeed().changed == []
 
 
-def readable_files_with(server, quoted):
-    """Files that everybody on the host may read and that hold a text, in all places that a run may write to."""
-    places = "/etc /home /opt /root /run /srv /tmp /usr/local /var"
-    found = server.run(
-        f"find {places} -type f -perm /004 -size -4096k -exec grep --fixed-strings --files-with-matches -- {quoted} {{}} +"
-    )
-    return found.stdout.splitlines()
-
-
-def test_secrets_show_up_nowhere(converge, servers):
-    run = converge("-vvv", "--diff").must_succeed()
-    for secret in (PASSWORD, SECRET_KEY, "C4nary"):
-        assert secret not in run.output
-        for server in servers:
-            quoted = shlex.quote(secret)
-            assert server.run(f"journalctl --no-pager | grep --fixed-strings --quiet -- {quoted}").rc == 1
-            assert server.run(f"ps axww -o args | grep --fixed-strings -- {quoted} | grep --invert-match grep").rc == 1
-            assert readable_files_with(server, quoted) == []
-    server = servers[0]
-    server.check_output(f"install -m 644 /dev/null /var/tmp/leak && echo {shlex.quote(SECRET_KEY)} > /var/tmp/leak")
-    assert readable_files_with(server, shlex.quote(SECRET_KEY)) == ["/var/tmp/leak"]  # the search does find
-    server.check_output("rm /var/tmp/leak")
-
-
 def test_bad_inputs_of_any_role_are_refused_before_anything_changes(converge, servers):
     converge(nginx_http_prot=80).must_be_refused("nginx_http_prot: unknown variable; did you mean nginx_http_port?")
     converge(mysql_vendor="postgres").must_be_refused("mysql_vendor")
@@ -316,3 +293,75 @@ def test_a_killed_run_is_made_up_for_by_the_next(converge, servers, seconds):
     converge().must_succeed()
     assert [get(server).status_code for server in servers] == [200, 200]
     assert converge().must_succeed().changed == []
+
+
+# Secrets, in whatever all these runs have left
+
+
+SEARCHES = {
+    "the journal": "journalctl --no-pager --output export | grep --text --fixed-strings -- {}",
+    "the list of processes": "ps axww -o args | grep --fixed-strings -- {} | grep --invert-match grep",
+    "what everybody may read": "find /etc /home /opt /root /run /srv /tmp /usr/local /var -type f -perm /004 -size -4096k"
+    " -exec grep --fixed-strings --files-with-matches -- {} {{}} +",
+    "temporary files": "grep --recursive --fixed-strings --files-with-matches -- {} /tmp /var/tmp /root/.ansible /home/*/.ansible",
+}
+CONTROLLER = {
+    "temporary files of the controller": ["grep", "--recursive", "--fixed-strings", "--files-with-matches", "--", None, SCRATCH.name],
+    # What git has, or would take; files that it ignores may hold the secrets of the demo.
+    "the git tree": ["git", "-C", PROJECT, "grep", "--untracked", "--fixed-strings", "--files-with-matches", "-e", None],
+}  # fmt: skip
+
+
+def found_on(server, text):
+    said = {place: server.run(command.format(shlex.quote(text))).stdout for place, command in SEARCHES.items()}
+    return {place: where for place, where in said.items() if where}
+
+
+def found_here(text):
+    said = {
+        place: subprocess.run([text if part is None else part for part in argv], capture_output=True, text=True).stdout
+        for place, argv in CONTROLLER.items()
+    }
+    return {place: where for place, where in said.items() if where}
+
+
+def test_secrets_show_up_nowhere(converge, servers):
+    """Not after a run that fails on each host in a task that has secrets in hand, nor after the one that mends it."""
+    fresh = secrets.token_hex(12)
+    for server in servers:
+        server.check_output("mv /etc/foobar/secrets /root/secrets && mkdir /etc/foobar/secrets")
+    collation = "utf8mb4_{{ 'no_such' if 'debian12' in inventory_hostname else 'unicode_ci' }}"
+    failed = converge(
+        "-vvv", "--diff",
+        site_database_password=f"C4nary'\" \\;#%$&<> :@/ {fresh}", site_secret_key=f"-=!~@*C4nary {fresh}",
+        mysql_databases=[{"name": "foobar", "collation": collation}],
+    )  # fmt: skip
+    for server in servers:
+        server.check_output("rmdir /etc/foobar/secrets && mv /root/secrets /etc/foobar/secrets")
+    failed.must_fail(*(f"fatal: [{name}]" for name in names()), "the server says", "Settings of the application")
+    mended = converge("-vvv", "--diff").must_succeed().must_say("user foobar@localhost: new password login")
+    for run in (failed, mended):
+        assert CANARY not in run.output and fresh not in run.output
+    assert [found_on(server, CANARY) for server in servers] == [{}] * len(servers)
+    assert [found_on(server, fresh) for server in servers] == [{}] * len(servers)
+    assert found_here(fresh) == {}
+    assert list(found_here(CANARY)) == ["the git tree"]  # molecule.yml
+    assert all(get(server).status_code == 200 for server in servers)
+
+
+def test_the_search_for_secrets_would_find_one(server):
+    planted = "planted-" + secrets.token_hex(12)
+    here = [Path(SCRATCH.name, "leak"), PROJECT / "leak"]
+    server.check_output(
+        f"systemd-run --quiet --unit leak sh -c 'sleep 300; : {planted}'; install -D -m 600 /dev/null /root/.ansible/tmp/leak;"
+        f" install -m 644 /dev/null /srv/leak; echo {planted} | tee /srv/leak /root/.ansible/tmp/leak"
+    )
+    for path in here:
+        path.write_text(planted)
+    try:
+        assert list(found_on(server, planted)) == list(SEARCHES)
+        assert list(found_here(planted)) == list(CONTROLLER)
+    finally:
+        server.check_output("systemctl stop leak; rm /srv/leak /root/.ansible/tmp/leak")
+        for path in here:
+            path.unlink()
