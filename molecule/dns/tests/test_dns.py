@@ -106,6 +106,16 @@ def served(**changes):
     return changed
 
 
+def only_served(converge, *arguments, **variables):
+    """A run of the first play, for the zone that is served here."""
+    return converge("--skip-tags", "update", *arguments, **variables)
+
+
+def only_kept(converge, *arguments, **variables):
+    """A run of the second, for the zone of the primary."""
+    return converge("--tags", "update", *arguments, **variables)
+
+
 def kept(**changes):
     """The records of converge.yml that the primary is told, the first changed."""
     changed = copy.deepcopy(KEPT)
@@ -216,16 +226,16 @@ def test_the_serial_rises_with_each_change_and_never_else(converge, servers, res
 
 
 def test_a_record_that_is_no_longer_declared_is_gone(converge, servers, restored):
-    converge(served=[record for record in SERVED if record["name"] not in ("*", "hostile")]).must_succeed()
+    only_served(converge, served=[record for record in SERVED if record["name"] not in ("*", "hostile")]).must_succeed()
     for server in servers:
         assert ask(server, "hostile.example.com", "TXT")[0].startswith("NXDOMAIN")
         assert answers(server)
 
 
-def test_a_signed_zone_has_signatures_and_an_unsigned_one_none(converge, nameserver, restored):
+def test_a_signed_zone_has_signatures_and_an_unsigned_one_none(converge, nameserver):
     assert {line.split()[2] for line in ask(nameserver, "example.com", "DNSKEY")[1]} == {"SOA"}
     # Each host makes keys of its own, so each is asked about itself alone.
-    converge("--limit", nameserver.check_output("hostname"), dns_dnssec=True).must_succeed()
+    only_served(converge, "--limit", nameserver.check_output("hostname"), dns_dnssec=True).must_succeed()
     keys = ask(nameserver, "example.com", "DNSKEY")[1]
     assert {line.split()[3] for line in keys} == {"256", "257"}
     kinds = {line.split()[2] for line in ask(nameserver, "www.example.com", options="dnssec")[1]}
@@ -233,7 +243,7 @@ def test_a_signed_zone_has_signatures_and_an_unsigned_one_none(converge, nameser
     assert nameserver.check_output("keymgr example.com ds").startswith("example.com. DS ")
     assert nameserver.file("/var/lib/knot/keys").mode & 0o007 == 0
     before = serial(nameserver)
-    converge("--limit", nameserver.check_output("hostname")).must_succeed()
+    only_served(converge, "--limit", nameserver.check_output("hostname")).must_succeed()
     assert serial(nameserver) > before
     assert {line.split()[2] for line in ask(nameserver, "www.example.com", options="dnssec")[1]} == {"A"}
 
@@ -245,14 +255,14 @@ def test_hand_edits_are_repaired_and_nothing_else(converge, servers):
         wait_until(
             lambda server=server: ask(server, "mine.example.com")[1] == ["mine.example.com. 60 A 192.0.2.7"], seconds=5
         )
-    assert len(converge("--check").must_succeed().changed) == len(servers)
-    run = converge().must_succeed()
+    assert len(only_served(converge, "--check").must_succeed().changed) == len(servers)
+    run = only_served(converge).must_succeed()
     assert [line.split(": ", 1)[1] for line in run.changed] == [SERVE] * len(servers)
     for server in servers:
         assert ask(server, "mine.example.com")[1][0].split()[2] == "CNAME"
         assert not server.file("/etc/knot/more").exists
         assert answers(server)
-    assert converge().must_succeed().changed == []
+    assert only_served(converge).must_succeed().changed == []
 
 
 def test_a_reload_that_a_killed_run_left_out_is_made_up_for(converge, servers):
@@ -263,11 +273,11 @@ def test_a_reload_that_a_killed_run_left_out_is_made_up_for(converge, servers):
             "example.com.zone && systemctl reload knot && sleep 1 && cat /tmp/example.com.zone > example.com.zone"
         )
         assert ask(server, "www.example.com")[1] == ["www.example.com. 300 A 192.0.2.66"]
-    run = converge().must_succeed()
+    run = only_served(converge).must_succeed()
     assert [line.split(": ", 1)[1] for line in run.changed] == [SERVE] * len(servers)
     for server in servers:
         wait_until(lambda server=server: answers(server))
-    assert converge().must_succeed().changed == []
+    assert only_served(converge).must_succeed().changed == []
 
 
 def test_an_answer_that_nobody_declared_fails_the_run_with_both_values(converge, servers):
@@ -352,29 +362,41 @@ def test_questions_are_logged_with_who_asked_while_that_is_switched_on(converge,
     ("inputs", "words"),
     [
         (
-            {"served": [*SERVED, {"name": "www", "type": "CNAME", "values": ["www.example.org"]}]},
-            ["dns_records[12]: www.example.com. is a CNAME, beside which nothing can stand"],
+            {
+                "served": [
+                    *SERVED,
+                    {"name": "www", "type": "CNAME", "values": ["www.example.org"]},
+                    {"name": "a_b", "type": "A", "values": ["192.0.2.1"], "ttl": 0},
+                    {"name": "x", "type": "TXT", "values": ['a"\n$INCLUDE /etc/shadow']},
+                ]
+            },
+            [
+                "dns_records[12]: www.example.com. is a CNAME, beside which nothing can stand",
+                "dns_records[13].name: 'a_b' has an underscore",
+                "dns_records[13].ttl: 0 is not possible",
+                "dns_records[14].values[0]: 'a\"\\x0a$INCLUDE /etc/shadow' holds a newline",
+            ],
         ),
         (
-            {"served": [*SERVED, {"name": "a_b", "type": "A", "values": ["192.0.2.1"], "ttl": 0}]},
-            ["dns_records[12].name: 'a_b' has an underscore", "dns_records[12].ttl: 0 is not possible"],
+            {
+                "served": [
+                    {"name": "x", "type": "SPF", "values": ["x"]},
+                    {"name": "x", "type": "A", "value": ["x"]},
+                    {"name": "x", "type": "A", "values": ["x"], "ttl": "1h"},
+                ],
+                "dns_publish": "maybe",
+            },
+            [
+                "must be one of: A, AAAA, CAA, CNAME, MX, NS, SRV, TXT, got: SPF",
+                "dns_records.value. Supported parameters include: name, ttl",
+                "ttl",
+                "1h",
+                "dns_publish",
+                "authoritative, update",
+            ],
         ),
-        (
-            {"served": [*SERVED, {"name": "x", "type": "TXT", "values": ['a"\n$INCLUDE /etc/shadow']}]},
-            ["dns_records[12].values[0]: 'a\"\\x0a$INCLUDE /etc/shadow' holds a newline"],
-        ),
-        (
-            {"served": [{"name": "x", "type": "SPF", "values": ["x"]}]},
-            ["type", "SPF", "A, AAAA, CAA, CNAME, MX, NS, SRV, TXT"],
-        ),
-        (
-            {"served": [{"name": "x", "type": "A", "value": ["x"]}]},
-            ["dns_records.value. Supported parameters include: name, ttl"],
-        ),
-        ({"served": [{"name": "x", "type": "A", "values": ["x"], "ttl": "1h"}]}, ["ttl", "1h"]),
         ({"dns_zone": "http://example.com/"}, ["dns_zone: 'http://example.com/' is an address"]),
         ({"dns_recods": []}, ["dns_recods: unknown variable; did you mean dns_records?"]),
-        ({"dns_publish": "maybe"}, ["dns_publish", "authoritative, update"]),
     ],
 )
 def test_bad_inputs_are_refused_while_the_zone_goes_on_being_answered(converge, servers, inputs, words):
@@ -384,11 +406,13 @@ def test_bad_inputs_are_refused_while_the_zone_goes_on_being_answered(converge, 
 
 def test_an_address_that_the_host_does_not_have_is_refused(converge, servers):
     before = [server.check_output("cat /etc/knot/knot.conf") for server in servers]
-    converge(dns_listen=["192.0.2.77"]).must_be_refused("dns_listen: 192.0.2.77 is no address of this host")
+    only_served(converge, dns_listen=["192.0.2.77"]).must_be_refused(
+        "dns_listen: 192.0.2.77 is no address of this host"
+    )
     assert [server.check_output("cat /etc/knot/knot.conf") for server in servers] == before
     for server in servers:
         wait_until(lambda server=server: answers(server))
-    assert converge().must_succeed().changed == []
+    assert only_served(converge).must_succeed().changed == []
 
 
 # The zone of another
@@ -414,29 +438,29 @@ def test_a_record_that_somebody_took_away_is_put_back_once(converge, primary, se
     )
     assert ask(primary, "www.example.net")[1][0].split()[2] == "SOA"
     before = serial(primary, "example.net")
-    assert [line.split(": ", 1)[1] for line in converge("--check").must_succeed().changed] == [PUBLISH] * 2
+    assert [line.split(": ", 1)[1] for line in only_kept(converge, "--check").must_succeed().changed] == [PUBLISH] * 2
     assert serial(primary, "example.net") == before
     # Both hosts at once: one is the first, and the other finds it done or is overtaken and looks again.
-    changed = converge().must_succeed().changed
+    changed = only_kept(converge).must_succeed().changed
     assert {line.split(": ", 1)[1] for line in changed} == {PUBLISH}
     assert ask(primary, "www.example.net")[1] == ["www.example.net. 3600 A 192.0.2.1"]
     assert serial(primary, "example.net") == before + 1
-    assert converge().must_succeed().changed == []
+    assert only_kept(converge).must_succeed().changed == []
 
 
 def test_a_record_that_points_elsewhere_stops_the_run_unless_that_is_meant(converge, primary, primary_restored):
     before = serial(primary, "example.net")
     elsewhere = kept(name="two", values=["192.0.2.1"])
     for arguments in ((), ("--check",)):
-        run = converge(*arguments, "--tags", "dns", kept=elsewhere)
+        run = only_kept(converge, *arguments, kept=elsewhere)
         run.must_be_refused("two.example.net. A is 192.0.2.8, 192.0.2.9, declared is 192.0.2.1", "dns_replace=true")
     assert serial(primary, "example.net") == before
-    dry = converge("--check", "--diff", kept=elsewhere, dns_replace=True).must_succeed()
+    dry = only_kept(converge, "--check", "--diff", kept=elsewhere, dns_replace=True).must_succeed()
     dry.must_say("-two.example.net. 600 IN A 192.0.2.8", "+two.example.net. 3600 IN A 192.0.2.1")
     assert serial(primary, "example.net") == before
-    converge(kept=elsewhere, dns_replace=True).must_succeed()
+    only_kept(converge, kept=elsewhere, dns_replace=True).must_succeed()
     assert ask(primary, "two.example.net")[1] == ["two.example.net. 3600 A 192.0.2.1"]
-    assert converge(kept=elsewhere).must_succeed().changed == []
+    assert only_kept(converge, kept=elsewhere).must_succeed().changed == []
 
 
 def test_beside_a_cname_nothing_is_put_and_a_wildcard_is_no_record(converge, primary, primary_restored):
@@ -447,9 +471,9 @@ def test_beside_a_cname_nothing_is_put_and_a_wildcard_is_no_record(converge, pri
             "old.example.net. has records of other types",
         ),
     ):
-        converge(kept=record, dns_replace=True).must_be_refused(words, "remove that at the primary first")
+        only_kept(converge, kept=record, dns_replace=True).must_be_refused(words, "remove that at the primary first")
     assert ask(primary, "alias.example.net")[1][0] == "alias.example.net. 600 CNAME old.example.net."
-    converge(kept=kept(name="a.wild")).must_succeed()
+    only_kept(converge, kept=kept(name="a.wild")).must_succeed()
     assert ask(primary, "a.wild.example.net")[1] == ["a.wild.example.net. 3600 A 192.0.2.1"]
     assert ask(primary, "b.wild.example.net")[1] == ["b.wild.example.net. 600 A 192.0.2.10"]
 
@@ -473,7 +497,7 @@ def test_beside_a_cname_nothing_is_put_and_a_wildcard_is_no_record(converge, pri
 )
 def test_a_primary_that_does_not_take_the_update_is_said_with_the_reason(converge, primary, inputs, words):
     before = serial(primary, "example.net")
-    run = converge("--tags", "dns", "-vvv", "--diff", kept=kept(name="new"), **inputs)
+    run = only_kept(converge, "-vvv", "--diff", kept=kept(name="new"), **inputs)
     run.must_be_refused(*words)
     assert serial(primary, "example.net") == before
     for secret in (SECRET, WRONG_SECRET, "not base64, is it?"):
@@ -487,12 +511,12 @@ def test_a_primary_behind_a_firewall_fails_within_a_minute(converge, primary, se
         primary.check_output(f"iptables -I INPUT -s {source} -j DROP")
     try:
         begin = time.monotonic()
-        converge("--tags", "dns").must_be_refused("does not answer", "does its firewall let this host reach port 53")
+        only_kept(converge).must_be_refused("does not answer", "does its firewall let this host reach port 53")
         assert time.monotonic() - begin < 60
     finally:
         for source in blocked:
             primary.check_output(f"iptables -D INPUT -s {source} -j DROP")
-    assert converge().must_succeed().changed == []
+    assert only_kept(converge).must_succeed().changed == []
 
 
 def test_the_secret_is_said_nowhere(converge, primary, servers, primary_restored):
@@ -500,7 +524,7 @@ def test_the_secret_is_said_nowhere(converge, primary, servers, primary_restored
     for server in servers:
         server.check_output("systemd-run --quiet --unit watcher sh -c %s", watch)
     try:
-        run = converge("-vvv", "--diff", kept=kept(name="seen")).must_succeed()
+        run = only_kept(converge, "-vvv", "--diff", kept=kept(name="seen")).must_succeed()
     finally:
         for server in servers:
             server.check_output("systemctl stop watcher")
