@@ -304,8 +304,8 @@ def test_a_run_that_was_killed_is_made_up_for(converge, servers):
         live = status(server)["slot"]
         other = "green" if live == "blue" else "blue"
         server.check_output(
-            f"mkdir /srv/hello/releases/half-built; cp /var/lib/hello/slots/{live} /var/lib/hello/slots/{other};"
-            f" sed -i s/SLOT={live}/SLOT={other}/ /var/lib/hello/slots/{other};"
+            f"mkdir /srv/hello/releases/half-built; cp -a /var/lib/hello/bound/{live}/. /var/lib/hello/bound/{other};"
+            f" sed -i s/SLOT={live}/SLOT={other}/ /var/lib/hello/bound/{other}/slot;"
             f" systemctl start hello@{other}; systemctl enable --quiet hello@{other}; rm /srv/hello/current"
         )
     only_hello(converge).must_succeed()
@@ -342,10 +342,10 @@ def test_no_secret_is_in_the_output_or_in_the_journal(converge, servers):
 
 def test_a_run_that_finds_another_at_work_says_so(converge, servers):
     for server in servers:
-        server.check_output("systemd-run --quiet --unit holder flock /var/lib/hello/lock sleep 120")
+        server.check_output("systemd-run --quiet --unit hello-deploy sleep 120")
     only_hello(converge, app_server_threads=4).must_fail("another run changes hello now")
     for server in servers:
-        server.check_output("systemctl stop holder")
+        server.check_output("systemctl stop hello-deploy")
         assert ask(server, "/healthz")[0] == 200
     only_hello(converge).must_succeed()
 
