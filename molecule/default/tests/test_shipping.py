@@ -1,0 +1,57 @@
+"""deploy.yml and rollback.yml on the whole site."""
+
+import json
+import subprocess
+
+from scenario import PROJECT, playbook
+
+REPOSITORY = str(PROJECT / ".cache/foobar.git")
+
+
+def git(*argv):
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    done = subprocess.run(["git", "-C", REPOSITORY, *identity, *argv], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def live(server):
+    status = json.loads(server.check_output("webstack-release foobar status --json"))
+    assert status["active"] and status["settled"]
+    return status
+
+
+def ship(name, *arguments, **variables):
+    return playbook(*arguments, name=f"../../{name}.yml", **variables)
+
+
+def test_a_branch_is_shipped_and_a_converge_leaves_it_and_a_rollback_goes_back(converge, servers):
+    git("branch", "--force", "next", git("commit-tree", "main^{tree}", "-p", "main", "-m", "The same, once more"))
+    before = [live(server)["release"] for server in servers]
+    assert ship("deploy", "--check", ref="next").must_succeed().changed != []
+    assert [live(server)["release"] for server in servers] == before
+
+    ship("deploy", ref="next").must_succeed().must_say(
+        "slot green goes live", "requests, 0 failed", "go back: make rollback"
+    )
+    assert {(live(server)["version"], live(server)["commit"]) for server in servers} == {
+        ("next", git("rev-parse", "next"))
+    }
+    # Pages ask for static files by their hash, which are there; and what nobody declared, nobody undoes.
+    assert converge().must_succeed().changed == []
+    for server in servers:
+        assert server.run("ls /srv/foobar/static/site.*.css").rc == 0
+        said = server.check_output("webstack-release foobar status")
+        assert "verified" in said and "deploy next by" in said
+
+    assert ship("deploy", ref="next").must_succeed().must_say("which is live already")
+    ship("rollback").must_succeed()
+    assert [live(server)["release"] for server in servers] == before
+    assert converge().must_succeed().changed == []
+    ship("rollback", release="20200101000000-0123456789ab").must_be_refused(
+        "there is no release '20200101000000-0123456789ab'"
+    )
+    assert [live(server)["release"] for server in servers] == before
+
+
+def test_what_is_live_and_who_changed_it_is_told(servers):
+    ship("status").must_succeed().must_say("foobar: release", "verified", "was rolled back by", "certificate:")
