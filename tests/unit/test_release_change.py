@@ -678,6 +678,14 @@ def test_progress_is_followed_line_by_line_to_the_verdict(host, capsys):
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["lines"] == []
 
 
+def test_who_follows_a_change_that_others_came_after_hears_its_verdict(host):
+    carry_out(host, id="1")
+    carry_out(host, id="2", kind="rollback", version="")
+    mark("active", "app-deploy.service").touch()  # and there is a third
+    progress = cli.follow(again(host), "1", 0)
+    assert (progress["lines"], progress["verdict"], progress["release"]) == ([], "live", NEXT)
+
+
 def test_a_change_that_never_began_is_not_waited_for(host):
     with pytest.raises(change.ReleaseError, match="ended before it began"):
         cli.follow(again(host), "no such change", 0)

@@ -263,6 +263,8 @@ def test_a_second_deploy_waits_and_is_told_for_whom(host):
     with visitors(host) as met:
         first = deploying("slow")
         until(lambda: in_phase(host, "check"))
+        words = host.check_output("systemd-analyze security --no-pager hello-deploy | tail -n 1")
+        assert float(words.split(": ")[1].split()[0]) <= 3.0, words
         second = deploy("better").must_succeed()
         said, _nothing = first.communicate(timeout=60)
     assert first.returncode == 0, said

@@ -151,7 +151,7 @@ def hand_to_root(place: Path) -> None:
             path = os.path.join(base, name)
             os.chown(path, 0, 0, follow_symlinks=False)
             if not os.path.islink(path):
-                os.chmod(path, os.stat(path).st_mode & 0o7755)
+                os.chmod(path, os.stat(path).st_mode & 0o755)
 
 
 def compress_folder(place: Path, static: str) -> None:

@@ -20,6 +20,7 @@ from .basics import ReleaseError, run
 from .change import Application, Change
 from .layout import Layout, other
 from .record import Journal
+from .sandbox import CLOSED
 
 TOOL = "/usr/local/sbin/webstack-release"
 BUSY_SECONDS = 30  # for which another change is waited for
@@ -47,12 +48,21 @@ def start(app: Application, request: dict[str, Any]) -> str:
             f"{at.home} has {free_megabytes} MB left; a release is only built with {app.config['disk_mb']} MB or more"
         )
     identity = f"{datetime.datetime.now(datetime.UTC):%Y%m%d%H%M%S}-{secrets.token_hex(3)}"
-    at.state.mkdir(parents=True, exist_ok=True)
+    for place in (at.home, at.state):
+        place.mkdir(parents=True, exist_ok=True)
     path = at.state / f"request-{identity}.json"
     with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
         json.dump({**request, "id": identity, "by": re.sub(r"[^\w.@+-]", "", request.get("by") or whoever())}, handle)
     argv = ["systemd-run", "--quiet", "--collect", "--service-type=exec", f"--unit={at.deploy_unit}"]
-    argv += [f"--property=ExecStopPost={TOOL} {at.app} recover --ended", "--property=TimeoutStopSec=300"]
+    # It has others work for it, by systemd; itself it keeps the files of releases and slots.
+    places = (at.home, at.state, at.public_link.parent, at.unit_folder, Path("/var/cache"))
+    for setting in (
+        f"ExecStopPost={TOOL} {at.app} recover --ended", "TimeoutStopSec=300",
+        *CLOSED, *(f"ReadWritePaths=-{place}" for place in places),
+        "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER", "SystemCallFilter=@system-service",
+        "MemoryDenyWriteExecute=yes",
+    ):  # fmt: skip
+        argv.append(f"--property={setting}")
     try:
         run([*argv, "--", TOOL, at.app, "carry-out", str(path)])
     except ReleaseError as error:
@@ -84,14 +94,13 @@ def follow(app: Application, identity: str, after: int) -> dict[str, Any]:
     while True:
         running = app.busy()
         journal = Journal(app.at)
-        record = journal.record
-        mine = record.id == identity
-        lines = journal.said()[after:] if mine else []
-        if lines or (mine and record.verdict) or time.monotonic() > deadline:
-            return {"lines": lines, "verdict": record.verdict if mine else "", "reason": record.reason if mine else "",
-                    "release": record.release, "before": record.before_release, "phases": record.phases}  # fmt: skip
+        lines = journal.said()[after:] if journal.record.id == identity else []
+        record = journal.of(identity)
+        if lines or record.verdict or time.monotonic() > deadline:
+            known = {key: getattr(record, key) for key in ("verdict", "reason", "release", "phases")}
+            return {"lines": lines, "before": record.before_release, **known}
         if not running:
-            if not mine:
+            if not record.id:
                 raise ReleaseError(
                     f"the change has ended before it began; journalctl -u {app.at.deploy_unit} tells more"
                 )

@@ -41,14 +41,18 @@ class Record:
         return bool(self.id) and not self.verdict
 
 
+def to_record(found: dict[str, Any]) -> Record:
+    """Of what was written, by another version of the tool perhaps."""
+    known = {entry.name for entry in dataclasses.fields(Record)}
+    return Record(**{name: value for name, value in found.items() if name in known})
+
+
 class Journal:
     """Keeps the record of the last change, what it says, and a line for each that came to its end."""
 
     def __init__(self, at: Layout) -> None:
         self.at = at
-        known = {entry.name for entry in dataclasses.fields(Record)}
-        found = json.loads(read(at.change) or "{}")
-        self.record = Record(**{name: value for name, value in found.items() if name in known})
+        self.record = to_record(json.loads(read(at.change) or "{}"))
         self._entered = time.monotonic()
 
     def begin(self, record: Record) -> None:
@@ -88,6 +92,11 @@ class Journal:
             handle.write(json.dumps(entry) + "\n")
             handle.flush()
             os.fsync(handle.fileno())
+
+    def of(self, identity: str) -> Record:
+        """The record of a change, which others may have followed; an empty one for what is not known yet."""
+        known = [self.record, *map(to_record, self.entries())]
+        return next((record for record in known if record.id == identity), Record())
 
     def said(self) -> list[str]:
         return read(self.at.progress).splitlines()

@@ -9,6 +9,14 @@ from .basics import run
 from .layout import Layout
 
 BUILD_SECONDS = 900
+# What neither a change nor a step of it needs.
+CLOSED = (
+    "NoNewPrivileges=yes", "PrivateTmp=yes", "PrivateDevices=yes", "ProtectHome=yes", "ProtectSystem=strict",
+    "ProtectClock=yes", "ProtectControlGroups=yes", "ProtectHostname=yes", "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes", "ProtectKernelTunables=yes", "RestrictNamespaces=yes", "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes", "LockPersonality=yes", "SystemCallArchitectures=native",
+    "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6",
+)  # fmt: skip
 
 
 class Sandbox:
@@ -31,7 +39,7 @@ class Sandbox:
             *(f"ReadWritePaths=-{path}" for path in writes), *settings,
             # For who asked and was killed; `run` gives up sooner.
             f"RuntimeMaxSec={seconds + 5:.0f}", "TimeoutStopSec=5",
-            "NoNewPrivileges=yes", "PrivateTmp=yes", "ProtectHome=yes", "ProtectSystem=strict",
+            *CLOSED, "CapabilityBoundingSet=",
         ):  # fmt: skip
             command += ["--property", setting]
         return run([*command, "--", "/usr/bin/env", *argv], seconds=seconds, inner=argv, stdin=stdin, stdout=stdout)
