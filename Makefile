@@ -14,6 +14,10 @@ export WEBSTACK_ID := $(shell printf %s '$(CURDIR)' | sha1sum | cut -c1-8)
 DEMO := foobar-demo-$(shell printf %s '$(CURDIR)/inventories/demo' | sha1sum | cut -c1-8)
 export MOLECULE_GLOB := molecule/*/molecule.yml
 
+# A name that git takes may be more than a word to a shell.
+export REF RELEASE
+name_of = case "$$$(1)" in *[!0-9A-Za-z_./+-]*) echo '$(1): not the name of a branch, a tag, a commit or a release' >&2; exit 2;; esac
+
 .DEFAULT_GOAL := help
 .PHONY: help toolchain lock demo demo-destroy site check deploy rollback verify status secrets test test-fast test-role lint unit acceptance docs bench clean
 
@@ -49,9 +53,11 @@ verify: toolchain ## the nine steps of the request's way
 	ansible-playbook --inventory inventories/$(ENV) verify.yml
 
 deploy: toolchain ## ship a branch, tag or commit: make deploy ENV=production REF=v1.2
+	@$(call name_of,REF)
 	ansible-playbook --inventory inventories/$(ENV) deploy.yml $(if $(REF),--extra-vars ref=$(REF))
 
 rollback: toolchain ## back to the last verified release, or to RELEASE=
+	@$(call name_of,RELEASE)
 	ansible-playbook --inventory inventories/$(ENV) rollback.yml $(if $(RELEASE),--extra-vars release=$(RELEASE))
 
 status: toolchain ## what is live: slot, release, commit, certificate

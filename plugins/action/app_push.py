@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import secrets
 import shlex
 import subprocess
 import tempfile
@@ -28,18 +30,18 @@ class ActionModule(ActionBase):
                 "signers": {"type": "list", "elements": "str", "default": []},
             },
         )
-        commit = _git(args["repository"], "rev-parse", "--verify", "--end-of-options", f"{args['version']}^{{commit}}")
-        commit = commit.decode().strip()
+        commit = _resolve(args["repository"], args["version"])
         if args["signers"]:
             _trust(args["repository"], args["version"], commit, args["signers"])
-        archive = f"/var/cache/{args['app']}-{commit}.tar"
+        archive = f"/var/cache/{args['app']}-{commit}-{secrets.token_hex(4)}.tar"
         if not self._task.check_mode:
             self._send(_archive(args["repository"], commit), archive)
-        return {"changed": True, "commit": commit, "archive": archive}
+        # It is gone when the change that it is for has unpacked it.
+        return {"changed": False, "commit": commit, "archive": archive}
 
     def _send(self, content: bytes, path: str) -> None:
         name = shlex.quote(path)
-        receive = f"rm -f {name} && umask 077 && cat > {name} || {{ rm -f {name}; exit 1; }}"
+        receive = f"umask 077 && cat > {name} || {{ rm -f {name}; exit 1; }}"
         outcome = self._low_level_execute_command(receive, in_data=content)
         if outcome["rc"] != 0:
             words = outcome["stderr"].strip() or outcome["stdout"].strip()
@@ -55,12 +57,35 @@ def _git(repository: str, *argv: str) -> bytes:
     return done.stdout
 
 
+def _resolve(repository: str, version: str) -> str:
+    """The full commit of a branch, a tag or an abbreviated commit, if it names exactly one."""
+    if not re.fullmatch(r"[0-9A-Za-z_][0-9A-Za-z_./+-]*", version):
+        raise AnsibleActionFail(f"'{version}' is not the name of a branch, a tag or a commit")
+    _git(repository, "rev-parse", "--git-dir")
+    kinds = {"branch": f"refs/heads/{version}", "tag": f"refs/tags/{version}"}
+    if re.fullmatch(r"[0-9a-f]{7,40}", version):
+        kinds["commit"] = version
+    found = {}
+    for kind, name in kinds.items():
+        with contextlib.suppress(AnsibleActionFail):
+            said = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+            found[kind] = said.decode().strip()
+    if not found:
+        raise AnsibleActionFail(f"'{version}' is no branch, tag or commit of {repository}, on the controller")
+    if len(set(found.values())) > 1:
+        listed = ", ".join(f"the {kind} is {commit[:12]}" for kind, commit in found.items())
+        raise AnsibleActionFail(f"'{version}' is ambiguous: {listed}. Give the commit.")
+    return next(iter(found.values()))
+
+
 def _trust(repository: str, version: str, commit: str, signers: list[str]) -> None:
     """Refuses a commit that none of the signers has signed, by itself or by the tag that was asked for."""
     with tempfile.NamedTemporaryFile("w", encoding="utf-8") as handle:
         handle.write("".join(f"{signer}\n" for signer in signers))
         handle.flush()
+        # Signatures of another kind would be judged by whatever keys this user has.
         allowed = ["-c", f"gpg.ssh.allowedSignersFile={handle.name}"]
+        allowed += ["-c", "gpg.program=/bin/false", "-c", "gpg.x509.program=/bin/false"]
         try:
             _git(repository, *allowed, "verify-commit", commit)
         except AnsibleActionFail as error:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import time
 from typing import Any
@@ -28,7 +29,7 @@ class ActionModule(ActionBase):
         self._vars = task_vars or {}
         args = dict(self._task.args)
         if args.get("step") in CHANGES:
-            args["request"] = {**(args.get("request") or {}), "by": f"{getpass.getuser()}@{socket.gethostname()}"}
+            args["request"] = {**(args.get("request") or {}), "by": f"{_user()}@{socket.gethostname()}"}
         outcome = self._call(args)
         if outcome.get("failed") or self._task.check_mode or args.get("step") not in CHANGES:
             return outcome
@@ -65,3 +66,10 @@ class ActionModule(ActionBase):
                 return {"changed": progress["verdict"] == "live", "answer": progress}
             if progress["verdict"]:
                 return {"failed": True, "changed": False, "msg": progress["reason"]}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a number without a name, as in some containers
+        return str(os.getuid())

@@ -30,7 +30,7 @@ options:
     default: []
   request:
     description: >-
-      Of C(deploy), C(version), C(declared), and for a commit that was sent C(commit) and C(archive);
+      Of C(deploy), C(version), and for a commit that was sent C(commit) and C(archive);
       of C(rollback), C(release), by default the last verified one before the live one.
     type: dict
     default: {}
@@ -78,7 +78,7 @@ def main() -> None:
     if step == "status":
         command = ["status", "--json"]
     elif reads:
-        command = [step, *module.params["arguments"]]
+        command = [step, *module.params["arguments"], *(["--dry"] if step == "plan" and module.check_mode else [])]
     else:
         command = ["start", json.dumps({"kind": step, **module.params["request"]})]
     rc, out, err = module.run_command([TOOL, app, *command])

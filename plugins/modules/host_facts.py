@@ -35,9 +35,12 @@ from ansible.module_utils.facts.system.service_mgr import ServiceMgrFactCollecto
 from ansible.module_utils.facts.utils import get_mount_size
 from ansible.module_utils.facts.virtual.linux import LinuxVirtual
 
+DISKS = {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zfs"}
+
 
 def mounts() -> list[dict]:
-    points = {line.split()[1] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()}
+    lines = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
+    points = {point for _device, point, kind, *_rest in lines if kind in DISKS}  # another host's may not answer
     return [{"mount": point, **get_mount_size(point)} for point in sorted(points)]
 
 

@@ -52,8 +52,8 @@ CONFIG = {
     "entry": "app:application",
     "requirements": "requirements.txt",
     "static": "",
-    "static_command": [],
-    "migrate_command": [],
+    "static_command": "",
+    "migrate_command": "",
     "writable_paths": [],
     "health_path": "/healthz",
     "health_reports_release": True,
@@ -71,7 +71,7 @@ CONFIG = {
     "public_url": "",
     "watch_seconds": 0,
     "warm_seconds": 0,
-    "notify_command": [],
+    "notify_command": "",
     "disk_mb": 0,
 }
 # One file for each unit that is active, and for each that is enabled.
@@ -123,7 +123,15 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
 
     monkeypatch.setattr(sandbox.Sandbox, "run_as", run_as)
     monkeypatch.setattr(shutil, "chown", lambda *args: None)
-    for folder in (at.config, at.releases, at.static, at.fetch, at.build, at.socket("blue").parent):
+    for folder in (
+        at.config,
+        at.releases,
+        at.static,
+        at.fetch,
+        at.build,
+        at.socket("blue").parent,
+        at.marks,
+    ):
         folder.mkdir(parents=True)
     (at.config / "release.json").write_text(json.dumps(CONFIG))
     systemd = root / "systemd"
@@ -144,10 +152,9 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
 def a_release(application: Any, release: str, **known: str) -> Path:
     place = application.at.releases / release
     place.mkdir()
-    (place / ".release.json").write_text(
-        json.dumps({"commit": "c0ffee", "version": "main", "declared": "repo main", **known})
-    )
-    (place / ".verified").touch()
+    made_of = {"commit": "c0ffee", "version": "main", "declared": "repo main", "static": "static", **known}
+    application.at.mark(release, "json").write_text(json.dumps(made_of))
+    application.at.mark(release, "verified").touch()
     return place
 
 

@@ -65,25 +65,38 @@ def test_the_commit_arrives_whole_and_for_root_alone(push, clone):
         assert tar.extractfile("app.py").read() == b"number = 1\n"
 
 
-def test_what_a_run_before_has_left_is_written_anew(push):
-    archive = push.cache / Path(push(check_mode=True)["archive"]).name
-    archive.write_text("half of an archive")
-    archive.chmod(0o644)
-    push()
-    assert archive.stat().st_mode & 0o777 == 0o600
-    assert tarfile.is_tarfile(archive)
+def test_two_pushes_of_one_commit_do_not_meet(push):
+    first, second = push()["archive"], push()["archive"]
+    assert first != second and len(list(push.cache.iterdir())) == 2
 
 
 def test_check_mode_sends_nothing(push):
-    assert push(check_mode=True)["changed"]
+    assert push(check_mode=True)["commit"]
     assert list(push.cache.iterdir()) == []
 
 
-@pytest.mark.parametrize("version", ["no-such-branch", "-x", "main:app.py"])
-def test_what_names_no_commit_sends_nothing(push, version):
-    with pytest.raises(AnsibleActionFail, match=r"git rev-parse in .* on the controller"):
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [
+        ("no-such-branch", "is no branch, tag or commit of .* on the controller"),
+        ("-x", "is not the name of"),
+        ("main:app.py", "is not the name of"),
+        ("main~1", "is not the name of"),
+        ("both", "'both' is ambiguous: the branch is .* the tag is"),
+    ],
+)
+def test_what_names_no_commit_sends_nothing(push, clone, version, words):
+    git(clone, "tag", "both")
+    git(clone, "commit", "--quiet", "--allow-empty", "--message", "second")
+    git(clone, "branch", "both")
+    with pytest.raises(AnsibleActionFail, match=words):
         push(version=version)
     assert list(push.cache.iterdir()) == []
+
+
+def test_a_repository_that_is_not_there_is_named(push):
+    with pytest.raises(AnsibleActionFail, match=r"git rev-parse in /nowhere, on the controller"):
+        push(repository="/nowhere")
 
 
 def test_a_host_that_cannot_take_it_says_why(push):
@@ -131,7 +144,7 @@ def signed(clone: Path, tmp_path: Path) -> str:
 
 
 def test_a_commit_that_a_signer_has_signed_arrives(push, signed):
-    assert push(signers=[signed])["changed"]
+    assert push(signers=[signed])["commit"]
 
 
 def test_a_commit_that_nobody_has_signed_is_refused(push, signed, clone):
@@ -151,7 +164,7 @@ def test_a_commit_that_somebody_else_has_signed_is_refused(push, signed, tmp_pat
 def test_a_signed_tag_is_enough_for_who_asks_for_the_tag(push, signed, clone, tmp_path):
     git(clone, "commit", "--quiet", "--amend", "--no-edit", "--no-gpg-sign")
     git(clone, "-c", "gpg.format=ssh", "-c", f"user.signingKey={tmp_path}/key", "tag", "-s", "-m", "good", "v1")
-    assert push(signers=[signed], version="v1")["changed"]
+    assert push(signers=[signed], version="v1")["commit"]
     with pytest.raises(AnsibleActionFail, match="is signed by none"):
         push(signers=[signed], version="main")
 

@@ -352,3 +352,8 @@ def test_collections_are_declared_where_they_are_used_with_one_version():
     assert used(("roles", "plugins")) == set(depended)
     assert used(("roles", "plugins", "tasks", "site.yml", "verify.yml", "inventories")) == set(required)
     assert {name: required[name] for name in depended} == depended
+
+
+def test_every_scenario_is_run_by_make_test():
+    run = re.search(r"scenarios=\((base [^)]*)\)", (ROOT / "tools/scenarios").read_text(encoding="utf-8"))
+    assert run and sorted(run[1].split()) == sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from releasing import (
+    CONFIG,
     GOOD,
     NEXT,
     a_release,
@@ -59,8 +60,9 @@ def host(application: Any, slot: Callable[..., Any], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(application.repository, "fetch", lambda version: COMMIT)
     monkeypatch.setattr(application.repository, "archive", lambda commit: Path("/no/tar"))
 
-    def build(commit: str, version: str, declared: str, tar: Path) -> str:
-        (a_release(application, NEXT, commit=commit, version=version, declared=declared) / ".verified").unlink()
+    def build(commit: str, version: str, tar: Path) -> str:
+        a_release(application, NEXT, commit=commit, version=version, declared=application.config["declared"])
+        application.at.mark(NEXT, "verified").unlink()
         return NEXT
 
     monkeypatch.setattr(application.builder, "build", build)
@@ -162,11 +164,6 @@ def test_a_migration_that_fails_leaves_what_was_live_and_says_how_far_it_came(ho
     assert "Running upgrade a to b\nthe column is in the way" in known.reason
     assert calls() == []
     as_before(host)
-
-
-def test_a_migration_runs_once_for_several_hosts(host):
-    host.config["migrate_command"] = ["sh", "-c", "exit 1"]
-    assert carry_out(host, migrate=False).verdict == "live"
 
 
 def test_a_slot_that_does_not_start_leaves_what_was_live(host):
@@ -310,7 +307,7 @@ def test_the_slot_before_is_started_again_when_it_died_meanwhile(host):
 
 
 def test_a_slot_before_that_does_not_start_again_is_pointed_to_all_the_same(host):
-    """What was not verified serves nobody, though then nobody is served."""
+    """What was not verified serves nobody, though then nobody is served; and the way is free for what mends it."""
     host.config["watch_seconds"] = 5
 
     def dies_for_good() -> bytes:
@@ -320,10 +317,13 @@ def test_a_slot_before_that_does_not_start_again_is_pointed_to_all_the_same(host
 
     turns = turns_bad(3)
     host.host_says["green"] = dies_for_good
-    with pytest.raises(change.ReleaseError, match=r"app@blue.service failed"):
-        carry_out(host)
+    assert carry_out(host).verdict == "reverted"
+    assert any("not done: systemctl failed" in line for line in host.journal.said())
     assert os.readlink(host.at.live_link) == str(host.at.socket("blue"))
     assert again(host).plan("repo main", host.config["settings"])["renew"]
+    host.host_says["green"] = None
+    assert carry_out(host, kind="renew").verdict == "live"
+    must_be_live(host, "green", GOOD)
 
 
 def test_a_record_of_another_version_of_the_tool_is_read(host):
@@ -358,9 +358,6 @@ def test_going_back_starts_the_slot_that_was_stopped(host):
 def test_what_was_rolled_back_is_not_brought_back_by_a_converge(host):
     host.config["declared"] = "repo v2"
     deployed(host)
-    host.at.releases.joinpath(NEXT, ".release.json").write_text(
-        json.dumps({"commit": COMMIT, "version": "v2", "declared": "repo v2"})
-    )
     assert carry_out(host, kind="rollback", by="bob@desk").verdict == "live"
     plan = again(host).plan("repo v2", host.config["settings"])
     assert not plan["ship"] and plan["held"] == f"release {NEXT} was rolled back by bob@desk"
@@ -386,7 +383,8 @@ def test_going_forward_to_a_kept_release_marks_nothing_and_clears_its_mark(host)
 )  # fmt: skip
 def test_a_way_back_that_is_none_is_refused(host, release, words):
     if release == NEXT:
-        (a_release(host, NEXT) / ".verified").unlink()
+        a_release(host, NEXT)
+        host.at.mark(NEXT, "verified").unlink()
     known = carry_out(host, kind="rollback", release=release)
     assert known.verdict == "failed" and words in known.reason
     as_before(host)
@@ -458,11 +456,10 @@ def cut_off(app: Any, monkeypatch: pytest.MonkeyPatch, phase: str, when: str) ->
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("phase", PHASES)
 def test_whatever_cuts_a_deploy_off_what_was_live_is_live(host, monkeypatch, phase, when):
-    if (phase, when) == ("watch", "after"):
-        host.config["warm_seconds"] = 0  # the next step is to drain the slot before: the release is verified
     cut_off(host, monkeypatch, phase, when)
     assert again(host).journal.record.open
-    assert again(host).plan("repo main", host.config["settings"])["renew"], "a converge would see to it"
+    plan = again(host).plan("repo main", host.config["settings"])
+    assert plan["renew"] or plan["ship"], "a converge would see to it"
     cli.recover("app")
     known = again(host).journal.record
     if (phase, when) == ("watch", "after"):
@@ -487,11 +484,39 @@ def test_after_a_reboot_what_was_live_is_live_and_no_slot_is_touched(host, monke
     assert again(host).journal.record.verdict == "cut off"
 
 
+FINISH = ["accept", "boot", "point", "look_at", "publish", "withdraw", "follow"]
+
+
+@pytest.mark.parametrize("how", ["unit", "host"])
+@pytest.mark.parametrize("step", FINISH)
+def test_a_verified_release_that_is_cut_off_is_completed(host, monkeypatch, step, how):
+    owner = next(one for one in (host.releases, host.slots, host.jobs) if hasattr(one, step))
+    real = getattr(owner, step)
+
+    def killing(*argv: Any) -> None:
+        if host.journal.record.verified:
+            raise Killed
+        real(*argv)
+
+    monkeypatch.setattr(owner, step, killing)
+    with pytest.raises(Killed):
+        carry_out(host)
+    if how == "host":
+        for name in ("blue", "green"):
+            unit(host, "active", name).unlink(missing_ok=True)
+    assert cli.main(["app", "recover", "--boot"] if how == "host" else ["app", "recover", "--ended"]) == 0
+    must_be_live(host, "green", NEXT)
+    assert unit(host, "enabled", "green").exists() and not unit(host, "enabled", "blue").exists()
+    assert host.at.live_bound.resolve() == host.at.bound("green").resolve()
+    assert again(host).journal.record.verdict == "live" and host.releases.verified(NEXT)
+
+
 def test_a_first_release_that_was_not_verified_serves_nobody(host, monkeypatch):
     host.at.live_link.unlink()
     host.at.current.unlink()
     shutil.rmtree(host.at.bound("blue"))
     cut_off(host, monkeypatch, "watch", "before")
+    assert again(host).plan("repo main", host.config["settings"])["ship"], "seen without being mended, too"
     cli.recover("app")
     assert not host.at.live_link.is_symlink() and not host.at.current.is_symlink()
     assert again(host).plan("repo main", host.config["settings"])["ship"]
@@ -514,6 +539,13 @@ def test_a_change_that_goes_on_is_not_undone(host, monkeypatch):
     as_before(host)
 
 
+def test_whatever_goes_wrong_visitors_are_not_left_with_it(host, monkeypatch):
+    monkeypatch.setattr(host.slots, "failures", lambda name, since: {}["no such thing"])
+    known = carry_out(host)
+    assert (known.verdict, known.reason.splitlines()[0]) == ("failed", "'no such thing'")
+    as_before(host)
+
+
 def test_trouble_after_the_verdict_sends_nothing_back(host, monkeypatch):
     def broken(slot_name: str) -> None:
         raise OSError("no space left on device")
@@ -528,29 +560,38 @@ def test_trouble_after_the_verdict_sends_nothing_back(host, monkeypatch):
 
 
 def test_static_files_of_the_release_before_can_still_be_asked_for(host):
-    host.config["static"] = "static"
+    a_release(host, NEXT)
     for release, name in ((GOOD, "old.css"), (NEXT, "new.css")):
         place = host.at.releases / release / "static"
-        place.mkdir(parents=True, exist_ok=True)
+        place.mkdir()
         (place / name).write_text(release)
         (place / "site.css").write_text(release)
-    host.releases.publish(GOOD, "static")
-    host.releases.publish(NEXT, "static")
-    host.releases.record(NEXT) or (host.at.releases / NEXT / ".release.json").write_text("{}")
-    host.releases.withdraw("static")
+        host.releases.publish(release)
+    host.releases.withdraw()
     assert sorted(os.listdir(host.at.static)) == ["new.css", "old.css", "site.css"]
     assert (host.at.static / "site.css").read_text() == NEXT
     shutil.rmtree(host.at.releases / GOOD)
-    host.releases.withdraw("static")
+    host.releases.withdraw()
     assert sorted(os.listdir(host.at.static)) == ["new.css", "site.css"]
+
+
+def test_a_release_has_its_static_files_where_they_were_when_it_was_built(host):
+    a_release(host, NEXT, static="assets")
+    for release, folder in ((GOOD, "static"), (NEXT, "assets")):
+        (host.at.releases / release / folder).mkdir()
+        (host.at.releases / release / folder / "site.css").write_text(release)
+        host.releases.publish(release)
+        assert (host.at.static / "site.css").read_text() == release
 
 
 def test_a_static_file_may_become_a_folder_and_a_folder_a_file(host):
     for release, name in ((GOOD, "a"), (NEXT, "a/b"), ("20260103000000-cccccccccccc", "a")):
+        if release != GOOD:
+            a_release(host, release)
         path = host.at.releases / release / "static" / name
         path.parent.mkdir(parents=True)
         path.write_text(release)
-        host.releases.publish(release, "static")
+        host.releases.publish(release)
         assert (host.at.static / name).read_text() == release
 
 
@@ -558,7 +599,7 @@ def test_a_static_file_that_is_a_link_is_not_published(host):
     place = host.at.releases / GOOD / "static"
     place.mkdir()
     (place / "shadow").symlink_to("/etc/passwd")
-    host.releases.publish(GOOD, "static")
+    host.releases.publish(GOOD)
     assert os.listdir(host.at.static) == []
 
 
@@ -567,13 +608,15 @@ def test_every_change_leaves_a_line_and_a_torn_one_is_left_out(host, capsys):
     carry_out(host, kind="rollback", version="")
     with open(host.at.history, "a", encoding="utf-8") as handle:
         handle.write('{"kind": "dep')
+    carry_out(host, kind="renew", version="")
     entries = again(host).journal.entries()
     assert [(entry["kind"], entry["by"], entry["verdict"]) for entry in entries] == [
-        ("deploy", "ann@laptop", "live"), ("rollback", "ann@laptop", "live"),
+        ("deploy", "ann@laptop", "live"), ("rollback", "ann@laptop", "live"), ("renew", "ann@laptop", "live"),
     ]  # fmt: skip
+    assert host.at.history.stat().st_mode & 0o777 == 0o600, "a reason may hold what the application logged"
     assert cli.main(["app", "history"]) == 0
-    newest, oldest = capsys.readouterr().out.strip().splitlines()[-2:]
-    assert f"rollback {GOOD} by ann@laptop: live in" in newest and "deploy main by ann@laptop: live in" in oldest
+    _renew, newer, oldest = capsys.readouterr().out.strip().splitlines()[-3:]
+    assert f"rollback {GOOD} by ann@laptop: live in" in newer and "deploy main by ann@laptop: live in" in oldest
 
 
 def test_whoever_wants_to_know_is_told(host, tmp_path):
@@ -718,7 +761,8 @@ def test_a_warm_slot_is_stopped_in_the_end_but_not_while_a_change_may_use_it(hos
 
 def test_the_overview_tells_what_is_live_what_can_be_and_what_was_done(host, capsys):
     host.config["warm_seconds"] = 60
-    (a_release(host, "20251231000000-dddddddddddd") / ".verified").unlink()
+    a_release(host, "20251231000000-dddddddddddd")
+    host.at.mark("20251231000000-dddddddddddd", "verified").unlink()
     carry_out(host)
     carry_out(host, kind="rollback", version="")
     mark("active", "app-deploy.service").touch()
@@ -729,8 +773,8 @@ def test_the_overview_tells_what_is_live_what_can_be_and_what_was_done(host, cap
     assert "it has not read the settings of now" in out
     assert f"slot green is warm with {NEXT}" in out
     assert "  now: it has just begun" in out
-    assert f"* {GOOD}  main  verified" in out
-    assert f"  {NEXT}  main  release {NEXT} was rolled back by ann@laptop" in out
+    assert f"* {GOOD}  commit c0ffee (main)  verified" in out
+    assert f"  {NEXT}  commit {COMMIT[:12]} (main)  release {NEXT} was rolled back by ann@laptop" in out
     assert "rollback" in out and "deploy main by ann@laptop: live in" in out
 
 
@@ -746,8 +790,7 @@ def test_status_is_printed_as_json_for_programs(host, capsys):
 
 
 def test_pushed_commits_are_deployed_from_the_controller(host, capsys):
-    host.config["push"] = True
-    (host.at.config / "release.json").write_text(json.dumps(host.config))
+    (host.at.config / "release.json").write_text(json.dumps({**CONFIG, "push": True}))
     assert cli.main(["app", "deploy"]) == 1
     assert "sent from the controller" in capsys.readouterr().err
 

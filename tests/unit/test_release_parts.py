@@ -302,7 +302,8 @@ def test_the_oldest_releases_go_and_so_do_half_built_ones(application):
     for name in names:
         a_release(application, name)
     (application.at.releases / "20260109000000-half").mkdir()
-    (a_release(application, "20260109000000-never-live") / ".verified").unlink()
+    a_release(application, "20260109000000-never-live")
+    application.at.mark("20260109000000-never-live", "verified").unlink()
     application.releases.sweep(
         [application.slots.release(name) for name in ("blue", "green")], application.config["keep"]
     )
@@ -596,7 +597,7 @@ def buildable(mirror: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 def built(application: Any, commit: str) -> str:
     """A release of a commit, out of the mirror."""
-    return application.builder.build(commit, "v1", "repo v1", application.repository.archive(commit))
+    return application.builder.build(commit, "v1", application.repository.archive(commit))
 
 
 def test_a_build_holds_the_commit_and_remembers_what_it_was_made_of(buildable, upstream):
@@ -605,7 +606,7 @@ def test_a_build_holds_the_commit_and_remembers_what_it_was_made_of(buildable, u
     assert release.endswith(f"-{upstream.first[:12]}")
     assert (place / "app.py").read_text() == "number = 1\n"
     record = buildable.releases.record(release)
-    assert (record["commit"], record["version"], record["declared"]) == (upstream.first, "v1", "repo v1")
+    assert (record["commit"], record["version"], record["declared"]) == (upstream.first, "v1", "repo main")
 
 
 def test_who_has_the_key_runs_git_alone_and_who_builds_has_no_key(buildable, upstream):
@@ -660,12 +661,12 @@ def test_a_python_release_without_requirements_is_told_which_file_is_wanted(buil
 @pytest.mark.parametrize("commit", ["main", "abc1234", "", "-" * 40, "../../../etc"])
 def test_only_a_full_commit_is_built(buildable, commit):
     with pytest.raises(basics.ReleaseError, match="is not a full commit"):
-        buildable.builder.build(commit, "v1", "repo v1", Path("/nowhere"))
+        buildable.builder.build(commit, "v1", Path("/nowhere"))
 
 
 def test_an_archive_of_the_controller_is_unpacked_and_removed(buildable, upstream, tmp_path):
     archive = tmp_path / "push.tar"
     upstream.git("archive", "--format=tar", f"--output={archive}", upstream.second)
-    release = buildable.builder.build(upstream.second, "main", "pushed main", archive)
+    release = buildable.builder.build(upstream.second, "main", archive)
     assert (buildable.at.releases / release / "app.py").read_text() == "number = 2\n"
     assert not archive.exists()

@@ -16,17 +16,20 @@ from urllib.parse import urlsplit
 Answer = tuple[int, str]  # status, or 0 for what is no answer, and body or complaint
 
 
-def ask(address: Path, path: str, modifier: int, seconds: float = 5) -> Answer:
-    """GET `path` over the uwsgi protocol; raises OSError where nothing answers.
+def ask(address: Path, path: str, modifier: int, seconds: float = 5, url: str = "") -> Answer:
+    """GET `path` over the uwsgi protocol, as of the site at `url`; raises OSError where nothing answers.
 
     The packet: modifier1, length of the variables (16 bits, little endian), modifier2, then each
     name and value behind its own length (uWSGI's documentation, "The uwsgi protocol").
     """
     name, _mark, query = path.partition("?")
+    site = urlsplit(url or "http://localhost")
+    host, port = site.hostname or "", str(site.port or (443 if site.scheme == "https" else 80))
     variables = {
-        "REQUEST_METHOD": "GET", "REQUEST_URI": path, "PATH_INFO": name, "QUERY_STRING": query, "SERVER_NAME": "localhost",
-        "SERVER_PORT": "80", "SERVER_PROTOCOL": "HTTP/1.0", "HTTP_HOST": "localhost", "REMOTE_ADDR": "127.0.0.1",
-        "HTTP_USER_AGENT": "webstack-release",
+        "REQUEST_METHOD": "GET", "REQUEST_URI": path, "PATH_INFO": name, "QUERY_STRING": query, "SERVER_NAME": host,
+        "SERVER_PORT": port, "SERVER_PROTOCOL": "HTTP/1.0", "HTTP_HOST": host, "REMOTE_ADDR": "127.0.0.1",
+        "HTTP_USER_AGENT": "webstack-release", "REQUEST_SCHEME": site.scheme,
+        **({"HTTPS": "on", "UWSGI_SCHEME": "https"} if site.scheme == "https" else {}),
     }  # fmt: skip
     block = b"".join(
         struct.pack("<H", len(text.encode())) + text.encode() for pair in variables.items() for text in pair

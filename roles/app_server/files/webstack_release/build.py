@@ -37,7 +37,8 @@ class Builder:
             (self.at.shared, "root", 0o755),
             *((self.at.shared / name, self.config["user"], 0o755) for name in self.config["shared"]),
             (self.at.state, "root", 0o755),
-            (self.at.bound("").parent, "root", 0o755),
+            (self.at.bound(""), "root", 0o755),
+            (self.at.marks, "root", 0o755),
             (self.at.fetch, self.config["fetch_user"], 0o700),
             (self.at.build, self.config["build_user"], 0o700),
         ):
@@ -46,7 +47,7 @@ class Builder:
             shutil.chown(path, owner, owner)
             path.chmod(mode)
 
-    def build(self, commit: str, version: str, declared: str, tar: Path) -> str:
+    def build(self, commit: str, version: str, tar: Path) -> str:
         """Makes a release of a commit at its final path; nobody but root can change it afterwards."""
         if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
             raise ReleaseError(f"'{commit}' is not a full commit")
@@ -69,8 +70,8 @@ class Builder:
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
             raise
-        record = {"commit": commit, "repository": self.config["repository"], "version": version, "declared": declared}
-        write_atomically(place / ".release.json", json.dumps({**record, "built": moment}))
+        known = {key: self.config[key] for key in ("repository", "declared", "static")}
+        write_atomically(self.at.mark(release, "json"), json.dumps({"commit": commit, "version": version, **known}))
         return release
 
     def unpack(self, tar: Path, place: Path) -> None:

@@ -7,6 +7,7 @@ So what is about to happen is on the disk before it does, and `recover` can undo
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,6 +43,11 @@ class Application:
             self.config: dict[str, Any] = json.loads((at.config / "release.json").read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ReleaseError(f"no application {at.app} on this host: {error.filename} is missing") from error
+        for key in ("static_command", "migrate_command", "notify_command"):
+            try:
+                self.config[key] = shlex.split(self.config[key])
+            except ValueError as error:
+                raise ReleaseError(f"app_server_{key}: {error}") from error
         self.releases = Releases(at)
         self.slots = Slots(at, self.config)
         self.jobs = Jobs(at)
@@ -62,7 +68,7 @@ class Application:
         record = self.releases.record(release)
         return {
             "slot": slot,
-            "release": release if record else "",
+            "release": release if self.releases.verified(release) else "",
             "active": self.slots.active(slot),
             "settings_current": self.slots.current(slot, settings),
             "settled": self.whole(slot) and not (self.journal.record.open and not self.busy()),
@@ -112,9 +118,11 @@ class Change:
         self.journal.begin(Record(**asked, since=time.time(), **before))
         steps = {"deploy": self.deploy, "rollback": self.rollback, "renew": self.renew}
         try:
-            self.journal.end(steps[request["kind"]](request))
-        except (ReleaseError, OSError) as error:
-            self.give_up(str(error))
+            verdict = steps[request["kind"]](request)
+        except Exception as error:  # whatever it is, visitors are not left with it
+            self.give_up(str(error) or repr(error))
+        else:
+            self.journal.end(verdict)
         if self.journal.record.verdict != "unchanged":
             self.notify()
         return self.journal.record.verdict in ("live", "unchanged")
@@ -123,28 +131,26 @@ class Change:
 
     def deploy(self, request: dict[str, Any]) -> str:
         """Makes a release of a commit, unless it is live already, and makes it live."""
-        version, declared = request["version"], request["declared"]
+        version = request["version"]
         self.app.builder.settle()
         commit, tar = request.get("commit"), request.get("archive")
         if not tar:
             self.journal.enter("fetch", f"fetch {version} of {self.config['repository']}")
             commit = self.app.repository.fetch(version)
         live = self.app.status()
-        same = live["commit"] == commit and live["declared"] == declared
-        if same and live["active"] and self.app.whole(live["slot"]):
+        same = live["commit"] == commit and live["declared"] == self.config["declared"]
+        if same and live["release"] and live["active"] and self.app.whole(live["slot"]):
             if tar:
-                Path(tar).unlink()
+                Path(tar).unlink(missing_ok=True)
             self.journal.note(commit=commit, release=live["release"])
             self.journal.say(f"{version} is commit {commit[:12]}, which is live already")
             return "unchanged"
         self.journal.enter("build", f"build a release of commit {commit[:12]}", commit=commit)
         self.sweep()
-        release = self.app.builder.build(
-            commit, version, declared, Path(tar) if tar else self.app.repository.archive(commit)
-        )
+        release = self.app.builder.build(commit, version, Path(tar) if tar else self.app.repository.archive(commit))
         self.journal.enter("check", f"import {self.config['entry']} of {release}", release=release)
         self.app.builder.check(release)
-        if self.config["migrate_command"] and request.get("migrate", True):
+        if self.config["migrate_command"]:
             self.journal.enter("migrate", "migrate the database")
             for line in self.app.builder.migrate(release):
                 self.journal.say(f"  {line}")
@@ -198,10 +204,13 @@ class Change:
         self.journal.say(f"  right {self.config['health_answers']} times in a row, within {slowest} ms")
         usual = self.usual_share(live) if live else 0.0
         door = self.at_the_door(self.journal.record.before_release)
+        if self.config["public_url"] and live and not door:
+            self.journal.say(
+                f"  {self.config['public_url']} does not show the release before, so it is no judge of this one"
+            )
         # From here on visitors may meet it; that is on the disk before the first one does.
         self.journal.enter("flip", f"slot {slot} goes live", exposed=True)
-        if self.config["static"]:
-            self.releases.publish(release, self.config["static"])
+        self.releases.publish(release)
         flipped = time.time()
         self.slots.point(slot, release)
         self.watch(slot, release, flipped, usual, door)
@@ -255,23 +264,32 @@ class Change:
         return right
 
     def finish(self, slot: str, release: str) -> None:
-        """The release is verified: it starts with the host from now on. The slot before stays warm for a while."""
-        self.releases.accept(release)
-        self.slots.boot(slot)
-        self.slots.point(slot, release)
-        self.journal.note(verified=True)
-        if self.config["static"]:
-            self.releases.publish(release, self.config["static"])
-            self.releases.withdraw(self.config["static"])
-        self.app.jobs.follow(slot)
-        before = other(slot)
+        """The release is verified. A change that is cut off from here on is completed, not undone."""
+        self.journal.note(slot=slot, release=release, verified=True)
+        self.complete()
+        self.journal.say(f"live: {release} in slot {slot}, before: {self.journal.record.before_release or 'nothing'}")
+
+    def complete(self) -> None:
+        """Does what belongs to a verified release; all of it can be done again."""
+        record = self.journal.record
+        slot, before = record.slot, other(record.slot)
+        self.settle(slot, record.release)
+        self.releases.publish(record.release)
+        self.releases.withdraw()
         if self.slots.active(before):
-            if self.config["warm_seconds"] and before == self.journal.record.before_slot:
+            if self.config["warm_seconds"] and before == record.before_slot:
                 self.slots.cool_later(self.config["warm_seconds"])
             else:
                 self.journal.enter("drain", f"stop slot {before}")
                 self.slots.drain(before)
-        self.journal.say(f"live: {release} in slot {slot}, before: {self.journal.record.before_release or 'nothing'}")
+        self.app.jobs.follow(slot)
+
+    def settle(self, slot: str, release: str) -> None:
+        """It is this slot that is live, that the host starts with, and that background jobs look at."""
+        self.releases.accept(release)
+        self.slots.boot(slot)
+        self.slots.point(slot, release)
+        self.app.jobs.look_at(slot)
 
     def give_up(self, why: str) -> None:
         """Ends a change that failed: what was live before is live."""
@@ -280,11 +298,11 @@ class Change:
             self.journal.say(f"live all the same: {why}")
             self.journal.end("live", why)
             return
+        self.undo()
         if record.slot:
             words = self.slots.last_words(record.slot)
             why += f"\nThe last lines of {self.at.slot_unit(record.slot)}:\n{words}" if words else ""
         verdict = "reverted" if record.exposed else "failed"
-        self.undo()
         self.journal.say(f"{verdict}: {why}")
         self.journal.say(
             f"live: {record.before_release} in slot {record.before_slot}, as before"
@@ -293,43 +311,53 @@ class Change:
         )
         self.journal.end(verdict, why)
 
-    def undo(self, running: bool = True) -> None:
-        """What served before the change does again, and the slot that was tried stops.
-
-        While the host starts, slots start by themselves, and not the one that was tried: `running` is false.
-        """
+    def undo(self) -> None:
+        """What served before the change does again, and the slot that was tried stops."""
         record = self.journal.record
         before = record.before_slot or None
-        if record.verified:
-            return
         if record.exposed:
-            try:
-                if before and running and not self.slots.active(before):
-                    self.slots.resume(before)
-            finally:
-                self.slots.point(before, record.before_release)
-            if before and self.config["static"]:
-                try:
-                    self.releases.publish(record.before_release, self.config["static"])
-                except OSError as error:  # pages matter more
-                    self.journal.say(f"its static files could not be published again: {error}")
-        if record.slot and record.slot != before and running:
-            if record.exposed:
-                self.slots.drain(record.slot)
-            else:
-                self.slots.stop(record.slot)
+            if before and not self.slots.active(before):
+                self.attempt(lambda: self.slots.resume(before))
+            self.slots.point(before, record.before_release)
+            self.attempt(lambda: self.releases.publish(record.before_release))
+        if record.slot and record.slot != before:
+            self.attempt(lambda: (self.slots.drain if record.exposed else self.slots.stop)(record.slot))
 
-    def recover(self, running: bool = True) -> None:
-        """Undoes a change that was cut off: its unit has ended, and there is no verdict."""
+    def attempt(self, step: Callable[[], None]) -> None:
+        """A step without which a change can come to its end, too."""
+        try:
+            step()
+        except (ReleaseError, OSError) as error:
+            self.journal.say(f"not done: {error}")
+
+    def recover(self) -> None:
+        """Ends a change that was cut off: one that was verified is completed, any other undone."""
         record = self.journal.record
         why = f"it was cut off in the step {record.phase}" if record.phase else "it was cut off"
-        self.undo(running)
+        if record.verified:
+            self.settle(record.slot, record.release)
+            self.attempt(self.complete)
+        else:
+            self.undo()
         if not Journal(self.at).record.open:
             return  # a slot that was started just now has asked for the same
-        self.journal.say(
-            f"{why}: {'it was verified, and is live' if record.verified else 'what was live before is live'}"
-        )
-        self.journal.end("live" if record.verified else "cut off", why)
+        self.close(why)
+        self.notify()
+
+    def recover_at_boot(self) -> None:
+        """The same while the host starts, and slots by themselves: the one that was tried does not, unless it is verified."""
+        record = self.journal.record
+        if record.verified:
+            self.settle(record.slot, record.release)
+            run(["systemctl", "start", "--no-block", self.at.slot_unit(record.slot)])
+        elif record.exposed:
+            self.slots.point(record.before_slot or None, record.before_release)
+        self.close(f"it was cut off in the step {record.phase}")
+
+    def close(self, why: str) -> None:
+        verified = self.journal.record.verified
+        self.journal.say(f"{why}: {'it was verified, and is live' if verified else 'what was live before is live'}")
+        self.journal.end("live" if verified else "cut off", why)
 
     def sweep(self) -> None:
         needed = [self.slots.release(slot) for slot in ("blue", "green")]

@@ -118,7 +118,7 @@ def recover(name: str, *, ended: bool = False, boot: bool = False) -> None:
     """Makes up for a change that was cut off. `ended`: its unit is ending just now, and asks for this itself."""
     app = Application(Layout(name))
     if app.journal.record.open and (ended or not app.busy()):
-        Change(app).recover(running=not boot)
+        (Change(app).recover_at_boot if boot else Change(app).recover)()
 
 
 def cool(app: Application) -> None:
@@ -127,7 +127,7 @@ def cool(app: Application) -> None:
         time.sleep(10 * PAUSE)
     live = app.slots.live()
     if live:
-        app.slots.stop(other(live))
+        app.slots.drain(other(live))
 
 
 def watch_it(app: Application, request: dict[str, Any]) -> int:
@@ -181,7 +181,7 @@ def tell(app: Application) -> list[str]:
         record = app.releases.record(name)
         verdict = app.releases.rejected(name) or ("verified" if app.releases.verified(name) else "never verified")
         mark = "*" if name == status["release"] else " "
-        lines.append(f"{mark} {name}  {record['version'] or '-'}  {verdict}")
+        lines.append(f"{mark} {name}  commit {record['commit'][:12]} ({record['version'] or '-'})  {verdict}")
     lines.append("changes:")
     lines += [f"  {line}" for line in history(app, 5)]
     return lines
@@ -220,6 +220,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     plan = commands.add_parser("plan")
     plan.add_argument("declared")
     plan.add_argument("settings")
+    plan.add_argument("--dry", action="store_true")
     commands.add_parser("start").add_argument("request", type=json.loads)
     progress = commands.add_parser("follow")
     progress.add_argument("id")
@@ -248,7 +249,7 @@ def main(argv: list[str] | None = None) -> int:
                 version = options.version or config["version"]
                 if config["push"]:
                     raise ReleaseError("commits are sent from the controller here (app_server_push): deploy from there")
-                return watch_it(app, {"kind": "deploy", "version": version, "declared": config["declared"]})
+                return watch_it(app, {"kind": "deploy", "version": version})
             case "rollback":
                 return watch_it(app, {"kind": "rollback", "release": options.release})
             case "renew":
@@ -257,6 +258,9 @@ def main(argv: list[str] | None = None) -> int:
                 status, body = ask(app.at.live_link, options.path, app.config["modifier"], seconds=60)
                 print(json.dumps({"status": status, "body": body}))
             case "plan":
+                if not options.dry:
+                    recover(options.app)
+                    app = Application(Layout(options.app))
                 print(json.dumps(app.plan(options.declared, options.settings)))
             case "start":
                 try:

@@ -19,7 +19,11 @@ class Jobs:
         return {path.name: read(path) for path in sorted(self.at.jobs.glob("*.*"))}
 
     def installed(self) -> dict[str, str]:
-        return {path.name: read(path) for path in sorted(self.at.unit_folder.glob(f"{self.at.app}-job-*.*"))}
+        return {
+            path.name: read(path)
+            for path in sorted(self.at.unit_folder.glob(f"{self.at.app}-job-*.*"))
+            if "@" not in path.name
+        }
 
     def settled(self, slot: str) -> bool:
         """Whether systemd has what is declared, and jobs run what this slot is bound to."""
@@ -27,12 +31,16 @@ class Jobs:
             not self.declared() or self.at.live_bound.resolve() == self.at.bound(slot).resolve()
         )
 
-    def follow(self, slot: str) -> None:
-        """From now on jobs run what the slot is bound to. One that works all the time starts anew; a timer goes on."""
-        wanted, found = self.declared(), self.installed()
+    def look_at(self, slot: str) -> None:
+        """From now on what starts runs what the slot is bound to."""
         link_atomically(self.at.live_bound, str(self.at.bound(slot)))
+
+    def follow(self, slot: str) -> None:
+        """Systemd gets the jobs that are declared. One that works all the time starts anew, in its own time."""
+        self.look_at(slot)
+        wanted, found = self.declared(), self.installed()
         for name in found.keys() - wanted.keys():
-            run(["systemctl", "disable", "--quiet", "--now", name], seconds=120)
+            run(["systemctl", "disable", "--quiet", "--now", "--no-block", name])
             (self.at.unit_folder / name).unlink()
         for name, text in wanted.items():
             if found.get(name) != text:
@@ -43,4 +51,4 @@ class Jobs:
         for name in wanted:
             if name.endswith(".timer") or Path(name).stem not in timers:
                 run(["systemctl", "enable", "--quiet", name])
-                run(["systemctl", "restart", name], seconds=120)
+                run(["systemctl", "restart", "--no-block", name])

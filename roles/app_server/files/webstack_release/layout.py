@@ -81,6 +81,15 @@ class Layout:
         return self.state / "bound" / slot
 
     @property
+    def marks(self) -> Path:
+        """What is known of releases, out of reach of what a commit brings."""
+        return self.state / "releases"
+
+    def mark(self, release: str, kind: str) -> Path:
+        """json: what a release was made of; verified, rejected: what became of it."""
+        return self.marks / f"{release}.{kind}"
+
+    @property
     def change(self) -> Path:
         """The change under way, or the last one, as JSON."""
         return self.state / "change.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -88,8 +89,11 @@ class Journal:
         # Last: who follows the change stops listening at the verdict.
         self.note(phase="", verdict=verdict, reason=reason)
         entry = {**dataclasses.asdict(self.record), "ended": time.time()}
-        with open(self.at.history, "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(entry) + "\n")
+        with open(
+            self.at.history, "a", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)
+        ) as handle:
+            os.fchmod(handle.fileno(), 0o600)  # a reason may hold what an application logged
+            handle.write("\n" + json.dumps(entry) + "\n")  # whatever was torn off before stands in a line of its own
             handle.flush()
             os.fsync(handle.fileno())
 
@@ -103,8 +107,11 @@ class Journal:
 
     def entries(self) -> list[dict[str, Any]]:
         """The changes that came to an end, the oldest first; a line that a power cut tore is left out."""
-        lines = read(self.at.history).splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+        entries = []
+        for line in read(self.at.history).splitlines():
+            with contextlib.suppress(ValueError):
+                entries.append(json.loads(line))
+        return entries
 
     def _leave(self) -> None:
         now = time.monotonic()

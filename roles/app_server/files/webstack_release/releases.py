@@ -23,26 +23,27 @@ class Releases:
         return self.at.releases / release
 
     def record(self, release: str) -> dict[str, Any]:
-        """Commit, repository and version that it was made of; empty for what is no finished release."""
-        return json.loads(read(self.place(release) / ".release.json") or "{}") if release else {}
+        """Commit, repository, version and static folder that it was made of; empty for what is no finished release."""
+        return json.loads(read(self.at.mark(release, "json")) or "{}") if release else {}
 
     def names(self) -> list[str]:
         """All finished ones, the oldest first."""
-        return sorted(path.parent.name for path in self.at.releases.glob("*/.release.json"))
+        known = sorted(path.stem for path in self.at.marks.glob("*.json"))
+        return [name for name in known if self.place(name).is_dir()]
 
     def verified(self, release: str) -> bool:
-        return (self.place(release) / ".verified").exists()
+        return bool(release) and self.at.mark(release, "verified").exists() and self.place(release).is_dir()
 
     def rejected(self, release: str) -> str:
         """Why it is not to be chosen again, empty for others."""
-        return read(self.place(release) / ".rejected")
+        return read(self.at.mark(release, "rejected"))
 
     def accept(self, release: str) -> None:
-        (self.place(release) / ".verified").touch()
-        (self.place(release) / ".rejected").unlink(missing_ok=True)
+        self.at.mark(release, "verified").touch()
+        self.at.mark(release, "rejected").unlink(missing_ok=True)
 
     def reject(self, release: str, why: str) -> None:
-        write_atomically(self.place(release) / ".rejected", why)
+        write_atomically(self.at.mark(release, "rejected"), why)
 
     def before(self, live: str) -> str:
         """The last verified one before the live one."""
@@ -62,14 +63,23 @@ class Releases:
                 shutil.rmtree(place)
             else:
                 place.unlink()
+        for mark in self.at.marks.iterdir():
+            if not self.place(mark.stem).is_dir():
+                mark.unlink()
 
     # Static files
 
-    def publish(self, release: str, static: str) -> None:
+    def static_files(self, release: str) -> Iterable[tuple[Path, Path]]:
+        """Each static file of a release, and its path below the folder that it was declared to have them in."""
+        static = self.record(release).get("static")
+        if static:
+            for path in files_below(self.place(release) / static):
+                yield path, path.relative_to(self.place(release) / static)
+
+    def publish(self, release: str) -> None:
         """Puts the static files of a release where nginx finds them, beside those of the releases before."""
-        source = self.place(release) / static
-        for path in files_below(source):
-            public = self.at.static / path.relative_to(source)
+        for path, name in self.static_files(release):
+            public = self.at.static / name
             make_room(self.at.static, public)
             fresh = public.with_name(f".{public.name}.new")
             fresh.unlink(missing_ok=True)
@@ -79,13 +89,9 @@ class Releases:
                 shutil.copy2(path, fresh)
             os.replace(fresh, public)
 
-    def withdraw(self, static: str) -> None:
+    def withdraw(self) -> None:
         """Removes the static files that no release has any more."""
-        wanted = {
-            path.relative_to(self.place(name) / static)
-            for name in self.names()
-            for path in files_below(self.place(name) / static)
-        }
+        wanted = {name for release in self.names() for _path, name in self.static_files(release)}
         for path in list(files_below(self.at.static)):
             if path.relative_to(self.at.static) not in wanted:
                 path.unlink()

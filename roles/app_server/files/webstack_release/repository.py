@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,11 @@ class Repository:
 
     def fetch(self, version: str) -> str:
         """Brings the mirror up to date; returns the commit that `version` names."""
-        if not (self.at.fetch / "mirror.git/HEAD").exists():
-            self.git("init", "--quiet", "--bare")
         refs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
         try:
             # A host that does not answer is found out soon; a first fetch may be long.
             self.git("ls-remote", "--quiet", "--heads", "--", self.config["repository"], seconds=GIT_SECONDS)
-            self.git("fetch", "--quiet", "--prune", "--no-tags", "--", self.config["repository"], *refs)
+            self.update("mirror.git", "--prune", "--no-tags", "--", self.config["repository"], *refs)
         except ReleaseError as error:
             raise ReleaseError(
                 f"The repository {self.config['repository']} could not be fetched; what is live goes on serving.\n{error}"
@@ -49,6 +49,19 @@ class Repository:
         commit = self.resolve(version)
         self.trust(version, commit)
         return commit
+
+    def update(self, mirror: str, *argv: str) -> None:
+        """Fetches into a mirror; one that a power cut has left unusable is made anew."""
+        for last in (False, True):
+            if not (self.at.fetch / mirror / "HEAD").exists():
+                self.git("init", "--quiet", "--bare", mirror=mirror)
+            try:
+                self.git("fetch", "--quiet", *argv, mirror=mirror)
+                return
+            except ReleaseError:
+                if last:
+                    raise
+                shutil.rmtree(self.at.fetch / mirror)
 
     def resolve(self, version: str) -> str:
         """The full commit of a branch, a tag or an abbreviated commit, if it names exactly one."""
@@ -74,7 +87,9 @@ class Repository:
         """Refuses a commit that none of the signers has signed, by itself or by the tag that was asked for."""
         if not self.config["signers"]:
             return
+        # Signatures of another kind would be judged by whatever keys the user has.
         signers = ["-c", f"gpg.ssh.allowedSignersFile={self.at.config}/signers"]
+        signers += ["-c", "gpg.program=/bin/false", "-c", "gpg.x509.program=/bin/false"]
         try:
             self.git(*signers, "verify-commit", commit)
         except ReleaseError as error:
@@ -88,7 +103,7 @@ class Repository:
     def archive(self, commit: str) -> Path:
         """A tar of the commit, and of its submodules behind it, out of the mirrors."""
         tar = self.at.state / "export.tar"
-        with open(tar, "wb") as handle:
+        with open(tar, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
             self.git("archive", "--format=tar", commit, stdout=handle)
             self.add_submodules(handle, commit, "mirror.git", self.config["repository"], "")
         return tar
@@ -98,10 +113,8 @@ class Repository:
         for path, module in self.submodules(commit, mirror).items():
             source = submodule_url(url, module["url"])
             name = f"module-{hashlib.sha256(source.encode()).hexdigest()[:16]}.git"
-            if not (self.at.fetch / name / "HEAD").exists():
-                self.git("init", "--quiet", "--bare", mirror=name)
             try:
-                self.git("fetch", "--quiet", "--no-tags", "--", source, module["commit"], mirror=name)
+                self.update(name, "--no-tags", "--", source, module["commit"])
             except ReleaseError as error:
                 raise ReleaseError(
                     f"The submodule {prefix}{path} could not be fetched from {source}.\n{error}"

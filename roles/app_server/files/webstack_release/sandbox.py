@@ -67,7 +67,8 @@ class Sandbox:
         """As who runs what a commit brings, or reads it, in its release."""
         return self.run_as(
             self.config["build_user"], argv, place=place, writes=[self.at.build, place],
-            settings=self.network_settings(self.at.build), **options,
+            # Its home ends with the step: what one commit leaves there is not what the next one finds.
+            settings=self.network_settings(Path("/tmp")), **options,
         )  # fmt: skip
 
     def serving(self, release: str, argv: list[str], *, seconds: float, settings: tuple[str, ...] = ()) -> str:

@@ -15,7 +15,8 @@ from .layout import SETTINGS, SLOTS, Layout, other
 
 PAUSE = 0.1  # seconds between two questions of the gate
 # What uWSGI logs of a request that failed, and of a worker that took one with it.
-FAILURE = re.compile(r"\(HTTP/[0-9.]+ 5[0-9][0-9]\)|HARAKIRI ON WORKER|DAMN ! worker")
+# Anchored: an application may log what a visitor has typed.
+FAILURE = re.compile(r"^\[pid: .*\(HTTP/[0-9.]+ 5[0-9][0-9]\) \d+ headers|\*\*\* HARAKIRI ON WORKER|DAMN ! worker")
 
 
 class Slots:
@@ -146,7 +147,8 @@ class Slots:
         """Whether a slot answers in time that it is well and which release it is, or what it says instead."""
         path, seconds = self.config["health_path"], self.config["health_answer_seconds"]
         try:
-            status, body = ask(self.at.socket(slot), path, self.config["modifier"], seconds=seconds)
+            modifier, url = self.config["modifier"], self.config["public_url"]
+            status, body = ask(self.at.socket(slot), path, modifier, seconds=seconds, url=url)
         except TimeoutError:
             return False, f"{path} did not answer within {seconds} s"
         except OSError as error:
