@@ -4,6 +4,7 @@ ENV ?= demo
 REF ?=
 RELEASE ?=
 ROLE ?=
+STATE ?=
 DEMO_PORT ?= 8080
 DEMO_HTTPS_PORT ?= 8443
 
@@ -19,7 +20,7 @@ export REF RELEASE
 name_of = case "$$$(1)" in *[!0-9A-Za-z_./+-]*) echo '$(1): not the name of a branch, a tag, a commit or a release' >&2; exit 2;; esac
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain lock demo demo-destroy site check deploy rollback verify status secrets test test-fast test-role lint unit acceptance docs bench clean
+.PHONY: help toolchain lock demo demo-destroy site check deploy rollback maintenance verify status secrets test test-fast test-role lint unit acceptance docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -60,7 +61,10 @@ rollback: toolchain ## back to the last verified release, or to RELEASE=
 	@$(call name_of,RELEASE)
 	ansible-playbook --inventory inventories/$(ENV) rollback.yml $(if $(RELEASE),--extra-vars release=$(RELEASE))
 
-status: toolchain ## what is live: slot, release, commit, certificate
+maintenance: toolchain ## close the site to visitors, or open it: make maintenance ENV=production STATE=on
+	ansible-playbook --inventory inventories/$(ENV) maintenance.yml --extra-vars state=$(STATE)
+
+status: toolchain ## what is live: slot, release, commit, certificate; maintenance
 	ansible-playbook --inventory inventories/$(ENV) status.yml
 
 secrets: toolchain ## the vault of an inventory, with strong values: make secrets ENV=production

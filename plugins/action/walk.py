@@ -55,7 +55,7 @@ class ActionModule(ActionBase):
                 return outcome
             whole = all(told(step["title"], step["saw"], step.get("look", "")) for step in outcome["steps"])
             if whole:
-                whole = told("the page", *_page(domain, address, port, lock))
+                whole = told("the page", *_page(domain, address, port, lock, outcome["maintenance"]))
         whole = len(lines) == STEPS and "← broken" not in lines[-1]
         # The callback prints the lines of a task that has this set, as it does for debug.
         return {"changed": False, "failed": not whole, "msg": lines, "_ansible_verbose_always": True}
@@ -150,7 +150,7 @@ def _certificate(certificate: dict[str, Any]) -> str:
     return f"certificate by {issuer.get('organizationName') or issuer.get('commonName')}, {left:.0f} days left{soon}"
 
 
-def _page(domain: str, address: str, port: int, lock: ssl.SSLContext | None) -> tuple[str, str]:
+def _page(domain: str, address: str, port: int, lock: ssl.SSLContext | None, maintenance: str) -> tuple[str, str]:
     look = "/var/log/nginx/access.log"
     connection = http.client.HTTPConnection(address, port, timeout=SECONDS)
     started = time.monotonic()
@@ -168,4 +168,8 @@ def _page(domain: str, address: str, port: int, lock: ssl.SSLContext | None) -> 
     took = 1000 * (time.monotonic() - started)
     title = re.search(r"<title>(.*?)</title>", body, re.DOTALL)
     saw = f"{answer.status}, {len(body)} characters, {took:.0f} ms" + (f", “{title[1].strip()}”" if title else "")
+    if maintenance and answer.status in (200, 503):
+        # Somebody wants it so, and what is behind it has answered the host.
+        guest = ", and this machine is one that sees the site" if answer.status == 200 else ""
+        return f"{saw}; under maintenance since {maintenance}{guest}, until make maintenance STATE=off", ""
     return saw, "" if answer.status == 200 else look

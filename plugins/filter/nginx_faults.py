@@ -40,6 +40,7 @@ BREAKS_OUT = re.compile(r"[\x00-\x1f\x7f;{}#]")
 HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 BREAKS_QUOTES = re.compile(r"[\x00-\x1f\x7f\"\\$]")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+NETWORK = "an address nor a network such as 192.0.2.0/24 or 2001:db8::/32 (no bits set behind the prefix)"
 HIDDEN_BY_SANDBOX = ("/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev", "/proc")
 KEY_OF_KIND = {"uwsgi": "target", "proxy": "target", "static": "target", "redirect": "target", "raw": "raw"}
 
@@ -50,6 +51,7 @@ def nginx_faults(inputs: Inputs) -> list[str]:
     sites = inputs["nginx_sites"] or []
     return [
         *_number_faults(inputs),
+        *_guest_faults(inputs["nginx_maintenance_allow"] or []),
         *_option_faults(inputs["nginx_http_options"] or {}),
         *_header_faults(inputs["nginx_headers"] or {}, inputs["__nginx_headers"]),
         *(fault for index, site in enumerate(sites) for fault in _site_faults(f"nginx_sites[{index}]", site)),
@@ -72,7 +74,7 @@ def _number_faults(inputs: Inputs) -> Faults:
     workers = inputs["nginx_worker_processes"]
     if workers != "auto" and not re.fullmatch(r"[1-9][0-9]{0,3}", workers):
         yield f"nginx_worker_processes: '{_shown(workers)}' is neither auto nor a number from 1 on"
-    for name in ("nginx_worker_connections", "nginx_open_files", "nginx_log_days"):
+    for name in ("nginx_worker_connections", "nginx_open_files", "nginx_maintenance_retry", "nginx_log_days"):
         if _int(inputs[name]) < 1:
             yield f"{name}: {inputs[name]} is not possible; it must be 1 or more"
     for name in ("nginx_client_connections", "nginx_client_requests"):
@@ -88,6 +90,12 @@ def _number_faults(inputs: Inputs) -> Faults:
             f"nginx_open_files: {inputs['nginx_open_files']} is too few for {connections} nginx_worker_connections, "
             f"which need two each; set at least {2 * connections}"
         )
+
+
+def _guest_faults(addresses: list[str | None]) -> Faults:
+    for index, address in enumerate(addresses):
+        if not _is_network(address or ""):
+            yield f"nginx_maintenance_allow[{index}]: '{_shown(address)}' is neither {NETWORK}"
 
 
 def _option_faults(options: dict[str, Any]) -> Faults:
@@ -209,14 +217,8 @@ def _access_faults(path: str, access: dict[str, Any]) -> Faults:
         yield f"{path}: neither allow nor deny has an address, so everybody would come in; remove it, or say allow: [all]"
     for key in ("allow", "deny"):
         for index, address in enumerate(access.get(key) or []):
-            try:
-                if address != "all":
-                    ipaddress.ip_network(address or "")
-            except ValueError:
-                yield (
-                    f"{path}.{key}[{index}]: '{_shown(address)}' is neither an address nor a network such as "
-                    "192.0.2.0/24 or 2001:db8::/32 (no bits set behind the prefix), nor all"
-                )
+            if address != "all" and not _is_network(address or ""):
+                yield f"{path}.{key}[{index}]: '{_shown(address)}' is neither {NETWORK}, nor all"
 
 
 def _error_page_faults(path: str, pages: dict[str, Any]) -> Faults:
@@ -344,6 +346,13 @@ def _int(text: str) -> int:
 def _given(item: dict[str, Any], key: str) -> bool:
     """Whether a key is set to something; an empty text or list counts as not set."""
     return item.get(key) not in (None, "", [], {})
+
+
+def _is_network(text: str) -> bool:
+    try:
+        return bool(ipaddress.ip_network(text))
+    except ValueError:
+        return False
 
 
 def _is_port(text: str) -> bool:

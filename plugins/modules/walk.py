@@ -51,6 +51,9 @@ options:
     description: What the application is asked about its database.
     type: str
     default: /healthz
+  maintenance:
+    description: The file that is there while the site is under maintenance.
+    type: path
   static_url:
     description: The path under which nginx serves static files.
     type: str
@@ -85,6 +88,7 @@ import json
 import os
 import socket
 import ssl
+import time
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +207,14 @@ class Walk:
             raise Broken(f"{path} says {said}", "systemctl status mariadb mysql; /run/mysqld/mysqld.sock")
         return f"{path} says {said}"
 
+    def maintenance(self) -> str:
+        """Since when the site is under maintenance; empty where it is not."""
+        try:
+            since = os.stat(self.params["maintenance"] or "").st_mtime
+        except OSError:
+            return ""
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(since))
+
 
 def main() -> None:
     module = AnsibleModule(
@@ -217,6 +229,7 @@ def main() -> None:
             "authority": {"type": "path"},
             "app": {"type": "str", "required": True},
             "health_path": {"type": "str", "default": "/healthz"},
+            "maintenance": {"type": "path"},
             "static_url": {"type": "str", "required": True},
             "static_path": {"type": "path", "required": True},
         },
@@ -241,7 +254,7 @@ def main() -> None:
         except (OSError, http.client.HTTPException, ValueError) as error:
             seen.append({"title": title, "saw": str(error), "look": "journalctl -b -p warning"})
             break
-    module.exit_json(changed=False, steps=seen)
+    module.exit_json(changed=False, steps=seen, maintenance=walk.maintenance())
 
 
 if __name__ == "__main__":

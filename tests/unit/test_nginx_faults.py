@@ -22,6 +22,8 @@ GOOD: dict[str, Any] = {
     "__nginx_headers": {"X-Frame-Options": "DENY"},
     "nginx_client_connections": 200,
     "nginx_client_requests": 100,
+    "nginx_maintenance_allow": [],
+    "nginx_maintenance_retry": 300,
     "nginx_status_port": 8099,
     "nginx_worker_processes": "auto",
     "nginx_worker_connections": 4096,
@@ -143,6 +145,11 @@ def test_the_same_path_twice():
         ({"nginx_worker_connections": 0}, "nginx_worker_connections"),
         ({"nginx_open_files": 8191}, "nginx_open_files"),
         ({"nginx_log_days": -1}, "nginx_log_days"),
+        ({"nginx_maintenance_retry": 0}, "nginx_maintenance_retry"),
+        ({"nginx_maintenance_allow": ["::1", "all"]}, "nginx_maintenance_allow[1]"),
+        ({"nginx_maintenance_allow": ["192.0.2.1/24"]}, "nginx_maintenance_allow[0]"),
+        ({"nginx_maintenance_allow": ["192.0.2.1 1; } geo $x {"]}, "nginx_maintenance_allow[0]"),
+        ({"nginx_maintenance_allow": [None]}, "nginx_maintenance_allow[0]"),
         ({"nginx_keepalive_timeout": -1}, "nginx_keepalive_timeout"),
         ({"nginx_http_options": {"Gzip on": "x"}}, "nginx_http_options.Gzip on"),
         ({"nginx_http_options": {"gzip": "on;"}}, "nginx_http_options.gzip"),
@@ -268,6 +275,7 @@ def test_a_site_with_a_certificate_has_no_fault():
         certificate="/etc/ssl/www/fullchain.pem", certificate_key="/etc/ssl/www/key.pem",
         redirect_names=["example.com", "*.example.net"], client_connections=0, client_requests=5,
     ) == []  # fmt: skip
+    assert faults(nginx_maintenance_allow=["192.0.2.1", "10.0.0.0/8", "2001:db8::/32"]) == []
     assert faults(nginx_headers={"X-Shop": "it's; {open}", "X-Frame-Options": ""}, nginx_challenge_root="/srv/c") == []
 
 

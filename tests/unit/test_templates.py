@@ -80,7 +80,10 @@ SITES = [
         "server_names": ["www.example.com", "Example.COM."],
         "default": True,
         "root": "/srv/www",
-        "static": [{"url": "/static/", "path": "/srv/www/static", "max_age": 60, "immutable": True}],
+        "static": [
+            {"url": "/static/", "path": "/srv/www/static", "max_age": 60, "immutable": True},
+            {"url": "/robots.txt", "path": "/srv/www/robots.txt"},
+        ],
         "locations": [
             {"path": "/", "kind": "uwsgi", "target": "unix:/run/foobar/live.sock"},
             {"path": "/api/", "kind": "proxy", "target": "http://127.0.0.1:8000/", "access": {"allow": ["10.0.0.0/8"]}},
@@ -166,7 +169,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "nginx": ("nginx", ["validate", "configure"], {}),
     "nginx-full": (
         "nginx", ["validate", "configure"],
-        {"nginx_sites": SITES, "nginx_http2_port": 8082, "nginx_ipv6": False, "nginx_http_options": {"gzip": False, "map_hash_max_size": 4096}},
+        {"nginx_sites": SITES, "nginx_http2_port": 8082, "nginx_ipv6": False, "nginx_maintenance_allow": ["192.0.2.0/24", "2001:db8::/32"], "nginx_http_options": {"gzip": False, "map_hash_max_size": 4096}},
     ),
     "nginx-bookworm": (
         "nginx", ["validate", "configure"], {"nginx_sites": SITES, "nginx_http2_port": 8082, "ansible_facts": BOOKWORM},
@@ -720,6 +723,36 @@ def test_a_proxy_that_has_ended_tls_is_served_and_not_led_elsewhere(files):
         servers = [part for part in text.split("\nserver {") if "server_name shop.example.com;" in part]
         assert ["listen 8082" in server for server in servers] == [False, True]
         assert ["return 301" in server.partition("location = /old")[0] for server in servers] == [True, False]
+
+
+def open_under_maintenance(text: str) -> list[str]:
+    """The paths that each server of a site leaves open."""
+    return [words[3].strip(')"') for _depth, words in nginx_directives(text) if words[:3] == ["if", "($uri", "~"]]
+
+
+def test_under_maintenance_static_files_stay_open_and_nothing_else(files):
+    (pattern,) = open_under_maintenance(files["nginx-full"]["/etc/nginx/sites/www.conf"]["content"])
+    for path in ("/static/a/b.css", "/robots.txt", "/.well-known/acme-challenge/x", "/.error/404.html"):
+        assert re.match(pattern.replace(r"\z", r"\Z"), path), path
+    for path in ("/", "/static", "/robots.txt\n", "/robotsxtxt", "/robots.txt/x", "/x/static/a", "/api/", "/old"):
+        assert not re.match(pattern.replace(r"\z", r"\Z"), path), path
+
+
+def test_each_site_has_a_switch_of_its_own_and_https_the_only_check(files):
+    plain, secured = (files["nginx-tls"][f"/etc/nginx/sites/{name}.conf"]["content"] for name in ("files", "shop"))
+    for name, text in (("files", plain), ("shop", secured)):
+        assert [words for _depth, words in nginx_directives(text) if words[:2] == ["if", "(-f"]] == [
+            ["if", "(-f", "$maintenance)"]
+        ]
+        assert f"set $maintenance /var/lib/webstack/maintenance/{name};" in text
+
+
+def test_who_sees_a_site_under_maintenance_is_the_host_and_those_declared(files):
+    for case, declared in (("nginx", []), ("nginx-full", [["192.0.2.0/24", "1"], ["2001:db8::/32", "1"]])):
+        directives = [words for _depth, words in nginx_directives(files[case]["/etc/nginx/nginx.conf"]["content"])]
+        begin = directives.index(["geo", "$maintenance_guest"])
+        found = [words for words in directives[begin + 1 :] if words[-1] == "1" and len(words) == 2]
+        assert found == [["127.0.0.0/8", "1"], ["::1", "1"], *declared]
 
 
 def test_nginx_can_tell_which_files_it_has_loaded(files, rendered):

@@ -169,6 +169,20 @@ def test_a_broken_step_is_named_with_where_to_look(servers, breaks, mends, step,
     until(lambda: get(server).status_code == 200)
 
 
+def test_under_maintenance_everybody_is_told_so(server):
+    host = server.backend.name
+    try:
+        playbook("--limit", host, name=str(PROJECT / "maintenance.yml"), state="on").must_succeed()
+        page = get(server)
+        assert (page.status_code, page.headers["Retry-After"]) == (503, "300")
+        playbook("--limit", host, name=WALK).must_succeed().must_say("9. the page: 503", "under maintenance since 20")
+        playbook("--limit", host, name=str(PROJECT / "status.yml")).must_succeed().must_say("maintenance: on since 20")
+    finally:
+        playbook("--limit", host, name=str(PROJECT / "maintenance.yml"), state="off").must_succeed()
+    assert get(server).status_code == 200
+    playbook("--limit", host, name=str(PROJECT / "status.yml")).must_succeed().must_say("maintenance: off")
+
+
 def test_a_killed_database_comes_back_and_no_row_is_lost(server):
     for number in range(5):
         publish(server, f"before the kill {number}")

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from scenario import PROJECT, playbook
 
 TASK = "nginx : Configure | nginx, its sites, its unit and its logs"
 SITES = yaml.safe_load(Path(__file__).parents[1].joinpath("converge.yml").read_text(encoding="utf-8"))[0]["vars"][
     "nginx_sites"
 ]
+MAINTENANCE = str(PROJECT / "maintenance.yml")
 CLOSED = 52  # what curl calls an empty reply
 
 RELOADS_UNDER_LOAD = r"""
@@ -55,6 +57,41 @@ for visitor in visitors:
     print(said.split()[1].decode() if said else "closed")
 """
 
+SWITCHED_UNDER_LOAD = r"""
+import http.client, sys, threading, time
+from pathlib import Path
+address, switch = sys.argv[1], Path("/var/lib/webstack/maintenance/www")
+answers, failures, done = {200: 0, 503: 0}, [], threading.Event()
+def visit(method, body):
+    # One connection for all: the switch may close none.
+    connection = http.client.HTTPConnection(address, 80, timeout=5)
+    connection.connect()
+    first = connection.sock
+    while not done.is_set():
+        try:
+            connection.request(method, "/load", body=body, headers={"Host": "www.example.com"})
+            answer = connection.getresponse()
+            said = answer.read()
+            right = {200: b"the application says", 503: b"Closed for maintenance"}
+            if right[answer.status] not in said or connection.sock is not first:
+                failures.append((answer.status, said[:80], connection.sock))
+            answers[answer.status] += 1
+        except Exception as error:
+            failures.append(repr(error))
+            connection.close()
+        time.sleep(0.005)
+kinds = [("GET", None), ("GET", None), ("POST", b"x" * 40000)]
+threads = [threading.Thread(target=visit, args=kind) for kind in kinds]
+for thread in threads: thread.start()
+for _ in range(5):
+    switch.touch(); done.wait(0.3)
+    switch.unlink(); done.wait(0.3)
+done.set()
+for thread in threads: thread.join()
+assert min(answers.values()) > 50, answers
+assert not failures, (answers, failures[:5])
+"""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -63,8 +100,8 @@ class Answer:
     body: str
 
 
-def get(server, path="/", host="www.example.com", options="", port=80):
-    out = server.check_output(f"curl -sS -i --max-time 10 -H 'Host: {host}' {options} http://127.0.0.1:{port}{path}")
+def get(server, path="/", host="www.example.com", options="", port=80, address="127.0.0.1"):
+    out = server.check_output(f"curl -sS -i --max-time 10 -H 'Host: {host}' {options} http://{address}:{port}{path}")
     head, _blank, body = out.replace("\r\n", "\n").partition("\n\n")
     if " 100 " in head.splitlines()[0]:
         head, _blank, body = body.partition("\n\n")
@@ -268,10 +305,10 @@ SECURE = {
 }
 
 
-def https(server, path="/", host="shop.example.com", options=""):
+def https(server, path="/", host="shop.example.com", options="", address="127.0.0.1"):
     """Status, and every header line, of an answer over TLS from a name whose certificate is trusted."""
     out = server.check_output(
-        f"curl -sS -i --http1.1 --max-time 10 --cacert /etc/ssl/shop/fullchain.pem --resolve {host}:443:127.0.0.1"
+        f"curl -sS -i --http1.1 --max-time 10 --cacert /etc/ssl/shop/fullchain.pem --resolve {host}:443:{address}"
         f" {options} https://{host}{path}"
     )
     status, *lines = out.replace("\r\n", "\n").partition("\n\n")[0].splitlines()
@@ -431,6 +468,137 @@ def test_the_modern_profile_and_http_3_where_debian_has_it(converge, servers, re
     )
     assert said == "3"
     assert dict(https(new)[1])["Alt-Svc"] == 'h3=":443"; ma=86400'
+
+
+# Under maintenance
+
+
+def own_address(server):
+    """Who asks there comes from outside, to nginx: from an address that is not loopback."""
+    return server.check_output("hostname -I").split()[0]
+
+
+def switch(state, *arguments, sites=("www", "shop")):
+    return [playbook(*arguments, name=MAINTENANCE, state=state, site_name=site) for site in sites]
+
+
+@pytest.fixture
+def closed():
+    for run in switch("on"):
+        run.must_succeed()
+    yield
+    for run in switch("off"):
+        run.must_succeed()
+
+
+def test_under_maintenance_visitors_get_the_page_and_static_files(server, closed):
+    outside = own_address(server)
+    for path, options in (
+        ("/", ""), ("/x", "--data-binary x"), ("/upload", "--data-binary @/bin/bash"), ("/backend/", ""), ("/old", ""),
+        ("/raw/42.txt", ""), ("/down", ""), ("/robots.txt%0a", ""), ("/static", ""), ("/.well-known/x", ""),
+    ):  # fmt: skip
+        answer = get(server, path, options=options, address=outside)
+        assert answer.status == 503, path
+        assert "Closed for maintenance" in answer.body
+        assert answer.headers["retry-after"] == "120"
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    for path in ("/static/site.css", "/robots.txt", "/download/index.html"):
+        assert get(server, path, address=outside).status == 200
+    missing = get(server, "/static/missing.css", address=outside)
+    assert missing.status == 404 and "Page not found" in missing.body
+    assert get(server, "/.error/maintenance.html", address=outside).status == 404
+    # Another site, and the host itself.
+    assert get(server, host="small.example.com", address=outside).status == 200
+    assert serves(server)
+
+
+def test_under_maintenance_each_header_is_there_once_over_http_1_and_2(server, closed):
+    outside = own_address(server)
+    status, headers = https(server, address=outside)
+    assert status == 503
+    for name, value in {**SECURE, "retry-after": "120"}.items():
+        assert [text for key, text in headers if key.lower() == name] == [value]
+    for options in ("", "-F 'file=@/bin/bash'"):
+        said = server.check_output(
+            f"curl -sS --http2 -o /dev/null -w '%{{http_version}} %{{http_code}} %header{{retry-after}}' {options}"
+            f" --cacert /etc/ssl/shop/fullchain.pem --resolve shop.example.com:443:{outside} https://shop.example.com/"
+        )
+        assert said == "2 503 120"
+    assert get(server, "/.well-known/acme-challenge/token", host="shop.example.com", address=outside).status == 200
+    led = get(server, "/a", host="example.net", address=outside)
+    assert (led.status, led.headers["location"]) == (301, "https://shop.example.com/a")
+
+
+def test_under_maintenance_chosen_addresses_see_the_site(server, closed):
+    server.check_output("ip address add 203.0.113.7/32 dev lo")
+    try:
+        guest = get(server, options="--interface 203.0.113.7", address=own_address(server))
+        assert "REMOTE_ADDR=203.0.113.7" in guest.body
+    finally:
+        server.check_output("ip address delete 203.0.113.7/32 dev lo")
+
+
+def test_another_503_is_not_taken_for_maintenance(server):
+    busy = server.check_output(
+        "curl -sS -i --cacert /etc/ssl/shop/fullchain.pem --resolve shop.example.com:443:127.0.0.1 https://shop.example.com/busy"
+    )
+    assert " 503" in busy.splitlines()[0] and "We will be right back" in busy
+    assert "retry-after" not in busy.lower()
+
+
+def test_a_converge_leaves_maintenance_as_it_is(converge, servers, closed):
+    assert converge().must_succeed().changed == []
+    for server in servers:
+        assert get(server, address=own_address(server)).status == 503
+
+
+def test_maintenance_is_switched_once_and_without_touching_nginx(servers):
+    def state(server):
+        said = "systemctl show --property StateChangeTimestamp,MainPID nginx; cat /proc/$(cat /run/nginx.pid)/task/*/children"
+        return server.check_output(said)
+
+    def since(server):
+        return server.check_output("stat --format %y /var/lib/webstack/maintenance/www")
+
+    before = [state(server) for server in servers]
+    (dry,) = switch("on", "--check", sites=["www"])
+    assert len(dry.must_succeed().changed) == len(servers)
+    assert all(get(server, address=own_address(server)).status == 200 for server in servers)
+    (on,) = switch("on", sites=["www"])
+    assert len(on.must_succeed().changed) == len(servers)
+    times = [since(server) for server in servers]
+    (again,) = switch("on", sites=["www"])
+    assert again.must_succeed().changed == []
+    assert [since(server) for server in servers] == times
+    (dry,) = switch("off", "--check", sites=["www"])
+    assert len(dry.must_succeed().changed) == len(servers)
+    assert all(get(server, address=own_address(server)).status == 503 for server in servers)
+    (off,) = switch("off", sites=["www"])
+    assert len(off.must_succeed().changed) == len(servers)
+    assert all(get(server, address=own_address(server)).status == 200 for server in servers)
+    (again,) = switch("off", sites=["www"])
+    assert again.must_succeed().changed == []
+    assert [state(server) for server in servers] == before
+
+
+def test_maintenance_under_load_loses_no_request_and_no_connection(server):
+    server.check_output("python3 -c %s %s", SWITCHED_UNDER_LOAD, own_address(server))
+
+
+def test_maintenance_is_refused_where_it_would_do_nothing(servers):
+    for state in ("maybe", "", True):
+        (run,) = switch(state, sites=["www"])
+        run.must_be_refused(f"state: '{state}' is neither on nor off")
+    playbook(name=MAINTENANCE, site_name="www").must_be_refused("state: '' is neither on nor off")
+    folder = "/var/lib/webstack/maintenance"
+    for server in servers:
+        server.check_output(f"mv {folder} {folder}.aside")
+    try:
+        switch("on", sites=["www"])[0].must_be_refused(f"{folder}/README is missing", "run site.yml first")
+    finally:
+        for server in servers:
+            server.check_output(f"mv {folder}.aside {folder}")
+    assert all(get(server, address=own_address(server)).status == 200 for server in servers)
 
 
 # The host
@@ -647,6 +815,14 @@ def test_a_port_that_is_taken_fails_and_the_old_configuration_is_back(converge, 
                 "nginx_tls_profile",
                 "intermediate, modern",
                 "nginx_sites.servernames. Supported parameters include: access, body_size",
+            ],
+        ),
+        (
+            {"nginx_maintenance_allow": ["192.0.2.1/24", "all"], "nginx_maintenance_retry": 0},
+            [
+                "nginx_maintenance_allow[0]: '192.0.2.1/24'",
+                "nginx_maintenance_allow[1]: 'all'",
+                "nginx_maintenance_retry: 0",
             ],
         ),
         ({"nginx_site": []}, ["nginx_site: unknown variable; did you mean nginx_sites?"]),
