@@ -727,7 +727,7 @@ def test_a_proxy_that_has_ended_tls_is_served_and_not_led_elsewhere(files):
 
 def open_under_maintenance(text: str) -> list[str]:
     """The paths that each server of a site leaves open."""
-    return [words[3].strip(')"') for _depth, words in nginx_directives(text) if words[:3] == ["if", "($uri", "~"]]
+    return [words[3].strip('"') for _depth, words in nginx_directives(text) if words[:3] == ["if", "($uri", "~"]]
 
 
 def test_under_maintenance_static_files_stay_open_and_nothing_else(files):

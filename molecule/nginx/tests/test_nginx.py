@@ -588,13 +588,15 @@ def test_maintenance_under_load_loses_no_request_and_no_connection(server):
 def test_maintenance_is_refused_where_it_would_do_nothing(servers):
     for state in ("maybe", "", True):
         (run,) = switch(state, sites=["www"])
-        run.must_be_refused(f"state: '{state}' is neither on nor off")
-    playbook(name=MAINTENANCE, site_name="www").must_be_refused("state: '' is neither on nor off")
+        run.must_be_refused(f'state must be on or off, and is "{state}"')
+    playbook(name=MAINTENANCE, site_name="www").must_be_refused('state must be on or off, and is ""')
     folder = "/var/lib/webstack/maintenance"
     for server in servers:
         server.check_output(f"mv {folder} {folder}.aside")
     try:
-        switch("on", sites=["www"])[0].must_be_refused(f"{folder}/README is missing", "run site.yml first")
+        switch("on", sites=["www"])[0].must_be_refused(
+            f"{folder}/README is missing, so nginx does not look there; run site.yml first"
+        )
     finally:
         for server in servers:
             server.check_output(f"mv {folder}.aside {folder}")
