@@ -555,30 +555,24 @@ def test_a_converge_leaves_maintenance_as_it_is(converge, servers, closed):
 
 def test_maintenance_is_switched_once_and_without_touching_nginx(servers):
     def state(server):
-        said = "systemctl show --property StateChangeTimestamp,MainPID nginx; cat /proc/$(cat /run/nginx.pid)/task/*/children"
-        return server.check_output(said)
+        workers = "cat /proc/$(cat /run/nginx.pid)/task/*/children"
+        return server.check_output(f"systemctl show --property StateChangeTimestamp,MainPID nginx; {workers}")
 
     def since(server):
         return server.check_output("stat --format %y /var/lib/webstack/maintenance/www")
 
     before = [state(server) for server in servers]
-    dry = switch("on", "--check")
-    assert len(dry.must_succeed().changed) == len(servers)
+    assert len(switch("on", "--check").must_succeed().changed) == len(servers)
     assert all(get(server, address=own_address(server)).status == 200 for server in servers)
-    on = switch("on")
-    assert len(on.must_succeed().changed) == len(servers)
+    assert len(switch("on").must_succeed().changed) == len(servers)
     times = [since(server) for server in servers]
-    again = switch("on")
-    assert again.must_succeed().changed == []
+    assert switch("on").must_succeed().changed == []
     assert [since(server) for server in servers] == times
-    dry = switch("off", "--check")
-    assert len(dry.must_succeed().changed) == len(servers)
+    assert len(switch("off", "--check").must_succeed().changed) == len(servers)
     assert all(get(server, address=own_address(server)).status == 503 for server in servers)
-    off = switch("off")
-    assert len(off.must_succeed().changed) == len(servers)
+    assert len(switch("off").must_succeed().changed) == len(servers)
     assert all(get(server, address=own_address(server)).status == 200 for server in servers)
-    again = switch("off")
-    assert again.must_succeed().changed == []
+    assert switch("off").must_succeed().changed == []
     assert [state(server) for server in servers] == before
 
 
