@@ -144,8 +144,9 @@ def _proof_faults(path: str, host: str, user: dict[str, Any]) -> Iterator[str]:
     auth, removed = user.get("auth", "password"), user.get("state", "present") == "absent"
     if auth == "password" and not user.get("password") and not removed:
         yield f"{path}.password: required, unless auth is socket"
-    if auth == "socket" and user.get("password"):
-        yield f"{path}.password: must not be set where auth is socket"
+    for key in ("password", "password_before"):
+        if auth == "socket" and user.get(key):
+            yield f"{path}.{key}: must not be set where auth is socket"
     if auth == "socket" and host != "localhost":
         yield f"{path}.host: auth by socket works for localhost only"
     if len(str(user.get("password") or "").encode()) > 256:

@@ -84,6 +84,14 @@ options:
     type: list
     elements: str
     default: []
+  passwords_before:
+    description:
+      - The one that each had before, in the same order; empty where that is over. Where the server
+        accepts it, it goes on to, beside the new one. Where it does not, it is not let in again.
+      - A user with a password that is neither is not touched, and the task fails.
+    type: list
+    elements: str
+    default: []
   socket:
     description: The server's socket.
     type: path
@@ -217,12 +225,18 @@ class Login:
     plugin: str
     stored: str
     usable: bool = True  # not locked, not expired
-    ways: tuple[tuple[str, str], ...] = ()  # further ones, of MariaDB
+    ways: tuple[tuple[str, str], ...] = ()  # further ones
+
+    def open(self) -> list[tuple[str, str]]:
+        """All ways in; a stored `invalid` lets nobody in."""
+        return [way for way in ((self.plugin, self.stored), *self.ways) if way[1] != "invalid"]
 
     def only(self, plugin: str) -> bool:
-        """Whether this is the one way in; a stored `invalid` lets nobody in."""
-        ways = [way for way in ((self.plugin, self.stored), *self.ways) if way[1] != "invalid"]
-        return bool(ways) and {way[0] for way in ways} == {plugin}
+        """Whether there is no other way in."""
+        return {way[0] for way in self.open()} == {plugin}
+
+    def stored_for(self, plugin: str) -> list[str]:
+        return [stored for name, stored in self.open() if name == plugin]
 
 
 class MariaDB:
@@ -253,8 +267,12 @@ class MariaDB:
     def make(self, password: str) -> str:
         return native_hash(password)
 
-    def identified(self, plugin: str, stored: str) -> str:
+    def identified(self, plugin: str, stored: str = "") -> str:
         return f"IDENTIFIED VIA {plugin}" + (f" USING '{stored}'" if stored else "")
+
+    def accept(self, stored: list[str], _login: Login | None) -> list[str]:
+        """What follows ALTER USER so that the passwords of which this is stored, one or two, are the ways in."""
+        return ["IDENTIFIED VIA " + " OR ".join(f"{self.password_plugin} USING '{text}'" for text in stored)]
 
 
 class MySQL:
@@ -265,12 +283,12 @@ class MySQL:
 
     def logins(self) -> dict[tuple[str, str], Login]:
         query = (
-            "SELECT User, Host, plugin, authentication_string, account_locked = 'N' AND password_expired = 'N' "
-            "FROM mysql.user"
+            "SELECT User, Host, plugin, authentication_string, account_locked = 'N' AND password_expired = 'N', "
+            "User_attributes ->> '$.additional_password' FROM mysql.user"
         )
         return {
-            (user, host): Login(plugin, stored or "", bool(usable))
-            for user, host, plugin, stored, usable in self.run(query)
+            (user, host): Login(plugin, stored or "", bool(usable), ((plugin, second),) if second else ())
+            for user, host, plugin, stored, usable, second in self.run(query)
         }
 
     def matches(self, password: str, stored: str) -> bool:
@@ -281,8 +299,16 @@ class MySQL:
         salt = "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(20))
         return caching_hash(password, salt, int(rounds))
 
-    def identified(self, plugin: str, stored: str) -> str:
+    def identified(self, plugin: str, stored: str = "") -> str:
         return f"IDENTIFIED WITH {plugin}" + (f" AS '{stored}'" if stored else "")
+
+    def accept(self, stored: list[str], login: Login | None) -> list[str]:
+        """The same; of two, the second is the one that the account has."""
+        first = self.identified(self.password_plugin, stored[0])
+        if len(stored) == 2:
+            return [f"{first} RETAIN CURRENT PASSWORD"]
+        statements = [] if login and login.stored == stored[0] else [first]
+        return statements + (["DISCARD OLD PASSWORD"] if login and login.ways else [])
 
 
 class Plan:
@@ -323,8 +349,9 @@ class Plan:
         for item in params["databases"]:
             if item["state"] == "present":
                 self._database(item, existing)
-        for user, password in zip(params["users"], params["passwords"], strict=True):
-            self._user(user, password, logins.get((user["name"], user["host"])))
+        before = params["passwords_before"] or [""] * len(params["users"])
+        for user, *passwords in zip(params["users"], params["passwords"], before, strict=True):
+            self._user(user, passwords, logins.get((user["name"], user["host"])))
         for name in gone:
             self.add(f"drop database {name}", f"DROP DATABASE `{name}`")
 
@@ -334,7 +361,7 @@ class Plan:
             if name != "root":
                 continue
             if host == "localhost" and not login.only(self.server.socket_plugin):
-                how = self.server.identified(self.server.socket_plugin, "")
+                how = self.server.identified(self.server.socket_plugin)
                 self.add("let root in through the socket only", f"ALTER USER {self.account(name, host)} {how}")
             elif host != "localhost" and login.usable:
                 self.add(f"lock user root@{host}", f"ALTER USER {self.account(name, host)} ACCOUNT LOCK")
@@ -347,31 +374,53 @@ class Plan:
         elif collation and existing[name] != collation:
             self.add(f"database {name}: collation {existing[name]} -> {collation}", f"ALTER DATABASE `{name}` {text}")
 
-    def _user(self, user: dict[str, Any], password: str, login: Login | None) -> None:
+    def _user(self, user: dict[str, Any], passwords: list[str], login: Login | None) -> None:
         account, label = self.account(user["name"], user["host"]), f"user {user['name']}@{user['host']}"
         if user["state"] == "absent":
             if login:
                 self.add(f"remove {label}", f"DROP USER {account}")
             return
-        by_socket = user["auth"] == "socket"
-        plugin = self.server.socket_plugin if by_socket else self.server.password_plugin
-        right = (
-            login
-            and login.only(plugin)
-            and (login.stored == "" if by_socket else self.server.matches(password, login.stored))
-        )
-        if not right:
-            stored = "" if by_socket else self.server.make(password)
-            how = self.server.identified(plugin, stored)
-            if stored:
-                self.module.no_log_values.add(stored)
-            if login is None:
-                self.add(f"create {label}, by {user['auth']}", f"CREATE USER {account} {how}")
-            else:
-                self.add(f"{label}: new {user['auth']} login", f"ALTER USER {account} {how}")
+        if user["auth"] == "socket":
+            self._by_socket(account, label, login)
+        else:
+            self._by_password(account, label, passwords, login)
         if login and not login.usable:
             self.add(f"{label}: unlock", f"ALTER USER {account} ACCOUNT UNLOCK")
         self._privileges(user, account, label, login is not None)
+
+    def _by_socket(self, account: str, label: str, login: Login | None) -> None:
+        plugin = self.server.socket_plugin
+        if login is None:
+            self.add(f"create {label}, by socket", f"CREATE USER {account} {self.server.identified(plugin)}")
+        elif login.open() != [(plugin, "")]:
+            self.add(f"{label}: new socket login", f"ALTER USER {account} {self.server.identified(plugin)}")
+
+    def _by_password(self, account: str, label: str, passwords: list[str], login: Login | None) -> None:
+        new, before = passwords
+        plugin, matches = self.server.password_plugin, self.server.matches
+        stored = login.stored_for(plugin) if login else []
+        known = {word: text for text in stored for word in (new, before) if word and matches(word, text)}
+        if before and set(stored) - set(known.values()):
+            self.module.fail_json(
+                msg=f"{label}: the server has a password for it that is neither `password` nor `password_before`. No database "
+                "and no user was changed. Set password_before to the one that is valid now; or remove it, to have `password` "
+                "set at once, where nobody uses another."
+            )
+        wanted = [new, before] if before in known and before != new else [new]
+        if login and login.only(plugin) and len(stored) == len(wanted) and set(known) == set(wanted):
+            return
+        texts = [known.get(word) or self.server.make(word) for word in wanted]
+        self.module.no_log_values.update(texts)
+        statements = self.server.accept(texts, login)
+        if login is None:
+            self.add(f"create {label}, by password", f"CREATE USER {account} {statements[0]}")
+            return
+        for statement in statements:
+            if statement == "DISCARD OLD PASSWORD" or new in known:
+                words = "the password before is accepted no more"
+            else:
+                words = "new password login" + (", beside the one before" if len(wanted) == 2 else "")
+            self.add(f"{label}: {words}", f"ALTER USER {account} {statement}")
 
     def _privileges(self, user: dict[str, Any], account: str, label: str, exists: bool) -> None:
         wanted: dict[str, set[str]] = {}
@@ -465,6 +514,7 @@ def main() -> None:
             "confirm_drop": {"type": "list", "elements": "str", "default": []},
             "users": {"type": "list", "elements": "dict", "default": [], "options": user_spec},
             "passwords": {"type": "list", "elements": "str", "default": [], "no_log": True},
+            "passwords_before": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "socket": {"type": "path", "default": "/run/mysqld/mysqld.sock"},
             "data": {"type": "path", "default": "/var/lib/mysql/mysql"},
         },

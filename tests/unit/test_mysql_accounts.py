@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import re
 import sys
 from pathlib import Path
 
@@ -86,3 +88,115 @@ def test_the_only_way_in_is_told_from_one_of_several():
 def test_the_right_to_grant_is_taken_back_where_nothing_else_is_granted():
     line = "GRANT USAGE ON *.* TO `app`@`localhost` WITH GRANT OPTION"
     assert module.to_revoke(line, "me") == ["REVOKE GRANT OPTION ON *.* FROM me"]
+
+
+NEW, OLD, THIRD = "the new password", "the old password", "a password of nobody's"
+
+
+class Module:
+    """Of Ansible's: what a plan asks of it."""
+
+    def __init__(self):
+        self.no_log_values = set()
+
+    def fail_json(self, msg):
+        raise SystemExit(msg)
+
+
+class Connection:
+    """A server that has root and one account, with these passwords in this order."""
+
+    def __init__(self, version, *passwords, plugin=None):
+        self.version, self.passwords, self.plugin = version, passwords, plugin
+
+    def cursor(self):
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        pass
+
+    def literal(self, text):
+        return f"'{text}'"
+
+    def execute(self, statement):
+        self.statement = statement
+
+    def fetchall(self):
+        answers = {
+            "VERSION()": [[self.version]],
+            "digest_rounds": [[5000]],
+            "global_priv": [["app", "localhost", json.dumps(self.priv())]] if self.passwords else [],
+            "mysql.user": [["app", "localhost", self.plugin or "caching_sha2_password", *self.row()]]
+            if self.passwords
+            else [],
+        }
+        return next((rows for words, rows in answers.items() if words in self.statement), [])
+
+    def priv(self):
+        first, *others = [
+            {"plugin": self.plugin or "mysql_native_password", "authentication_string": module.native_hash(word)}
+            for word in self.passwords
+        ]
+        return {**first, **({"auth_or": [{}, *others]} if others else {})}
+
+    def row(self):
+        first, *others = [module.caching_hash(word, SALT, 5000) for word in self.passwords]
+        return first, 1, others[0] if others else None
+
+
+def statements(connection, password, before=""):
+    """What brings the account to these passwords, and the words for it."""
+    plan = module.Plan(Module(), connection)
+    user = {"name": "app", "host": "localhost", "auth": "password", "state": "present", "privileges": []}
+    plan.make({"databases": [], "users": [user], "passwords": [password], "passwords_before": [before]})
+    hidden = plan.module.no_log_values
+    assert all(text in hidden for statement, _words in plan.steps for text in re.findall(r"'([*$][^']+)'", statement))
+    short = [statement.removeprefix("ALTER USER 'app'@'localhost' ") for statement, _words in plan.steps]
+    return [re.sub("'([*$][^']+)'", lambda found: named(found[1]), text) for text in short]
+
+
+def named(stored):
+    return next(
+        word for word in (NEW, OLD, THIRD) if stored == module.native_hash(word) or module.caching_match(word, stored)
+    )
+
+
+VIA, WITH = "IDENTIFIED VIA mysql_native_password USING", "IDENTIFIED WITH caching_sha2_password AS"
+BOTH = f"{VIA} {NEW} OR mysql_native_password USING {OLD}"
+
+
+@pytest.mark.parametrize(
+    ("has", "declared", "mariadb", "mysql"),
+    [
+        ([OLD], [NEW, OLD], [BOTH], [f"{WITH} {NEW} RETAIN CURRENT PASSWORD"]),
+        ([NEW, OLD], [NEW, OLD], [], []),
+        ([OLD, NEW], [NEW, OLD], [], []),
+        ([NEW, OLD], [NEW], [f"{VIA} {NEW}"], ["DISCARD OLD PASSWORD"]),
+        # Who changes back: the new one is the one that was there before.
+        ([OLD, NEW], [NEW], [f"{VIA} {NEW}"], [f"{WITH} {NEW}", "DISCARD OLD PASSWORD"]),
+        # What is over stays over.
+        ([NEW], [NEW, OLD], [], []),
+        ([NEW], [NEW], [], []),
+        ([NEW], [NEW, NEW], [], []),
+        ([OLD], [NEW], [f"{VIA} {NEW}"], [f"{WITH} {NEW}"]),
+        ([THIRD, OLD], [NEW], [f"{VIA} {NEW}"], [f"{WITH} {NEW}", "DISCARD OLD PASSWORD"]),
+        ([], [NEW, OLD], [f"CREATE USER 'app'@'localhost' {VIA} {NEW}"], [f"CREATE USER 'app'@'localhost' {WITH} {NEW}"]),
+    ],
+)  # fmt: skip
+def test_passwords_follow_each_other_without_a_moment_in_which_a_valid_one_is_refused(has, declared, mariadb, mysql):
+    assert statements(Connection("11.8.3-MariaDB-0+deb13u1", *has), *declared) == mariadb
+    assert statements(Connection("9.7.0", *has), *declared) == mysql
+
+
+@pytest.mark.parametrize("version", ["11.8.3-MariaDB-0+deb13u1", "9.7.0"])
+@pytest.mark.parametrize(("has", "before"), [([THIRD], OLD), ([NEW, THIRD], OLD), ([OLD], NEW)])
+def test_a_wrong_password_before_changes_nothing(version, has, before):
+    with pytest.raises(SystemExit, match="neither `password` nor `password_before`"):
+        statements(Connection(version, *has), NEW, before)
+
+
+def test_who_came_by_the_socket_has_no_password_before():
+    assert statements(Connection("11.8.3-MariaDB", "", plugin="unix_socket"), NEW, OLD) == [f"{VIA} {NEW}"]

@@ -70,6 +70,7 @@ def test_good_inputs_have_no_fault():
         (user(host="db.example.com"), "mysql_users[0].host"),
         (user(host="localhost' OR"), "mysql_users[0].host"),
         (user(auth="socket"), "mysql_users[0].password: must not be set"),
+        (user(auth="socket", password=None, password_before=SECRET), "mysql_users[0].password_before: must not be set"),
         (user(auth="socket", password=None, host="%"), "mysql_users[0].host: auth by socket"),
         (user(password="x" * 257), "mysql_users[0].password: 256 bytes"),
         (user(privileges=[{"database": "app_x"}, {"database": "app_x"}]), "stands there twice"),

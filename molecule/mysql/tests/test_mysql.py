@@ -326,10 +326,12 @@ def test_accounts_changed_by_hand_are_repaired(converge, servers):
             "CREATE USER root@'192.0.2.1' IDENTIFIED BY 'a-second-way-in'",
             "ALTER USER daemon@localhost ACCOUNT LOCK",
             *(
-                []
+                ["ALTER USER app@localhost IDENTIFIED BY 'another-way-in' RETAIN CURRENT PASSWORD"]
                 if mysql
                 else [
-                    "ALTER USER root@localhost IDENTIFIED VIA unix_socket OR mysql_native_password USING PASSWORD('x')"
+                    "ALTER USER app@localhost IDENTIFIED VIA mysql_native_password USING PASSWORD('another-way-in')"
+                    f" OR mysql_native_password USING PASSWORD('{PASSWORD}')",
+                    "ALTER USER root@localhost IDENTIFIED VIA unix_socket OR mysql_native_password USING PASSWORD('x')",
                 ]
             ),
         )
@@ -342,6 +344,7 @@ def test_accounts_changed_by_hand_are_repaired(converge, servers):
     for server in servers:
         as_app(server, "INSERT INTO kept VALUES (4)")
         assert "Access denied" in refusal(server, "USE other", user="app", password=PASSWORD)
+        assert "Access denied" in refusal(server, "SELECT 1", user="app", password="another-way-in")
         rows(server, "SELECT 1", user="reader", password=READER["password"])
         assert "Access denied" in refusal(server, "SELECT 1", password="x", as_os_user="nobody")
 
@@ -364,6 +367,40 @@ def test_hostile_passwords_work_and_rotate_without_a_restart(converge, servers):
     for server in servers:
         assert "Access denied" in refusal(server, "SELECT 1", user="hostile-0", password=HOSTILE[0])
         assert rows(server, "SELECT COUNT(*) FROM mysql.user WHERE User LIKE 'hostile%'") == [[0]]
+
+
+@pytest.mark.usefixtures("restored")
+def test_a_password_is_replaced_while_the_one_before_is_valid(converge, servers):
+    new, third = "a-password-from-now-on", "a-password-of-nobodys"
+
+    def users(**login):
+        return {"mysql_users": [{**APP, **login}, READER, DAEMON]}
+
+    def valid():
+        return [
+            [word for word in (PASSWORD, new, third) if run_sql(server, "SELECT 1", user="app", password=word).rc == 0]
+            for server in servers
+        ]
+
+    both = users(password=new, password_before=PASSWORD)
+    dry = converge("--check", **both).must_succeed()
+    assert sorted(dry.changed) == everywhere(servers, ACCOUNTS)
+    assert valid() == [[PASSWORD]] * len(servers)
+    run = converge("-vvv", "--diff", **both).must_succeed()
+    run.must_say("user app@localhost: new password login, beside the one before")
+    assert not [word for word in (new, PASSWORD) if word in run.output]
+    assert sorted(run.changed) == everywhere(servers, ACCOUNTS)
+    assert valid() == [[PASSWORD, new]] * len(servers)
+    assert converge(**both).must_succeed().changed == []
+    # Who names the wrong one before would lock somebody out.
+    converge(**users(password=new, password_before=third)).must_be_refused("neither `password` nor `password_before`")
+    assert valid() == [[PASSWORD, new]] * len(servers)
+    alone = converge("--diff", **users(password=new)).must_succeed()
+    alone.must_say("user app@localhost: the password before is accepted no more")
+    assert sorted(alone.changed) == everywhere(servers, ACCOUNTS)
+    # What is over stays over, though it is declared still.
+    assert converge(**both).must_succeed().changed == []
+    assert valid() == [[new]] * len(servers)
 
 
 def test_a_database_is_dropped_only_if_that_is_confirmed(converge, servers):
