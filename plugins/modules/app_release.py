@@ -31,7 +31,8 @@ options:
   request:
     description: >-
       Of C(deploy), C(version), and for a commit that was sent C(commit) and C(archive);
-      of C(rollback), C(release), by default the last verified one before the live one.
+      of C(rollback), C(release), by default the last verified one before the live one;
+      of C(renew), C(warm), whether the slot before stays warm.
     type: dict
     default: {}
 author: The foobar web stack maintainers

@@ -407,6 +407,15 @@ def test_a_renewal_takes_the_live_release_to_the_settings_of_now(host):
     assert (host.at.bound("green") / "environment").read_text() == "NEW=1\n"
 
 
+@pytest.mark.parametrize("warm", [True, False])
+def test_the_slot_with_the_settings_of_before_stays_warm_unless_they_are_of_no_use(host, warm):
+    host.config.update(settings="others", warm_seconds=600)
+    assert carry_out(host, kind="renew", warm=warm).verdict == "live"
+    must_be_live(host, "green", GOOD)
+    assert unit(host, "active", "blue").exists() == warm
+    assert again(host).slots.warm() == warm
+
+
 def test_a_renewal_of_what_is_right_mends_without_a_start(host):
     unit(host, "active", "green").touch()
     host.at.current.unlink()

@@ -176,8 +176,12 @@ class Change:
             self.releases.reject(live, f"release {live} was rolled back by {request['by'] or 'somebody'}")
         return "live"
 
-    def renew(self, _request: dict[str, Any]) -> str:
-        """Brings the live release to the settings of now, and everything about it to where it belongs."""
+    def renew(self, request: dict[str, Any]) -> str:
+        """Brings the live release to the settings of now, and everything about it to where it belongs.
+
+        Where the settings of before are about to be of no use, `warm` is false: the slot that has them stops.
+        """
+        self.journal.note(warm=request.get("warm", True))
         release = self.app.status()["release"]
         if not release:
             raise ReleaseError("nothing is live on this host: deploy a release first")
@@ -277,7 +281,7 @@ class Change:
         self.releases.publish(record.release)
         self.releases.withdraw()
         if self.slots.active(before):
-            if self.config["warm_seconds"] and before == record.before_slot:
+            if self.config["warm_seconds"] and record.warm and before == record.before_slot:
                 self.slots.cool_later(self.config["warm_seconds"])
             else:
                 self.journal.enter("drain", f"stop slot {before}")

@@ -26,6 +26,7 @@ class Record:
     commit: str = ""
     release: str = ""
     slot: str = ""  # the one that is tried
+    warm: bool = True  # whether the slot before is to be gone back to
     before_release: str = ""
     before_slot: str = ""
     before_requests: int = 0  # that the slot before had had when the change began
