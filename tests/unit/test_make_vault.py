@@ -57,3 +57,43 @@ def test_without_a_password_nothing_is_left(inventory):
 def test_an_inventory_without_a_list_of_secrets_is_told(tmp_path):
     done = run(ROOT / "tools/make-vault", tmp_path, folder=tmp_path)
     assert done.returncode == 1 and "vault.yml.example" in done.stderr
+
+
+def opened(inventory):
+    return yaml.safe_load(run("ansible-vault", "view", inventory / VAULT, folder=inventory).stdout)
+
+
+def test_a_secret_gets_a_fresh_value_and_what_it_was_stays_beside_it(inventory):
+    run(ROOT / "tools/make-vault", inventory, folder=inventory)
+    was = opened(inventory)
+    done = run(ROOT / "tools/make-vault", inventory, "vault_database_password", folder=inventory)
+    assert done.returncode == 0, done.stderr
+    values = opened(inventory)
+    assert values.pop("vault_database_password_before") == was["vault_database_password"]
+    assert len(values.pop("vault_database_password")) >= 40
+    assert values.items() <= was.items()
+    assert (inventory / VAULT).read_text().startswith("$ANSIBLE_VAULT;")
+    assert (inventory / VAULT).stat().st_mode & 0o077 == 0
+    again = run(ROOT / "tools/make-vault", inventory, "vault_database_password", folder=inventory)
+    assert again.returncode == 1 and "has vault_database_password_before still" in again.stderr
+    assert opened(inventory).keys() == {*was, "vault_database_password_before"}
+
+
+def test_a_value_with_quotes_of_its_own_moves_as_it_stands(inventory):
+    kept = "vault_database_password: 'it''s \"mine\"'  # of 2019\nother: 1\n"
+    subprocess.run(
+        [Path(sys.executable).with_name("ansible-vault"), "encrypt", "--output", inventory / VAULT, "-"],
+        input=kept, text=True, check=True, capture_output=True,
+        env={**os.environ, "ANSIBLE_VAULT_PASSWORD_FILE": str(inventory.parent / "password")},
+    )  # fmt: skip
+    assert run(ROOT / "tools/make-vault", inventory, "vault_database_password", folder=inventory).returncode == 0
+    assert opened(inventory)["vault_database_password_before"] == 'it\'s "mine"'
+
+
+@pytest.mark.parametrize("name", ["vault_nothing", "vault_database"])
+def test_a_secret_that_the_vault_does_not_have_is_told(inventory, name):
+    run(ROOT / "tools/make-vault", inventory, folder=inventory)
+    was = (inventory / VAULT).read_text()
+    done = run(ROOT / "tools/make-vault", inventory, name, folder=inventory)
+    assert done.returncode == 1 and f"has no {name}" in done.stderr
+    assert (inventory / VAULT).read_text() == was
