@@ -5,6 +5,7 @@ REF ?=
 RELEASE ?=
 ROLE ?=
 STATE ?=
+SECRET ?=
 DEMO_PORT ?= 8080
 DEMO_HTTPS_PORT ?= 8443
 
@@ -20,7 +21,7 @@ export REF RELEASE
 name_of = case "$$$(1)" in *[!0-9A-Za-z_./+-]*) echo '$(1): not the name of a branch, a tag, a commit or a release' >&2; exit 2;; esac
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain lock demo demo-destroy site check deploy rollback maintenance verify status secrets test test-fast test-role lint unit acceptance docs bench clean
+.PHONY: help toolchain lock demo demo-destroy site check deploy rollback maintenance verify status secrets rotate test test-fast test-role lint unit acceptance docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -67,8 +68,11 @@ maintenance: toolchain ## close the site to visitors, or open it: make maintenan
 status: toolchain ## what is live: slot, release, commit, certificate; maintenance
 	ansible-playbook --inventory inventories/$(ENV) status.yml
 
-secrets: toolchain ## the vault of an inventory, with strong values: make secrets ENV=production
-	tools/make-vault inventories/$(ENV)
+secrets: toolchain ## the vault of an inventory; SECRET=vault_…: a fresh value of one that it holds
+	tools/make-vault inventories/$(ENV) $(SECRET)
+
+rotate: toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
+	ansible-playbook --inventory inventories/$(ENV) rotate.yml
 
 test: lint unit ## all tests: lint, unit, every scenario, acceptance
 	@tools/engine
