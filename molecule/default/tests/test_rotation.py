@@ -11,8 +11,11 @@ from types import SimpleNamespace
 import pytest
 import requests
 from scenario import PROJECT, names, playbook
-from test_site import PASSWORD, SECRET_KEY, get, sql
+from test_site import get, sql
 
+# Those of molecule.yml, and those to go to.
+PASSWORD = "C4nary'\" \\;#%$&<> :@/`=!~* db"
+SECRET_KEY = "-=!~@*C4nary key of the site"
 NEXT_PASSWORD = 'n€xt\'s "pass\\word", 24/7 & ever'
 NEXT_KEY = "the next key of the site, =-~"
 THERE = {

@@ -1,8 +1,9 @@
-"""Visitors who never stop coming, an open loop: visitors.py ADDRESS RATE, until its input is closed.
+"""Visitors who never stop coming, an open loop: visitors.py ADDRESS RATE [HOST PATH], until its input is closed.
 
 Every request is asked at its time, whether those before it were answered or not: half of them on a
-new connection, half on kept ones, and one in a hundred takes two seconds. Prints, as JSON, how many
-there were, which failed, and which releases answered from when to when.
+new connection, half on kept ones; without a PATH, one in a hundred takes two seconds. Prints, as
+JSON, how many there were, which failed, how long each waited, and which releases answered from when
+to when.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 
 TIMEOUT = 5  # seconds, beyond what was asked for
 IDLE = 50  # seconds; nginx closes what was idle for 65, and who keeps a connection knows such a limit
-HEAD = "GET {path} HTTP/1.1\r\nHost: www.example.com\r\nConnection: {connection}\r\n\r\n"
+HEAD = "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n\r\n"
 
 
 @dataclass
@@ -22,31 +23,34 @@ class Tally:
     asked: int = 0
     failed: list = field(default_factory=list)
     seen: dict = field(default_factory=dict)  # release: [first, last] moment, seconds of the epoch
-    slowest: dict = field(default_factory=dict)  # second: the longest wait of a quick request that ended in it
+    waits: dict = field(default_factory=dict)  # second: how long the quick requests that ended in it took
 
     def note(self, began, path, status, body):
         now = time.time()
         self.asked += 1
-        release = re.search(r"release (\S+)", body)
+        release = re.search(r"release\W+([\w-]+)", body)
         if status != 200 or not release:
             self.failed.append({"at": now, "waited": now - began, "path": path, "status": status, "body": body[:200]})
             return
         self.seen.setdefault(release[1], [began, now])[1] = now
         if not path.startswith("/sleep"):
-            self.slowest[int(now)] = max(self.slowest.get(int(now), 0), now - began)
+            self.waits.setdefault(int(now), []).append(round(now - began, 4))
 
 
 class Visitors:
-    def __init__(self, address):
-        self.address, self.tally, self.kept = address, Tally(), []
+    def __init__(self, address, host="www.example.com", path=""):
+        self.address, self.host, self.path = address, host, path
+        self.tally, self.kept = Tally(), []
 
     async def visit(self, number):
-        path = "/sleep?seconds=2" if number % 100 == 7 else "/"
+        path = self.path or ("/sleep?seconds=2" if number % 100 == 7 else "/")
         keep, began = number % 2 == 0, time.time()
         try:
             async with asyncio.timeout(TIMEOUT + (2 if path.startswith("/sleep") else 0)):
                 reader, writer = (keep and self.take()) or await asyncio.open_connection(self.address, 80)
-                writer.write(HEAD.format(path=path, connection="keep-alive" if keep else "close").encode())
+                writer.write(
+                    HEAD.format(host=self.host, path=path, connection="keep-alive" if keep else "close").encode()
+                )
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 size = re.search(r"(?i)content-length: (\d+)", head)
                 chunked = re.search(r"(?i)transfer-encoding: chunked", head)
@@ -95,4 +99,5 @@ class Visitors:
         print(json.dumps(vars(self.tally)))
 
 
-asyncio.run(Visitors(sys.argv[1]).come(float(sys.argv[2])))
+address, rate, *site = sys.argv[1:]
+asyncio.run(Visitors(address, *site).come(float(rate)))
