@@ -591,6 +591,13 @@ def test_a_change_of_whatever_a_slot_reads_is_a_change_of_its_settings(files):
     assert len(set(digests)) == 1 + len(CHANGED_SETTINGS)
 
 
+def test_nothing_of_a_release_runs_as_root(files):
+    units = [text for _case, path, text in all_files(files, r"(@|-job-[a-z]+)\.service$") if "/shop" in path]
+    assert len(units) > 3
+    for text in units:
+        assert "User=shop\nGroup=shop\n" in text
+
+
 TOOL = ROOT / "roles/app_server/files/webstack_release"
 
 

@@ -131,6 +131,7 @@ def test_background_jobs_follow_the_verified_release(host):
     until(lambda: host.check_output("cat /srv/hello/shared/media/always") == live, seconds=5)
     host.check_output("rm -f /srv/hello/shared/media/once; systemctl start hello-job-once.service")
     assert host.check_output("cat /srv/hello/shared/media/once") == live
+    assert host.file("/srv/hello/shared/media/once").user == "hello"
     assert "hello-job-once.timer" in host.check_output("systemctl list-timers --no-legend --no-pager")
     words = host.check_output("systemd-analyze security --no-pager hello-job-beat | tail -n 1")
     assert float(words.split(": ")[1].split()[0]) <= 2.0, words
