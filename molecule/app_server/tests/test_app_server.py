@@ -225,8 +225,14 @@ def test_a_bad_release_meets_no_visitor(converge, servers, branch):
 
 
 def test_a_bad_release_fails_again_and_the_good_one_stays(converge, servers):
+    before = [status(server)["release"] for server in servers]
     only_hello(converge, app_server_version="import-error").must_fail("cannot be imported")
+    # What is declared is on the host again, and nothing is shipped for it.
+    assert {line.split(": ", 1)[1] for line in only_hello(converge).must_succeed().changed} == {
+        "app_server : Configure | uWSGI, its slots and the release tool"
+    }
     assert only_hello(converge).must_succeed().changed == []
+    assert [status(server)["release"] for server in servers] == before
 
 
 @pytest.mark.parametrize("version", ["no-such-branch", "v1", "0123456789abcdef0123456789abcdef01234567"])

@@ -287,6 +287,7 @@ class Change:
                 self.journal.enter("drain", f"stop slot {before}")
                 self.slots.drain(before)
         self.app.jobs.follow(slot)
+        self.sweep()
 
     def settle(self, slot: str, release: str) -> None:
         """It is this slot that is live, that the host starts with, and that background jobs look at."""
