@@ -1,7 +1,6 @@
 """Role base: who comes in by ssh, what can be reached, and who is never locked out."""
 
 import contextlib
-import functools
 import os
 import re
 import subprocess
@@ -17,7 +16,6 @@ SSHD = "base : Access | Keys alone open a login by ssh"
 FIREWALL = "base : Access | The firewall"
 DROP_IN = "/etc/ssh/sshd_config.d/00-webstack.conf"
 RULES = "nft --stateless --terse list table inet webstack"
-ACCESS = ("--skip-tags", "base_install,base_configure")  # what is looked at here; test_base.py has the rest
 
 # Asked of a port again and again, by somebody else, while the firewall is read anew.
 VISITS = """
@@ -60,11 +58,6 @@ def undeclared_server():
         subprocess.run(["docker", "exec", name, "systemctl", "enable", "--quiet", "--now", "server@8082"], check=True)
 
 
-@pytest.fixture
-def converge():
-    return functools.partial(playbook, *ACCESS)
-
-
 def address(server):
     return server.check_output("hostname -I").split()[0]
 
@@ -90,7 +83,7 @@ def by_ssh(*arguments, servers, user="admin", key="admin", **more):
     }  # fmt: skip
     inventory = KEYS / "by_ssh.yml"
     inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}), encoding="utf-8")
-    return playbook(*ACCESS, "--inventory", str(inventory), "--limit", ",".join(hosts), *arguments, **more)
+    return playbook("--inventory", str(inventory), "--limit", ",".join(hosts), *arguments, **more)
 
 
 def reaches(client, server, port):
@@ -297,7 +290,7 @@ def test_rules_changed_behind_the_files_are_repaired(converge, servers, harm):
     assert converge().must_succeed().changed == []
 
 
-def test_rules_come_back_with_the_host_before_its_network(servers):
+def test_rules_come_back_with_the_host_before_its_network(converge, servers):
     for name in names():
         subprocess.run(["docker", "restart", name], check=True, capture_output=True)
     for server in servers:
@@ -305,7 +298,7 @@ def test_rules_come_back_with_the_host_before_its_network(servers):
         order = server.check_output("systemctl show --value -p Before webstack-firewall")
         assert "network-pre.target" in order
     assert reaches(servers[0], servers[1], 8081) and not reaches(servers[0], servers[1], 8082)
-    assert playbook().must_succeed().changed == []
+    assert converge().must_succeed().changed == []
 
 
 def test_without_the_firewall_everything_can_be_reached_again(converge, servers):
