@@ -16,9 +16,9 @@ export WEBSTACK_ID := $(shell printf %s '$(CURDIR)' | sha1sum | cut -c1-8)
 DEMO := foobar-demo-$(shell printf %s '$(CURDIR)/inventories/demo' | sha1sum | cut -c1-8)
 export MOLECULE_GLOB := molecule/*/molecule.yml
 
-# A name that git takes may be more than a word to a shell.
-export REF RELEASE
-name_of = case "$$$(1)" in *[!0-9A-Za-z_./+-]*) echo '$(1): not the name of a branch, a tag, a commit or a release' >&2; exit 2;; esac
+# What is handed on from here must be a word to the shell, too: a name that git takes may be more.
+export REF RELEASE STATE SECRET
+plain = case "$$$(1)" in *[!0-9A-Za-z_./+-]*) echo '$(1): may have letters, digits and _ . / + - in it; nothing was done' >&2; exit 2;; esac
 
 .DEFAULT_GOAL := help
 .PHONY: help toolchain lock demo demo-destroy site check deploy rollback maintenance verify status secrets rotate test test-fast test-role lint unit acceptance docs bench clean
@@ -55,20 +55,22 @@ verify: toolchain ## the nine steps of the request's way
 	ansible-playbook --inventory inventories/$(ENV) verify.yml
 
 deploy: toolchain ## ship a branch, tag or commit: make deploy ENV=production REF=v1.2
-	@$(call name_of,REF)
+	@$(call plain,REF)
 	ansible-playbook --inventory inventories/$(ENV) deploy.yml $(if $(REF),--extra-vars ref=$(REF))
 
 rollback: toolchain ## back to the last verified release, or to RELEASE=
-	@$(call name_of,RELEASE)
+	@$(call plain,RELEASE)
 	ansible-playbook --inventory inventories/$(ENV) rollback.yml $(if $(RELEASE),--extra-vars release=$(RELEASE))
 
 maintenance: toolchain ## close the site to visitors, or open it: make maintenance ENV=production STATE=on
+	@$(call plain,STATE)
 	ansible-playbook --inventory inventories/$(ENV) maintenance.yml --extra-vars state=$(STATE)
 
 status: toolchain ## what is live: slot, release, commit, certificate; maintenance
 	ansible-playbook --inventory inventories/$(ENV) status.yml
 
 secrets: toolchain ## the vault of an inventory; SECRET=vault_…: a fresh value of one that it holds
+	@$(call plain,SECRET)
 	tools/make-vault inventories/$(ENV) $(SECRET)
 
 rotate: toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
