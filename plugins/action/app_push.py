@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 import secrets
 import shlex
 import subprocess
@@ -15,6 +13,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.foobar.webstack.plugins.module_utils.commits import Commits
 
 
 class ActionModule(ActionBase):
@@ -30,9 +29,14 @@ class ActionModule(ActionBase):
                 "signers": {"type": "list", "elements": "str", "default": []},
             },
         )
-        commit = _resolve(args["repository"], args["version"])
+        commits = _commits(args["repository"])
+        commits.git("rev-parse", "--git-dir")  # says so where there is no repository
+        commit = commits.resolve(args["version"])
         if args["signers"]:
-            _trust(args["repository"], args["version"], commit, args["signers"])
+            with tempfile.NamedTemporaryFile("w", encoding="utf-8") as signers:
+                signers.write("".join(f"{signer}\n" for signer in args["signers"]))
+                signers.flush()
+                commits.trust(args["version"], commit, signers.name)
         archive = f"/var/cache/{args['app']}-{commit}-{secrets.token_hex(4)}.tar"
         if not self._task.check_mode:
             self._send(_archive(args["repository"], commit), archive)
@@ -57,55 +61,20 @@ def _git(repository: str, *argv: str) -> bytes:
     return done.stdout
 
 
-def _resolve(repository: str, version: str) -> str:
-    """The full commit of a branch, a tag or an abbreviated commit, if it names exactly one."""
-    if not re.fullmatch(r"[0-9A-Za-z_][0-9A-Za-z_./+-]*", version):
-        raise AnsibleActionFail(f"'{version}' is not the name of a branch, a tag or a commit")
-    _git(repository, "rev-parse", "--git-dir")
-    kinds = {"branch": f"refs/heads/{version}", "tag": f"refs/tags/{version}"}
-    if re.fullmatch(r"[0-9a-f]{7,40}", version):
-        kinds["commit"] = version
-    found = {}
-    for kind, name in kinds.items():
-        with contextlib.suppress(AnsibleActionFail):
-            said = _git(repository, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-            found[kind] = said.decode().strip()
-    if not found:
-        raise AnsibleActionFail(f"'{version}' is no branch, tag or commit of {repository}, on the controller")
-    if len(set(found.values())) > 1:
-        listed = ", ".join(f"the {kind} is {commit[:12]}" for kind, commit in found.items())
-        raise AnsibleActionFail(f"'{version}' is ambiguous: {listed}. Give the commit.")
-    return next(iter(found.values()))
+def _commits(repository: str) -> Commits:
+    def git(*argv: str) -> str:
+        return _git(repository, *argv).decode()
 
-
-def _trust(repository: str, version: str, commit: str, signers: list[str]) -> None:
-    """Refuses a commit that none of the signers has signed, by itself or by the tag that was asked for."""
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as handle:
-        handle.write("".join(f"{signer}\n" for signer in signers))
-        handle.flush()
-        # Signatures of another kind would be judged by whatever keys this user has.
-        allowed = ["-c", f"gpg.ssh.allowedSignersFile={handle.name}"]
-        allowed += ["-c", "gpg.program=/bin/false", "-c", "gpg.x509.program=/bin/false"]
-        try:
-            _git(repository, *allowed, "verify-commit", commit)
-        except AnsibleActionFail as error:
-            with contextlib.suppress(AnsibleActionFail):
-                _git(repository, *allowed, "verify-tag", f"refs/tags/{version}")
-                return
-            raise AnsibleActionFail(
-                f"commit {commit[:12]} is signed by none of app_server_signers; what is live goes on serving.\n{error}"
-            ) from error
+    return Commits(git, AnsibleActionFail, f"{repository}, on the controller")
 
 
 def _archive(repository: str, commit: str, prefix: str = "") -> bytes:
     """A tar of the commit, and of its submodules behind it."""
     tar = _git(repository, "archive", "--format=tar", f"--prefix={prefix}", commit)
-    for line in _git(repository, "ls-tree", "-r", "-z", commit).decode().split("\0"):
-        if line.startswith("160000 "):
-            path = line.split("\t", 1)[1]
-            if not Path(repository, path, ".git").exists():
-                raise AnsibleActionFail(
-                    f"the submodule {prefix}{path} is not checked out in {repository}: git submodule update --init --recursive"
-                )
-            tar += _archive(str(Path(repository, path)), line.split()[2], f"{prefix}{path}/")
+    for path, part in _commits(repository).submodules(commit).items():
+        if not Path(repository, path, ".git").exists():
+            raise AnsibleActionFail(
+                f"the submodule {prefix}{path} is not checked out in {repository}: git submodule update --init --recursive"
+            )
+        tar += _archive(str(Path(repository, path)), part, f"{prefix}{path}/")
     return tar

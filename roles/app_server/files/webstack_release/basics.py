@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shlex
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 
 class ReleaseError(Exception):
     """What went wrong, in words for the operator."""
+
+
+@contextlib.contextmanager
+def told_as(words: str) -> Iterator[None]:
+    """Says first what it means that something in the block fails, and then how it did."""
+    try:
+        yield
+    except ReleaseError as error:
+        raise ReleaseError(f"{words}\n{error}") from error
 
 
 def run(

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .basics import ReleaseError, read, write_atomically
+from .basics import ReleaseError, read, told_as, write_atomically
 from .layout import Layout
 from .releases import files_below
 from .sandbox import BUILD_SECONDS, Sandbox
@@ -61,7 +61,8 @@ class Builder:
             if self.config["plugin"] == "python3":
                 self.make_virtualenv(place)
             if self.config["static_command"]:
-                self.sandbox.building(self.config["static_command"], place)
+                with told_as("app_server_static_command fails; nothing was switched."):
+                    self.sandbox.building(self.config["static_command"], place)
             hand_to_root(place)
             # Root writes here, so only after nobody else can put a link in its way.
             self.link_shared(place)
@@ -77,10 +78,8 @@ class Builder:
     def unpack(self, tar: Path, place: Path) -> None:
         try:
             # As the building user: a hostile archive reaches no further than that user does.
-            with open(tar, "rb") as handle:
+            with told_as("the commit could not be unpacked:"), open(tar, "rb") as handle:
                 self.sandbox.building(["tar", "--extract", "--ignore-zeros", "--no-same-owner"], place, stdin=handle)
-        except ReleaseError as error:
-            raise ReleaseError(f"the commit could not be unpacked:\n{error}") from error
         finally:
             tar.unlink()
 
@@ -103,7 +102,10 @@ class Builder:
         hashes = ["--require-hashes"] if "--hash=" in requirements.read_text(encoding="utf-8") else []
         pip = [str(venv / "bin/python"), str(installers[0] / "pip"), "install", "--quiet", "--no-input"]
         pip += ["--disable-pip-version-check", "--cache-dir", str(self.at.build / "pip")]
-        self.sandbox.building([*pip, *hashes, "--requirement", str(requirements)], place)
+        with told_as(
+            f"{self.config['requirements']} (app_server_requirements) cannot be installed; nothing was switched."
+        ):
+            self.sandbox.building([*pip, *hashes, "--requirement", str(requirements)], place)
 
     def link_shared(self, place: Path) -> None:
         """Puts the shared folders where the release expects them; what the commit has there is in the way."""
@@ -111,7 +113,6 @@ class Builder:
             link = place / name
             if os.path.lexists(link):
                 raise ReleaseError(f"the commit has a {name} of its own, where app_server_shared wants the shared one")
-            link.parent.mkdir(parents=True, exist_ok=True)
             link.symlink_to(self.at.shared / name)
 
     def check(self, release: str) -> None:
@@ -120,12 +121,8 @@ class Builder:
             return
         module, _colon, name = self.config["entry"].partition(":")
         code = f"import importlib; m = importlib.import_module({module!r}); assert callable(getattr(m, {name or 'application'!r})), 'not callable'"
-        try:
+        with told_as(f"{self.config['entry']} (app_server_entry) cannot be imported; nothing was switched."):
             self.sandbox.serving(release, ["python", "-c", code], seconds=CHECK_SECONDS)
-        except ReleaseError as error:
-            raise ReleaseError(
-                f"{self.config['entry']} (app_server_entry) cannot be imported; nothing was switched.\n{error}"
-            ) from error
 
     def migrate(self, release: str) -> list[str]:
         """Brings the database to the schema of the release; returns what the command has said.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
 import os
 import re
@@ -10,11 +10,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .basics import ReleaseError
+from .basics import ReleaseError, told_as
+from .commits import Commits
 from .layout import Layout
 from .sandbox import BUILD_SECONDS, Sandbox
 
 GIT_SECONDS = 60  # an unreachable git host fails within this
+MIRROR = "mirror.git"
 
 
 class Repository:
@@ -23,7 +25,7 @@ class Repository:
     def __init__(self, at: Layout, config: dict[str, Any], sandbox: Sandbox) -> None:
         self.at, self.config, self.sandbox = at, config, sandbox
 
-    def git(self, *argv: str, mirror: str = "mirror.git", seconds: float = BUILD_SECONDS, **options: Any) -> str:
+    def git(self, *argv: str, mirror: str = MIRROR, seconds: float = BUILD_SECONDS, **options: Any) -> str:
         """Git in a mirror: never prompts, trusts only pinned host keys."""
         ssh = (
             f"ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o IdentitiesOnly=yes"
@@ -38,16 +40,13 @@ class Repository:
     def fetch(self, version: str) -> str:
         """Brings the mirror up to date; returns the commit that `version` names."""
         refs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
-        try:
+        with told_as(f"The repository {self.config['repository']} could not be fetched; what is live goes on serving."):
             # A host that does not answer is found out soon; a first fetch may be long.
             self.git("ls-remote", "--quiet", "--heads", "--", self.config["repository"], seconds=GIT_SECONDS)
-            self.update("mirror.git", "--prune", "--no-tags", "--", self.config["repository"], *refs)
-        except ReleaseError as error:
-            raise ReleaseError(
-                f"The repository {self.config['repository']} could not be fetched; what is live goes on serving.\n{error}"
-            ) from error
+            self.update(MIRROR, "--prune", "--no-tags", "--", self.config["repository"], *refs)
         commit = self.resolve(version)
-        self.trust(version, commit)
+        if self.config["signers"]:
+            self.commits().trust(version, commit, f"{self.at.config}/signers")
         return commit
 
     def update(self, mirror: str, *argv: str) -> None:
@@ -63,49 +62,18 @@ class Repository:
                     raise
                 shutil.rmtree(self.at.fetch / mirror)
 
-    def resolve(self, version: str) -> str:
-        """The full commit of a branch, a tag or an abbreviated commit, if it names exactly one."""
-        if not re.fullmatch(r"[0-9A-Za-z_][0-9A-Za-z_./+-]*", version):
-            raise ReleaseError(f"'{version}' is not the name of a branch, a tag or a commit")
-        kinds = {"branch": f"refs/heads/{version}", "tag": f"refs/tags/{version}"}
-        if re.fullmatch(r"[0-9a-f]{7,40}", version):
-            kinds["commit"] = version
-        found = {}
-        for kind, name in kinds.items():
-            with contextlib.suppress(ReleaseError):
-                found[kind] = self.git(
-                    "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}"
-                ).strip()
-        if not found:
-            raise ReleaseError(f"'{version}' is no branch, tag or commit of {self.config['repository']}")
-        if len(set(found.values())) > 1:
-            listed = ", ".join(f"the {kind} is {commit[:12]}" for kind, commit in found.items())
-            raise ReleaseError(f"'{version}' is ambiguous: {listed}. Give the commit.")
-        return next(iter(found.values()))
+    def commits(self, mirror: str = MIRROR) -> Commits:
+        return Commits(functools.partial(self.git, mirror=mirror), ReleaseError, self.config["repository"])
 
-    def trust(self, version: str, commit: str) -> None:
-        """Refuses a commit that none of the signers has signed, by itself or by the tag that was asked for."""
-        if not self.config["signers"]:
-            return
-        # Signatures of another kind would be judged by whatever keys the user has.
-        signers = ["-c", f"gpg.ssh.allowedSignersFile={self.at.config}/signers"]
-        signers += ["-c", "gpg.program=/bin/false", "-c", "gpg.x509.program=/bin/false"]
-        try:
-            self.git(*signers, "verify-commit", commit)
-        except ReleaseError as error:
-            with contextlib.suppress(ReleaseError):
-                self.git(*signers, "verify-tag", f"refs/tags/{version}")
-                return
-            raise ReleaseError(
-                f"commit {commit[:12]} is signed by none of app_server_signers; what is live goes on serving.\n{error}"
-            ) from error
+    def resolve(self, version: str) -> str:
+        return self.commits().resolve(version)
 
     def archive(self, commit: str) -> Path:
         """A tar of the commit, and of its submodules behind it, out of the mirrors."""
         tar = self.at.state / "export.tar"
         with open(tar, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
             self.git("archive", "--format=tar", commit, stdout=handle)
-            self.add_submodules(handle, commit, "mirror.git", self.config["repository"], "")
+            self.add_submodules(handle, commit, MIRROR, self.config["repository"], "")
         return tar
 
     def add_submodules(self, handle: Any, commit: str, mirror: str, url: str, prefix: str) -> None:
@@ -113,12 +81,8 @@ class Repository:
         for path, module in self.submodules(commit, mirror).items():
             source = submodule_url(url, module["url"])
             name = f"module-{hashlib.sha256(source.encode()).hexdigest()[:16]}.git"
-            try:
+            with told_as(f"The submodule {prefix}{path} could not be fetched from {source}."):
                 self.update(name, "--no-tags", "--", source, module["commit"])
-            except ReleaseError as error:
-                raise ReleaseError(
-                    f"The submodule {prefix}{path} could not be fetched from {source}.\n{error}"
-                ) from error
             self.git(
                 "archive", "--format=tar", f"--prefix={prefix}{path}/", module["commit"], mirror=name, stdout=handle
             )
@@ -126,8 +90,7 @@ class Repository:
 
     def submodules(self, commit: str, mirror: str) -> dict[str, dict[str, str]]:
         """Commit and URL of each submodule, by its path."""
-        listed = self.git("ls-tree", "-r", "-z", commit, mirror=mirror).split("\0")
-        commits = {line.split("\t", 1)[1]: line.split()[2] for line in listed if line.startswith("160000 ")}
+        commits = self.commits(mirror).submodules(commit)
         if not commits:
             return {}
         said = self.git("config", "--blob", f"{commit}:.gitmodules", "--null", "--list", mirror=mirror)
