@@ -493,7 +493,7 @@ def test_after_a_reboot_what_was_live_is_live_and_no_slot_is_touched(host, monke
     assert again(host).journal.record.verdict == "cut off"
 
 
-FINISH = ["accept", "boot", "point", "look_at", "publish", "withdraw", "follow"]
+FINISH = ["accept", "boot", "point", "look_at", "withdraw", "follow", "sweep"]
 
 
 @pytest.mark.parametrize("how", ["unit", "host"])

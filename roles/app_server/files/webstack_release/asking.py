@@ -11,7 +11,7 @@ import ssl
 import struct
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 Answer = tuple[int, str]  # status, or 0 for what is no answer, and body or complaint
 
@@ -24,7 +24,7 @@ def ask(address: Path, path: str, modifier: int, seconds: float = 5, url: str = 
     """
     name, _mark, query = path.partition("?")
     site = urlsplit(url or "http://localhost")
-    host, port = site.hostname or "", str(site.port or (443 if site.scheme == "https" else 80))
+    host, port = site.hostname or "", str(port_of(site))
     variables = {
         "REQUEST_METHOD": "GET", "REQUEST_URI": path, "PATH_INFO": name, "QUERY_STRING": query, "SERVER_NAME": host,
         "SERVER_PORT": port, "SERVER_PROTOCOL": "HTTP/1.0", "HTTP_HOST": host, "REMOTE_ADDR": "127.0.0.1",
@@ -73,9 +73,7 @@ def ask_at_the_door(url: str, path: str, seconds: float = 5) -> Answer:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        raw = socket.create_connection(
-            ("127.0.0.1", site.port or (443 if site.scheme == "https" else 80)), timeout=seconds
-        )
+        raw = socket.create_connection(("127.0.0.1", port_of(site)), timeout=seconds)
         with context.wrap_socket(raw, server_hostname=host) if site.scheme == "https" else raw as stream:
             connection = http.client.HTTPConnection(host, timeout=seconds)
             connection.sock = stream
@@ -86,3 +84,7 @@ def ask_at_the_door(url: str, path: str, seconds: float = 5) -> Answer:
             return answer.status, answer.read(1_000_000).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:
         return 0, str(error)
+
+
+def port_of(site: SplitResult) -> int:
+    return site.port or (443 if site.scheme == "https" else 80)

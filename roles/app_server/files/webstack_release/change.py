@@ -17,7 +17,7 @@ from .asking import ask_at_the_door
 from .basics import ReleaseError, run
 from .build import Builder
 from .jobs import Jobs
-from .layout import Layout, other
+from .layout import SLOTS, Layout, other
 from .record import Journal, Record
 from .releases import Releases
 from .repository import Repository
@@ -196,6 +196,7 @@ class Change:
         live = self.slots.live()
         self.slots.cool_never()
         if live and self.slots.release(live) == release and self.slots.active(live) and self.slots.current(live):
+            self.releases.publish(release)
             self.finish(live, release)
             return
         slot = other(live)
@@ -270,15 +271,22 @@ class Change:
     def finish(self, slot: str, release: str) -> None:
         """The release is verified. A change that is cut off from here on is completed, not undone."""
         self.journal.note(slot=slot, release=release, verified=True)
-        self.complete()
+        self.settle()
+        self.tidy()
         self.journal.say(f"live: {release} in slot {slot}, before: {self.journal.record.before_release or 'nothing'}")
 
-    def complete(self) -> None:
-        """Does what belongs to a verified release; all of it can be done again."""
+    def settle(self) -> None:
+        """The verified release is what is live, what the host starts with, and what background jobs look at."""
         record = self.journal.record
-        slot, before = record.slot, other(record.slot)
-        self.settle(slot, record.release)
-        self.releases.publish(record.release)
+        self.releases.accept(record.release)
+        self.slots.boot(record.slot)
+        self.slots.point(record.slot, record.release)
+        self.app.jobs.look_at(record.slot)
+
+    def tidy(self) -> None:
+        """Whatever else a verified release entails; without it the release serves, too."""
+        record = self.journal.record
+        before = other(record.slot)
         self.releases.withdraw()
         if self.slots.active(before):
             if self.config["warm_seconds"] and record.warm and before == record.before_slot:
@@ -286,15 +294,8 @@ class Change:
             else:
                 self.journal.enter("drain", f"stop slot {before}")
                 self.slots.drain(before)
-        self.app.jobs.follow(slot)
+        self.app.jobs.follow()
         self.sweep()
-
-    def settle(self, slot: str, release: str) -> None:
-        """It is this slot that is live, that the host starts with, and that background jobs look at."""
-        self.releases.accept(release)
-        self.slots.boot(slot)
-        self.slots.point(slot, release)
-        self.app.jobs.look_at(slot)
 
     def give_up(self, why: str) -> None:
         """Ends a change that failed: what was live before is live."""
@@ -337,35 +338,35 @@ class Change:
 
     def recover(self) -> None:
         """Ends a change that was cut off: one that was verified is completed, any other undone."""
-        record = self.journal.record
-        why = f"it was cut off in the step {record.phase}" if record.phase else "it was cut off"
-        if record.verified:
-            self.settle(record.slot, record.release)
-            self.attempt(self.complete)
+        if self.journal.record.verified:
+            self.settle()
+            self.attempt(self.tidy)
         else:
             self.undo()
         if not Journal(self.at).record.open:
             return  # a slot that was started just now has asked for the same
-        self.close(why)
+        self.close()
         self.notify()
 
     def recover_at_boot(self) -> None:
         """The same while the host starts, and slots by themselves: the one that was tried does not, unless it is verified."""
         record = self.journal.record
         if record.verified:
-            self.settle(record.slot, record.release)
+            self.settle()
             run(["systemctl", "start", "--no-block", self.at.slot_unit(record.slot)])
         elif record.exposed:
             self.slots.point(record.before_slot or None, record.before_release)
-        self.close(f"it was cut off in the step {record.phase}")
+        self.close()
 
-    def close(self, why: str) -> None:
-        verified = self.journal.record.verified
+    def close(self) -> None:
+        """The verdict of a change that was cut off, when all is done for it."""
+        phase, verified = self.journal.record.phase, self.journal.record.verified
+        why = f"it was cut off in the step {phase}" if phase else "it was cut off"
         self.journal.say(f"{why}: {'it was verified, and is live' if verified else 'what was live before is live'}")
         self.journal.end("live" if verified else "cut off", why)
 
     def sweep(self) -> None:
-        needed = [self.slots.release(slot) for slot in ("blue", "green")]
+        needed = [self.slots.release(slot) for slot in SLOTS]
         self.releases.sweep(needed, self.config["keep"])
 
     def notify(self) -> None:

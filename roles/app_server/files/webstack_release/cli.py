@@ -18,15 +18,13 @@ from typing import Any
 from .asking import ask
 from .basics import ReleaseError, run
 from .change import Application, Change
-from .layout import Layout, other
+from .layout import TOOL, Layout, other
 from .record import Journal
 from .sandbox import CLOSED
 
-TOOL = "/usr/local/sbin/webstack-release"
 BUSY_SECONDS = 30  # for which another change is waited for
 FOLLOW_SECONDS = 5  # how long a question for progress may wait for some
 PAUSE = 0.1
-CHANGES = ("deploy", "rollback", "renew")
 
 
 class Busy(ReleaseError):
@@ -83,9 +81,8 @@ def describe(journal: Journal) -> str:
     record = journal.record
     if not record.open:
         return "it has just begun"
-    since = f"{datetime.datetime.fromtimestamp(record.since):%Y-%m-%d %H:%M:%S}"
     what = f"{record.kind} of {record.version}" if record.version else record.kind
-    return f"{what} by {record.by} since {since}, in its step {record.phase}"
+    return f"{what} by {record.by} since {moment(record.since)}, in its step {record.phase}"
 
 
 def follow(app: Application, identity: str, after: int) -> dict[str, Any]:
@@ -160,9 +157,8 @@ def moment(seconds: float) -> str:
     return f"{datetime.datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S}"
 
 
-def tell(app: Application) -> list[str]:
+def tell(app: Application, status: dict[str, Any]) -> list[str]:
     """What is live, what can be live, and what was done last."""
-    status = app.status()
     live = status["slot"]
     lines = [f"{app.at.app}: " + (f"release {status['release']} in slot {live}" if live else "nothing is live")]
     if live:
@@ -240,8 +236,9 @@ def main(argv: list[str] | None = None) -> int:
         app = Application(Layout(options.app))
         match options.command:
             case "status":
-                overview = tell(app)
-                print(json.dumps({**app.status(), "overview": overview}) if options.json else "\n".join(overview))
+                status = app.status()
+                overview = tell(app, status)
+                print(json.dumps({**status, "overview": overview}) if options.json else "\n".join(overview))
             case "history":
                 print("\n".join(history(app, options.last)))
             case "deploy":
@@ -255,8 +252,8 @@ def main(argv: list[str] | None = None) -> int:
             case "renew":
                 return watch_it(app, {"kind": "renew"})
             case "ask":
-                status, body = ask(app.at.live_link, options.path, app.config["modifier"], seconds=60)
-                print(json.dumps({"status": status, "body": body}))
+                code, body = ask(app.at.live_link, options.path, app.config["modifier"], seconds=60)
+                print(json.dumps({"status": code, "body": body}))
             case "plan":
                 if not options.dry:
                     recover(options.app)

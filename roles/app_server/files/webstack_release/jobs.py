@@ -35,9 +35,8 @@ class Jobs:
         """From now on what starts runs what the slot is bound to."""
         link_atomically(self.at.live_bound, str(self.at.bound(slot)))
 
-    def follow(self, slot: str) -> None:
+    def follow(self) -> None:
         """Systemd gets the jobs that are declared. One that works all the time starts anew, in its own time."""
-        self.look_at(slot)
         wanted, found = self.declared(), self.installed()
         for name in found.keys() - wanted.keys():
             run(["systemctl", "disable", "--quiet", "--now", "--no-block", name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+TOOL = "/usr/local/sbin/webstack-release"
 SLOTS = ("blue", "green")
 # What a slot reads when it starts, copied from /etc/APP: settings that are declared later, and may be
 # wrong, are not what a slot that is live comes back with.

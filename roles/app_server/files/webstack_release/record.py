@@ -100,8 +100,9 @@ class Journal:
 
     def of(self, identity: str) -> Record:
         """The record of a change, which others may have followed; an empty one for what is not known yet."""
-        known = [self.record, *map(to_record, self.entries())]
-        return next((record for record in known if record.id == identity), Record())
+        if self.record.id == identity:
+            return self.record
+        return next((to_record(entry) for entry in self.entries() if entry["id"] == identity), Record())
 
     def said(self) -> list[str]:
         return read(self.at.progress).splitlines()

@@ -11,7 +11,7 @@ from typing import Any
 
 from .asking import ask, requests_so_far
 from .basics import ReleaseError, link_atomically, read, run, succeeds, target, write_atomically
-from .layout import SETTINGS, SLOTS, Layout, other
+from .layout import SETTINGS, SLOTS, TOOL, Layout, other
 
 PAUSE = 0.1  # seconds between two questions of the gate
 # What uWSGI logs of a request that failed, and of a worker that took one with it.
@@ -134,7 +134,7 @@ class Slots:
         """Leaves the idle slot running for a while: going back to it takes no start."""
         self.cool_never()
         argv = ["systemd-run", "--quiet", "--collect", f"--unit={self.at.cooling_unit}", f"--on-active={seconds}"]
-        run([*argv, "--", "/usr/local/sbin/webstack-release", self.at.app, "cool"])
+        run([*argv, "--", TOOL, self.at.app, "cool"])
 
     def cool_never(self) -> None:
         for unit in (self.at.cooling_unit, self.at.cooling_unit.replace(".timer", ".service")):
