@@ -12,7 +12,8 @@ description:
   - The work is done on the host by C(webstack-release), which the role app_server installs. A change
     (C(deploy), C(rollback), C(renew)) runs there as a unit of its own and goes on without the
     controller; the task shows what it says and ends with its verdict.
-  - In check mode only C(plan) and C(status) run; every change reports that it would be one.
+  - In check mode only C(plan) and C(status) run. A change reports that it would be one, unless it is the
+    C(deploy) of a commit that was sent and is live already.
 options:
   app:
     description: The application's name.
@@ -58,7 +59,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 
 TOOL = "/usr/local/sbin/webstack-release"
-NOTHING_LIVE = {"ship": True, "renew": False, "release": "", "slot": None, "active": False}
+NOTHING_LIVE = {"ship": True, "ref": "", "renew": False, "release": "", "slot": None, "active": False}
 
 
 def main() -> None:
@@ -74,9 +75,11 @@ def main() -> None:
     )
     step, app = module.params["step"], module.params["app"]
     reads = step in ("status", "plan", "follow")
-    if module.check_mode and (not reads or not os.path.exists(TOOL) or not os.path.exists(f"/etc/{app}/release.json")):
+    installed = os.path.exists(TOOL) and os.path.exists(f"/etc/{app}/release.json")
+    commit = module.params["request"].get("commit")
+    if module.check_mode and not (installed and (reads or commit)):
         module.exit_json(changed=not reads, answer=NOTHING_LIVE)
-    if step == "status":
+    if step == "status" or (module.check_mode and not reads):
         command = ["status", "--json"]
     elif reads:
         command = [step, *module.params["arguments"], *(["--dry"] if step == "plan" and module.check_mode else [])]
@@ -90,7 +93,9 @@ def main() -> None:
         module.warn(
             f"{answer['held']}; it is declared and not brought back by itself: deploy it, or declare another version"
         )
-    module.exit_json(changed=False, answer=answer)
+    would = module.check_mode and not reads
+    live = would and bool(answer["release"]) and answer["commit"] == commit and answer["active"] and answer["settled"]
+    module.exit_json(changed=would and not live, answer=answer)
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ case $1 in
   show) case "$2 $3" in
       *ActiveState*) [ -e "active-$last" ] && echo active || echo inactive ;;
       *--value*) cat "invocation-$last" ;;
-      *) echo "InvocationID=$(cat "invocation-$last")"; echo "ExecMainStartTimestamp=$(cat "started-$last" 2>/dev/null)" ;;
+      *) echo "InvocationID=$(cat "invocation-$last")"; echo "ExecMainStartTimestamp=$(cat "started-$last" 2>/dev/null || echo @4000000000)" ;;
     esac ;;
   restart) echo "restart $last" >> calls ;;
   stop) echo "stop $last" >> calls; rm -f "active-$last" ;;
@@ -139,6 +139,7 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
     monkeypatch.setenv("SYSTEMD", str(systemd))
     command("systemctl", SYSTEMCTL)
     command("systemd-run", SYSTEMD_RUN)
+    command("ldd", f"printf '%s:\\n\\tlibpython3.so.1.0 => {library(root)} (0x00007f0000000000)\\n' \"$@\"")
     command("journalctl", f"cat {systemd}/journal 2>/dev/null || echo ImportError: no module named foobar")
     # What Debian's tmpfiles would do at each start.
     command("systemd-tmpfiles", f"ln -sfn {at.live_link} {at.public_link}")
@@ -175,6 +176,11 @@ def make_live(application: Any, slot: str, release: str) -> None:
     basics.link_atomically(application.at.live_link, str(application.at.socket(slot)))
     for state in ("active", "enabled"):
         unit(application, state, slot).touch()
+
+
+def library(root: Path) -> Path:
+    """What uWSGI's plugin is linked with."""
+    return root / "libpython3.so.1.0"
 
 
 def unit(application: Any, state: str, slot: str) -> Path:

@@ -390,6 +390,20 @@ def test_a_way_back_that_is_none_is_refused(host, release, words):
     as_before(host)
 
 
+def test_a_release_for_another_python_is_refused_to_who_goes_back(host):
+    (a_release(host, NEXT) / ".venv/lib/python3.9").mkdir(parents=True)
+    known = carry_out(host, kind="rollback", release=NEXT)
+    assert known.verdict == "failed" and f"release {NEXT} was made for another Python" in known.reason
+    as_before(host)
+
+
+def test_a_commit_that_is_live_for_another_python_is_built_again(host):
+    deployed(host)
+    live = again(host).status()["release"]
+    (host.at.releases / live / ".venv/lib/python3.9").mkdir(parents=True)
+    assert "build" in carry_out(host).phases, "and not 'unchanged'"
+
+
 def test_going_back_is_not_barred_by_requests_that_fail_in_both(host, monkeypatch):
     deployed(host)
     share(host, monkeypatch, {"blue": 10}, {"blue": 10, "green": 10})
@@ -779,7 +793,7 @@ def test_the_overview_tells_what_is_live_what_can_be_and_what_was_done(host, cap
     assert cli.main(["app", "status"]) == 0
     out = capsys.readouterr().out[-2000:]
     assert f"app: release {GOOD} in slot blue" in out
-    assert "it has not read the settings of now" in out
+    assert "it runs with settings or libraries of before" in out
     assert f"slot green is warm with {NEXT}" in out
     assert "  now: it has just begun" in out
     assert f"* {GOOD}  commit c0ffee (main)  verified" in out

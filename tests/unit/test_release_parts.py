@@ -9,6 +9,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -29,6 +30,7 @@ from releasing import (  # fmt: skip
     bind,
     build,
     change,
+    library,
     make_live,
     other,
     repository,
@@ -145,7 +147,50 @@ UNSETTLED = {
         "[uwsgi]"
     ),
     "the process came back before its file was mended": lambda app: came_back(app, 1),
+    "a library was upgraded since it started": lambda app: upgraded(app, 1),
 }
+
+
+def upgraded(application: Any, started: float) -> None:
+    """What dpkg does to a library under a process that started at a moment."""
+    unit(application, "started", "green").write_text(f"@{started:.0f}\n")
+    library(application.at.root).touch()
+
+
+def test_a_process_that_started_after_the_upgrade_is_right(application):
+    a_release(application, GOOD)
+    make_live(application, "green", GOOD)
+    upgraded(application, time.time() + 60)
+    assert not application.plan("repo main", SETTINGS)["renew"]
+
+
+def virtualenv(application: Any, release: str, python: str) -> None:
+    (application.at.releases / release / ".venv/lib" / python).mkdir(parents=True)
+
+
+NOW = f"python3.{sys.version_info.minor}"
+
+
+def test_a_release_for_another_python_is_made_anew_of_the_same_commit(application):
+    a_release(application, GOOD)
+    make_live(application, "green", GOOD)
+    virtualenv(application, GOOD, NOW)
+    assert not application.plan("repo main", SETTINGS)["ship"]
+    shutil.rmtree(application.at.releases / GOOD / ".venv")
+    virtualenv(application, GOOD, "python3.9")
+    plan = application.plan("repo main", SETTINGS)
+    assert (plan["ship"], plan["ref"], plan["renew"]) == (True, "c0ffee", False)
+    plan = application.plan("repo v2", SETTINGS)
+    assert (plan["ship"], plan["ref"]) == (True, ""), "what is declared now is shipped"
+
+
+def test_a_release_for_another_python_is_nothing_to_go_back_to(application):
+    for name in (GOOD, NEXT):
+        a_release(application, name)
+    assert application.releases.before(NEXT) == GOOD
+    virtualenv(application, GOOD, "python3.9")
+    with pytest.raises(basics.ReleaseError, match="no verified release before"):
+        application.releases.before(NEXT)
 
 
 def came_back(application: Any, started: float) -> None:
@@ -308,6 +353,18 @@ def test_the_oldest_releases_go_and_so_do_half_built_ones(application):
         [application.slots.release(name) for name in ("blue", "green")], application.config["keep"]
     )
     assert sorted(os.listdir(application.at.releases)) == names[-3:]
+
+
+def test_what_was_rolled_back_takes_no_place_of_what_can_be_gone_back_to(application):
+    """Else some rollbacks in a row would leave nothing to go back to."""
+    names = [f"2026010{day}000000-{'a' * 12}" for day in range(1, 10)]
+    for name in names:
+        a_release(application, name)
+    for name in names[3:]:
+        application.releases.reject(name, "it was rolled back")
+    application.releases.sweep([names[-1]], 2)
+    assert sorted(os.listdir(application.at.releases)) == [*names[1:3], *names[-2:]]
+    assert application.releases.before(names[-1]) == names[2]
 
 
 def test_a_release_that_a_slot_is_bound_to_never_goes(application):

@@ -4,6 +4,7 @@ import json
 import os
 import shlex
 import time
+from pathlib import Path
 
 import pytest
 
@@ -158,6 +159,22 @@ def test_a_changed_setting_switches_slots_and_loses_no_request(converge, servers
             assert [line for line in lines if '"status": 200' not in line] == []
 
 
+def test_upgraded_libraries_reach_the_application_by_a_switch(converge, servers, restored):
+    """Those of Python, too: a process goes on with what it started with."""
+    before = [status(server) for server in servers]
+    for server in servers:
+        # As dpkg does it: the new file gets the name of the old one.
+        found = server.check_output("readlink -e /usr/lib/*/libpython3.*.so.1.0")
+        server.check_output(f"cp --preserve {found} {found}.dpkg-new && mv {found}.dpkg-new {found}")
+        said = server.check_output("webstack-release hello status")
+        assert "it runs with settings or libraries of before; a converge mends that" in said
+    only_hello(converge).must_succeed()
+    for server, old in zip(servers, before, strict=True):
+        assert status(server)["slot"] != old["slot"] and status(server)["release"] == old["release"]
+        must_serve(server, old["release"])
+    assert only_hello(converge).must_succeed().changed == []
+
+
 def test_a_new_version_is_shipped_and_an_old_one_again(converge, servers, restored):
     before = [status(server)["release"] for server in servers]
     only_hello(converge, app_server_version="better").must_succeed()
@@ -174,6 +191,23 @@ def test_a_changed_way_to_build_ships_the_same_commit_again(converge, servers, r
     for server, old in zip(servers, before, strict=True):
         assert status(server)["release"] != old["release"] and status(server)["commit"] == old["commit"]
         assert server.file("/srv/hello/current/static/made").user == "root"
+
+
+@pytest.mark.parametrize("way", ["pushed", "fetched"])
+def test_only_what_a_trusted_key_has_signed_is_shipped_and_its_submodules_with_it(converge, servers, restored, way):
+    key = Path(EPHEMERAL, "deploy_key.pub").read_text(encoding="utf-8").strip()
+    trusted = {"app_server_signers": [f"test@example.com {key}"]}
+    if way == "fetched":
+        trusted |= over_ssh(servers)
+    before = [status(server)["release"] for server in servers]
+    only_hello(converge, **trusted, app_server_version="better").must_fail("is signed by none of app_server_signers")
+    assert [status(server)["release"] for server in servers] == before
+    only_hello(converge, **trusted, app_server_version="signed").must_succeed()
+    for server in servers:
+        must_serve(server, status(server)["release"])
+        assert status(server)["version"] == "signed"
+        part = server.file("/srv/hello/current/part/part.txt")
+        assert (part.content_string, part.user) == ("a part\n", "root")
 
 
 def test_the_key_is_out_of_reach_of_what_builds(server):

@@ -153,6 +153,33 @@ def test_the_night_has_a_command_of_its_own(host):
     assert "rollback" in host.check_output("webstack-release hello history --last 1")
 
 
+def test_a_way_back_is_left_however_often_one_goes_back(host):
+    """What was rolled back takes no place of what can be gone back to."""
+    deploy(not_live(host, "better", "main")).must_succeed()
+    before = status(host)["release"]
+    deploy(not_live(host, "better", "main")).must_succeed()
+    for _time in range(3):
+        deploy(not_live(host, "better", "main")).must_succeed()
+        rollback().must_succeed()
+    host.check_output("webstack-release hello rollback")
+    assert as_it_should_be(host)["release"] == before
+
+
+def test_a_dry_run_tells_whether_a_deploy_would_change_something(host):
+    live = status(host)["version"]
+    assert playbook("--check", name="deploy.yml", ref=live).must_succeed().changed == []
+    assert len(playbook("--check", name="deploy.yml", ref="other-assets").must_succeed().changed) == 1
+    assert as_it_should_be(host)["version"] == live
+
+
+def test_a_header_that_nginx_lets_in_reaches_the_application(host):
+    """Four lines of 8 KB, and an address that the application gets in three forms."""
+    lines = " ".join(f"-H 'X-Long-{number}: {'x' * 7900}'" for number in range(3))
+    assert "release" in host.check_output(
+        f"curl -sf -H 'Host: www.example.com' {lines} 'http://127.0.0.1/healthz?{'x' * 7900}'"
+    )
+
+
 # Bad ones
 
 HIDDEN = {
@@ -220,20 +247,42 @@ def in_phase(host, phase):
     return change.get("phase") == phase and not change.get("verdict")
 
 
-@pytest.mark.parametrize("phase", ["build", "check", "migrate", "gate", "watch"])
+# A step that is too short to be hit is made longer, by what it calls.
+SLOW = {"start": "/usr/bin/systemctl", "flip": "/usr/bin/systemd-tmpfiles"}
+
+
+@contextlib.contextmanager
+def slowly(host, phase):
+    """Makes a step take some seconds, until the block ends or the host does."""
+    if phase not in SLOW:
+        yield
+        return
+    program = SLOW[phase]
+    wrapper = f'#!/bin/sh\ncase $* in *daemon-reload*|*--create*) sleep 4;; esac\nexec {program}.real "$@"\n'
+    host.check_output(f"cp {program} {program}.real")
+    host.check_output("printf %%s %s > /opt/slow; chmod 755 /opt/slow", wrapper)
+    host.check_output(f"mount --bind /opt/slow {program}")
+    try:
+        yield
+    finally:
+        host.run(f"umount --lazy {program}")
+
+
+@pytest.mark.parametrize("phase", ["build", "check", "migrate", "start", "gate", "flip", "watch"])
 @pytest.mark.parametrize("victim", ["controller", "unit", "host"])
 def test_whatever_is_killed_a_verified_release_is_live(host, victim, phase):
     before = as_it_should_be(host)["release"]
     ref = not_live(host, "slow", "slower")
     with visitors(host) if victim != "host" else contextlib.nullcontext() as met:
-        run = deploying(ref)
-        until(lambda: in_phase(host, phase))
-        if victim == "unit":
-            host.check_output("systemctl kill --kill-whom=main --signal=KILL hello-deploy")
-        if victim == "host":
-            subprocess.run(["docker", "kill", NAME], check=True, capture_output=True)
-        if victim == "controller":
-            os.killpg(run.pid, signal.SIGKILL)
+        with slowly(host, phase):
+            run = deploying(ref)
+            until(lambda: in_phase(host, phase))
+            if victim == "unit":
+                host.check_output("systemctl kill --kill-whom=main --signal=KILL hello-deploy")
+            if victim == "host":
+                subprocess.run(["docker", "kill", NAME], check=True, capture_output=True)
+            if victim == "controller":
+                os.killpg(run.pid, signal.SIGKILL)
         said, _nothing = run.communicate(timeout=60)
         if victim == "host":
             subprocess.run(["docker", "start", NAME], check=True, capture_output=True)

@@ -87,6 +87,8 @@ class Application:
         release was made. A branch that moved on is no change of the declaration: what visitors
         see changes when somebody deploys, not when somebody converges. Nor does a converge bring
         back what somebody has rolled back: that one is `held`.
+
+        A live release for another Python than the host's is made anew, of the same commit: `ref`.
         """
         status = self.status(settings)
         held = ""
@@ -94,8 +96,10 @@ class Application:
             same = [name for name in self.releases.names() if self.releases.record(name).get("declared") == declared]
             held = self.releases.rejected(same[-1]) if same else ""
         ship = not status["release"] or (status["declared"] != declared and not held)
+        ref = "" if ship or self.releases.fits(status["release"]) else status["commit"]
+        ship = ship or bool(ref)
         renew = not ship and not (status["active"] and status["settings_current"] and status["settled"])
-        return {**status, "ship": ship, "renew": renew, "held": held}
+        return {**status, "ship": ship, "ref": ref, "renew": renew, "held": held}
 
 
 class Change:
@@ -139,7 +143,8 @@ class Change:
             commit = self.app.repository.fetch(version)
         live = self.app.status()
         same = live["commit"] == commit and live["declared"] == self.config["declared"]
-        if same and live["release"] and live["active"] and self.app.whole(live["slot"]):
+        fits = live["release"] and self.releases.fits(live["release"])
+        if same and fits and live["active"] and self.app.whole(live["slot"]):
             if tar:
                 Path(tar).unlink(missing_ok=True)
             self.journal.note(commit=commit, release=live["release"])
@@ -168,6 +173,8 @@ class Change:
             )
         if not self.releases.verified(release):
             raise ReleaseError(f"release {release} was never verified; deploy its commit instead")
+        if not self.releases.fits(release):
+            raise ReleaseError(f"release {release} was made for another Python; deploy its commit instead")
         if release == live:
             raise ReleaseError(f"release {release} is the live one")
         self.journal.note(release=release, commit=self.releases.record(release)["commit"])

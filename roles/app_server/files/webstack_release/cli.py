@@ -165,7 +165,7 @@ def tell(app: Application, status: dict[str, Any]) -> list[str]:
         idle = other(live)
         notes = [
             "" if status["active"] else f"{app.at.slot_unit(live)} does not run",
-            "" if status["settings_current"] else "it has not read the settings of now",
+            "" if status["settings_current"] else "it runs with settings or libraries of before; a converge mends that",
             "" if status["settled"] else "its last change did not come to its end; a converge mends that",
             f"slot {idle} is warm with {app.slots.release(idle)}" if status["warm"] else "",
         ]

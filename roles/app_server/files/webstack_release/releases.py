@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ class Releases:
     def verified(self, release: str) -> bool:
         return bool(release) and self.at.mark(release, "verified").exists() and self.place(release).is_dir()
 
+    def fits(self, release: str) -> bool:
+        """Whether its virtualenv is for the Python of now, as this tool is; a newer Debian has another."""
+        libraries = self.place(release) / ".venv/lib"
+        return not libraries.is_dir() or (libraries / f"python3.{sys.version_info.minor}").is_dir()
+
     def rejected(self, release: str) -> str:
         """Why it is not to be chosen again, empty for others."""
         return read(self.at.mark(release, "rejected"))
@@ -47,15 +53,21 @@ class Releases:
 
     def before(self, live: str) -> str:
         """The last verified one before the live one."""
-        older = [name for name in self.names() if name < live and self.verified(name) and not self.rejected(name)]
+        older = [name for name in self.names() if name < live and self.verified(name) and self.fits(name)]
+        older = [name for name in older if not self.rejected(name)]
         if not older:
             raise ReleaseError("there is no verified release before the live one on this host")
         return older[-1]
 
     def sweep(self, needed: Iterable[str], keep: int) -> None:
-        """Removes what was half built or never verified, and all but the last `keep` verified ones."""
-        kept = {*needed, Path(target(self.at.current)).name}
-        kept |= set([name for name in self.names() if self.verified(name)][-keep:])
+        """Removes what was half built or never verified, and all but the last `keep` that can be gone back to.
+
+        As many that were rolled back stay beside them: a converge must know not to bring them back.
+        """
+        verified = [name for name in self.names() if self.verified(name)]
+        rejected = [name for name in verified if self.rejected(name)]
+        good = [name for name in verified if name not in rejected]
+        kept = {*needed, Path(target(self.at.current)).name, *good[-keep:], *rejected[-keep:]}
         for place in self.at.releases.iterdir():
             if place.name in kept:
                 continue

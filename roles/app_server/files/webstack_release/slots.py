@@ -14,6 +14,8 @@ from .basics import ReleaseError, link_atomically, read, run, succeeds, target, 
 from .layout import SETTINGS, SLOTS, TOOL, Layout, other
 
 PAUSE = 0.1  # seconds between two questions of the gate
+UWSGI = Path("/usr/bin/uwsgi-core")
+PLUGINS = Path("/usr/lib/uwsgi/plugins")
 # What uWSGI logs of a request that failed, and of a worker that took one with it.
 # Anchored: an application may log what a visitor has typed.
 FAILURE = re.compile(r"^\[pid: .*\(HTTP/[0-9.]+ 5[0-9][0-9]\) \d+ headers|\*\*\* HARAKIRI ON WORKER|DAMN ! worker")
@@ -50,10 +52,10 @@ class Slots:
         return succeeds(["systemctl", "is-active", "--quiet", self.at.cooling_unit])
 
     def current(self, slot: str | None, settings: str = "") -> bool:
-        """Whether a slot's process has the settings of the digest, by default those on the host.
+        """Whether a slot's process has the settings of the digest, by default those on the host, and the programs of now.
 
-        The process that `start` started has what the slot is bound to; any other has it if it started
-        after the last change of the files.
+        The process that `start` started has the settings that the slot is bound to; any other has them
+        if it started after the last change of the files.
         """
         bound = self.bound(slot)
         if not slot or bound.get("SETTINGS") != (settings or self.config["settings"]):
@@ -62,12 +64,20 @@ class Slots:
             return False
         argv = ["systemctl", "show", "--timestamp=unix", "--property=InvocationID,ExecMainStartTimestamp"]
         state = dict(line.split("=", 1) for line in run([*argv, self.at.slot_unit(slot)]).splitlines())
-        if read(self.at.bound(slot) / "started") == state["InvocationID"]:
-            return True
-        files = [self.at.bound(slot) / name for name in SETTINGS]
-        files.append(self.at.unit_file)
+        files = self.programs()
+        if read(self.at.bound(slot) / "started") != state["InvocationID"]:
+            files += [*(self.at.bound(slot) / name for name in SETTINGS), self.at.unit_file]
         changed_at = max((path.stat().st_ctime for path in files if path.exists()), default=0)
         return float(state["ExecMainStartTimestamp"].lstrip("@") or 0) > changed_at
+
+    def programs(self) -> list[Path]:
+        """What a slot runs beside the release: uWSGI, the language, the libraries of both.
+
+        A process goes on with those that it started with, however often the host's are upgraded.
+        """
+        plugin = PLUGINS / f"{self.config['plugin']}_plugin.so"
+        words = run(["ldd", str(UWSGI), str(plugin)]).split()
+        return [UWSGI, plugin, *(Path(word) for word in words if word.startswith("/") and not word.endswith(":"))]
 
     def settled(self, slot: str | None) -> bool:
         """Whether links agree, the live slot alone starts at boot, and the other runs only to be gone back to."""
