@@ -51,5 +51,23 @@ def test_a_branch_is_shipped_and_a_converge_leaves_it_and_a_rollback_goes_back(c
     assert [live(server)["release"] for server in servers] == before
 
 
+def test_two_migrations_never_run_at_once_and_the_second_does_not_wait_long(servers):
+    """The first of them is another host's, or a hand's: it holds the lock of the database."""
+    first = servers[0]
+    before = [live(server)["release"] for server in servers]
+    run = "systemd-run --quiet --collect --unit other-migration mariadb foobar --execute %s"
+    try:
+        first.check_output(run, "SELECT GET_LOCK('migrate foobar', 1), SLEEP(120)")
+        ship("deploy", ref="next").must_fail("The migration failed", "Another migration is still running")
+        assert [live(server)["release"] for server in servers] == before
+    finally:
+        first.check_output("systemctl stop other-migration")
+    first.check_output(run, "SELECT GET_LOCK('migrate foobar', 1), SLEEP(12)")
+    ship("deploy", ref="next").must_succeed()
+    assert {live(server)["version"] for server in servers} == {"next"}
+    ship("rollback").must_succeed()
+    assert [live(server)["release"] for server in servers] == before
+
+
 def test_what_is_live_and_who_changed_it_is_told(servers):
     ship("status").must_succeed().must_say("foobar: release", "verified", "was rolled back by", "certificate:")
