@@ -131,13 +131,11 @@ import datetime
 import fnmatch
 import grp
 import hashlib
-import http.client
 import json
 import os
 import pwd
 import stat
 import time
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -465,6 +463,10 @@ def confirmed(confirm: dict[str, str] | None) -> bool:
     """Whether the running service gives the expected answer, within some seconds."""
     if confirm is None:
         return True
+    # Not above: they take as long as all other imports together, and only a change needs them.
+    import http.client
+    import urllib.request
+
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     deadline = time.monotonic() + CONFIRM_SECONDS
     while time.monotonic() < deadline:
