@@ -1,0 +1,250 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What role app_server refuses beyond its argument spec: the host would find out, and some of it never.
+
+Values have the right type when they come here, or read as such: `5` for a name, `"80"` for a number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from decimal import Decimal
+from typing import Any
+
+from ansible_collections.foobar.webstack.plugins.module_utils.commits import NAME as REF
+
+Inputs = dict[str, Any]
+Faults = Iterator[str]
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,24}")
+# Folders, users and units are named after the application: these belong to somebody else.
+SYSTEM = (
+    "apt", "cron", "default", "dpkg", "lock", "mariadb", "mysql", "mysqld", "nginx", "root", "ssh", "ssl", "systemd",
+    "uwsgi", "webstack", "www-data",
+)  # fmt: skip
+# Every unit `shop-job-*` is taken for a job of `shop`, and removed where that declares none of the name.
+UNIT_OF_JOB = re.compile(r"-job(-|$)")
+
+CREDENTIALS = re.compile(r"://[^/]*:[^/]*@|\Ahttps://[^/]*@")
+CLONE = re.compile(r"/[^\n]+")
+REPOSITORY = re.compile(r"(https://|ssh://|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:)[A-Za-z0-9._~:/@+%-]+")
+
+MODULE = re.compile(r"(?!.*\.\.)[A-Za-z_][A-Za-z0-9_.]*(:[A-Za-z_][A-Za-z0-9_]*)?")
+RELATIVE = re.compile(r"(?!/)(?!.*\.\.)[A-Za-z0-9_./:-]*")
+RELATIVE_FORM = "a path that is relative to the repository, without '..'"
+# What a text must be, and each item of a list.
+TEXTS = {
+    "app_server_version": (REF, "the name of a branch, a tag or a commit"),
+    "app_server_ref": (re.compile(f"({REF.pattern})?"), "the name of a branch, a tag or a commit"),
+    "app_server_requirements": (RELATIVE, RELATIVE_FORM),
+    "app_server_static": (RELATIVE, RELATIVE_FORM),
+    "app_server_health_path": (re.compile(r"/[A-Za-z0-9_./~-]*"), "a path such as /healthz"),
+    "app_server_public_url": (
+        re.compile(r"(https?://[A-Za-z0-9.-]+(:[0-9]+)?)?"),
+        "an address such as https://www.example.com",
+    ),
+    "app_server_notify_command": (re.compile(r"[^\x00-\x1f\x7f]*"), "one line, without control characters"),
+    "app_server_socket_group": (re.compile(r"[a-z_][a-z0-9_-]{0,31}"), "the name of a group"),
+}
+ITEMS = {
+    "app_server_known_hosts": (
+        re.compile(r"[^\n]+ (ssh|ecdsa|sk)-[^\n]+"),
+        "one line of ssh's known_hosts, such as 'git.example.com ssh-ed25519 AAAA…'",
+    ),
+    "app_server_signers": (
+        re.compile(r"[^\n ]+ [^\n]*(ssh|ecdsa|sk)-[^\n]+"),
+        "one line of ssh's allowed_signers, such as 'ann@example.com ssh-ed25519 AAAA…'",
+    ),
+    "app_server_writable_paths": (
+        re.compile(r"/[A-Za-z0-9_./-]+"),
+        "an absolute path below / of letters, digits and '_./-'",
+    ),
+    "app_server_shared": (
+        re.compile(r"(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]*"),
+        "a folder at the top of the repository, such as media, without '/' and '..'",
+    ),
+}
+
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+SET_BY_ROLE = ("APP_RELEASE", "RELEASE", "SLOT", "SETTINGS", "FILES", "PATH")
+OPTION = re.compile(r"[a-z0-9-]+")
+# uWSGI puts the environment in for $(…), and a file, an address or a command's output for @(…).
+OPTION_EXPANDS = re.compile(r"[\n\r]|\$\(|@\(")
+
+JOB = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
+# The command stands behind `env`, which without one would print the secrets into the journal.
+JOB_COMMAND = re.compile(r"""(?=.*\S)[^\x00-\x1f\x7f%$;"'\\]+""")
+SCHEDULE = re.compile(r"[A-Za-z0-9 :*/.,~-]*")
+
+LEAST = {
+    "app_server_disk_mb": 0,
+    "app_server_health_answer_seconds": 1,
+    "app_server_health_seconds": 1,
+    "app_server_keep_releases": 1,
+    "app_server_processes": 0,
+    "app_server_request_seconds": 1,
+    "app_server_threads": 1,
+    "app_server_warm_seconds": 0,
+    "app_server_watch_seconds": 0,
+    "app_server_worker_memory_mb": 32,
+}
+
+
+def app_server_faults(inputs: Inputs, facts: dict[str, Any], login: str = "") -> list[str]:
+    """Every fault in the role's inputs, each as `path.of.the[0].value: what is wrong and what is allowed`.
+
+    `login` is the user who logs in on the host. No fault says a secret.
+    """
+    # A spec lets a text be null, and no default comes in its place: the host would be told None.
+    nulls = [name for name, value in inputs.items() if value is None]
+    if nulls:
+        return [f"{name}: has no value; remove the line, or give it one" for name in nulls]
+    return [
+        *_name_faults(str(inputs["app_server_name"]), login),
+        *_repository_faults(inputs),
+        *_text_faults(inputs),
+        *_environment_faults(inputs),
+        *_option_faults(inputs["app_server_uwsgi_options"]),
+        *_job_faults(inputs["app_server_jobs"]),
+        *_number_faults(inputs),
+        *_memory_faults(inputs, facts),
+    ]
+
+
+def _name_faults(name: str, login: str) -> Faults:
+    if not NAME.fullmatch(name):
+        yield (
+            f"app_server_name: '{_shown(name)}' is not a name of 1 to 25 lower case letters, digits and '-', "
+            "a letter first"
+        )
+    if name == login:
+        yield f"app_server_name: '{_shown(name)}' is the user who logs in on this host"
+    if name in SYSTEM or UNIT_OF_JOB.search(name):
+        yield f"app_server_name: '{_shown(name)}' is the name of a part of the system"
+
+
+def _repository_faults(inputs: Inputs) -> Faults:
+    """What is wrong with the repository. No fault says it: a password may stand in any place of it."""
+    repository = str(inputs["app_server_repository"])
+    if CREDENTIALS.search(repository):
+        yield (
+            "app_server_repository: carries a user or a password; use a deploy key (app_server_deploy_key_file) or "
+            "app_server_push instead"
+        )
+    if inputs["app_server_push"]:
+        if not CLONE.fullmatch(repository):
+            yield "app_server_repository: with app_server_push it is the absolute path of a clone on the controller"
+    elif not REPOSITORY.fullmatch(repository):
+        yield (
+            "app_server_repository: must be https://…, ssh://… or user@host:path (a path on the controller needs "
+            "app_server_push: true)"
+        )
+    elif not repository.startswith("https://"):
+        for name in ("app_server_deploy_key_file", "app_server_known_hosts"):
+            if not inputs[name]:
+                yield f"{name}: empty; app_server_repository is reached over ssh, which needs it"
+
+
+def _text_faults(inputs: Inputs) -> Faults:
+    """What a value alone shows, of the inputs that are a text or a list of texts."""
+    python = inputs["app_server_plugin"] == "python3"
+    entry = (MODULE, "a module:callable, such as foobar.wsgi:application") if python else (RELATIVE, RELATIVE_FORM)
+    for name, (pattern, form) in {**TEXTS, "app_server_entry": entry}.items():
+        if not pattern.fullmatch(str(inputs[name])):
+            yield f"{name}: '{_shown(inputs[name])}' is not {form}"
+    for name, (pattern, form) in ITEMS.items():
+        for index, item in enumerate(inputs[name]):
+            if not pattern.fullmatch(_text(item)):
+                yield f"{name}[{index}]: '{_shown(item)}' is not {form}"
+
+
+def _environment_faults(inputs: Inputs) -> Faults:
+    """What is wrong with environment variables. No fault says a value: it may be a secret in the wrong place."""
+    for source in ("app_server_environment", "app_server_secrets", "app_server_build_environment"):
+        for name in map(str, inputs[source]):
+            if not VARIABLE.fullmatch(name):
+                yield f"{source}.{_shown(name)}: a name is made of letters, digits and '_', a digit not first"
+            if name in SET_BY_ROLE and source != "app_server_build_environment":
+                yield f"{source}.{name}: is set by the role; choose another name"
+            if name in inputs["app_server_secrets"] and source == "app_server_environment":
+                yield f"{source}.{_shown(name)}: stands in app_server_secrets, too; remove it from one of them"
+    # Those of the secrets are judged with the spec (validate_inputs).
+    for source in ("app_server_environment", "app_server_build_environment"):
+        for name, value in inputs[source].items():
+            if not isinstance(value, str):
+                yield f"{source}.{_shown(name)}: every value is a string; put quotes around numbers, yes and no"
+            elif CONTROL.search(value):
+                yield f"{source}.{_shown(name)}: holds a newline, a tab or another control character"
+
+
+def _option_faults(options: dict[str, Any]) -> Faults:
+    for name, value in options.items():
+        if not OPTION.fullmatch(str(name)):
+            yield (
+                f"app_server_uwsgi_options: '{_shown(name)}' is not the name of an option, which is made of small "
+                "letters, digits and '-'"
+            )
+        if OPTION_EXPANDS.search(str(value)):
+            yield f"app_server_uwsgi_options: '{_shown(name)}' must have a value of one line without $( and @("
+
+
+def _job_faults(jobs: list[dict[str, Any]]) -> Faults:
+    places: dict[str, str] = {}
+    for index, job in enumerate(jobs):
+        path, name, schedule = f"app_server_jobs[{index}]", str(job["name"]), _text(job.get("schedule"))
+        if not JOB.fullmatch(name):
+            yield (
+                f"{path}.name: '{_shown(name)}' is not a name of 1 to 31 lower case letters, digits and '-', "
+                "the first not '-'"
+            )
+        if name in places:
+            yield f"{path}.name: '{_shown(name)}' is {places[name]} already"
+        places.setdefault(name, path)
+        if not JOB_COMMAND.fullmatch(str(job["command"])):
+            yield (
+                f"{path}.command: '{_shown(job['command'])}' is not a command of one line without % $ ; quotes and "
+                "backslashes, for which there are scripts"
+            )
+        if not SCHEDULE.fullmatch(schedule):
+            yield f"{path}.schedule: '{_shown(schedule)}' is not a schedule such as *-*-* 03:30"
+
+
+def _number_faults(inputs: Inputs) -> Faults:
+    for name, least in LEAST.items():
+        if _int(inputs[name]) < least:
+            yield f"{name}: {inputs[name]} is not possible; it must be at least {least}"
+    if not 1 <= _int(inputs["app_server_listen_backlog"]) <= 65535:
+        yield f"app_server_listen_backlog: {inputs['app_server_listen_backlog']} is not possible; it is from 1 to 65535"
+
+
+def _memory_faults(inputs: Inputs, facts: dict[str, Any]) -> Faults:
+    workers, each = _int(inputs["app_server_processes"]), _int(inputs["app_server_worker_memory_mb"])
+    if workers * each > facts["memtotal_mb"]:
+        yield (
+            f"app_server_processes: {workers} workers of {each} MiB do not fit into the host's "
+            f"{facts['memtotal_mb']} MiB"
+        )
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else str(value)
+
+
+def _int(value: Any) -> int:
+    return int(Decimal(value))
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: one line of bounded length."""
+    text = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", _text(value))
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+class FilterModule:
+    """Ansible's entry."""
+
+    def filters(self) -> dict[str, Any]:
+        return {"app_server_faults": app_server_faults}
