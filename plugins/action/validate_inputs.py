@@ -135,6 +135,12 @@ def _check_tree(options: dict[str, Any], values: dict[str, Any], path: str, faul
             faults.append(f"{path}{key}: must be a list")
         elif "options" in option:
             masked[key] = _check_nested(option["type"], option["options"], value, f"{path}{key}", faults)
+        elif option.get("type") == "dict" and not isinstance(value, dict):
+            # Ansible would take a text such as A=b apart, but the role gets the text.
+            faults.append(f"{path}{key}: must be keys with a value each")
+        elif option.get("type") in ("str", "path") and isinstance(value, (dict, list)):
+            # Ansible would take it for a string, and the templates write it as Python does.
+            faults.append(f"{path}{key}: must be a string")
         elif (
             option.get("type") == "bool"
             and not isinstance(value, bool)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 from loading import load
 
 action = load("plugins/action/validate_inputs.py")
@@ -16,6 +17,8 @@ SPEC: dict[str, Any] = {
     "web_kind": {"type": "str", "choices": ["static", "proxy"], "default": "static", "description": "What."},
     "web_on": {"type": "bool", "default": True, "description": "Whether."},
     "web_secrets": {"type": "dict", "default": {}, "no_log": True, "description": "Secrets."},
+    "web_headers": {"type": "dict", "default": {}, "description": "Headers."},
+    "web_key": {"type": "path", "default": "", "description": "A path."},
     "web_sites": {
         "type": "list",
         "elements": "dict",
@@ -200,6 +203,37 @@ def test_types_and_choices_are_ansibles_own_to_refuse(inputs, words):
 )
 def test_keys_are_wanted_where_something_else_stands(sites, fault):
     assert faults(web_sites=sites) == [fault]
+
+
+@pytest.mark.parametrize("value", ["A=b", '{"A": "b"}', "", "A", ["A=b"], [], 5, True])
+def test_keys_are_wanted_for_a_dict_of_any_keys(value):
+    """Ansible would take some of them apart, and the role would get the text all the same."""
+    assert faults(web_headers=value) == ["web_headers: must be keys with a value each"]
+
+
+@pytest.mark.parametrize("value", [["a", "b"], [], {"a": "b"}, {}])
+def test_a_string_is_wanted_where_something_else_stands(value):
+    assert faults(web_kind=value) == ["web_kind: must be a string"]
+    assert faults(web_key=value) == ["web_key: must be a string"]
+    assert faults(web_sites=[{"domain": value}]) == ["web_sites[0].domain: must be a string"]
+
+
+@pytest.mark.parametrize("value", [5, 1.5, True, None, ""])
+def test_what_reads_as_a_string_is_taken(value):
+    assert faults(web_key=value, web_sites=[{"domain": "a" if value is None else value}]) == []
+
+
+def test_what_a_template_gives_has_its_own_type():
+    templar = Templar(variables={"ports": [80, 443], "header": "a"})
+
+    def given(text: str) -> Any:
+        return action._plain(templar.template(trust_as_template(text)))
+
+    assert faults(web_headers=given("{{ {'X-A': header} }}"), web_key=given("{{ ports[0] }}")) == []
+    assert faults(web_key=given("{{ ports }}")) == ["web_key: must be a string"]
+    assert faults(web_headers=given("{{ {'X-A': header} | to_json }}")) == [
+        "web_headers: must be keys with a value each"
+    ]
 
 
 def test_values_are_judged_and_not_converted():
