@@ -264,7 +264,7 @@ def _location_faults(path: str, location: dict[str, Any]) -> Faults:
     allowed = {needed, {"redirect": "code", "uwsgi": "modifier"}.get(kind)} | (
         {"access"} if kind != "redirect" else set()
     )
-    if not 0 <= int(location.get("modifier") or 0) <= 255:
+    if not 0 <= _int(location.get("modifier") or "0") <= 255:
         yield f"{path}.modifier: {location['modifier']} is not a number from 0 to 255"
     for key in ("target", "code", "modifier", "raw", "access"):
         if _given(location, key) and key not in allowed:
@@ -340,7 +340,8 @@ def _texts(value: Any) -> Any:
 
 
 def _int(text: str) -> int:
-    return int(Decimal(text))
+    """The number; of true and false, which the spec takes for numbers, one that no check lets pass."""
+    return -1 if text in ("True", "False") else int(Decimal(text))
 
 
 def _given(item: dict[str, Any], key: str) -> bool:

@@ -149,6 +149,13 @@ ZONE: dict[str, Any] = {
 TEXTS = [
     {"name": name.lower(), "type": "TXT", "values": [text, f"{text}{'x' * 300}"]} for name, text in HOSTILE.items()
 ]
+# All of them numbers to the spec.
+NUMBERS = {
+    "app_server_threads": True,
+    "app_server_listen_backlog": "1e2",
+    "app_server_request_seconds": "8\n",
+    "app_server_worker_memory_mb": "64\n",
+}
 CHANGED_SETTINGS: dict[str, Any] = {
     "environment": {"A": "1"},
     "secrets": {"A": "a long enough secret"},
@@ -159,7 +166,7 @@ CHANGED_SETTINGS: dict[str, Any] = {
 # name: (role, the steps that write files, inputs)
 CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "base": ("base", ["validate", "configure", "access"], {}),
-    "base-rebooting": ("base", ["validate", "configure"], {"base_reboot_time": "04:30", "base_security_updates": "no"}),
+    "base-rebooting": ("base", ["validate", "configure"], {"base_reboot_time": "04:30", "base_security_updates": "no", "base_journal_max_days": True}),
     "base-open": (
         "base", ["validate", "access"],
         {"base_ssh_root_login": "yes", "base_ssh_from": ["192.0.2.0/24", "2001:db8::/32"], "base_ssh_new_connections": 0,
@@ -181,7 +188,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     ),
     "nginx-tls-bookworm": (
         "nginx", ["validate", "configure"],
-        {"nginx_sites": TLS_SITES, "nginx_http2_port": 8082, "nginx_https_port": 8443, "nginx_tls_profile": "modern", "ansible_facts": BOOKWORM},
+        {"nginx_sites": TLS_SITES, "nginx_http_port": "80.0", "nginx_http2_port": "8082\n", "nginx_https_port": "8443\n", "nginx_tls_profile": "modern", "ansible_facts": BOOKWORM},
     ),
     "certificate": (
         "certificate", ["validate", "install"],
@@ -195,6 +202,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
          "app_server_jobs": [{"name": "mails", "command": "python -m shop.mails"}, {"name": "tidy", "command": "python -m shop.tidy", "schedule": "*-*-* 03:30"}],
          "app_server_known_hosts": ["git.example.com ssh-ed25519 AAAA"]},
     ),
+    "app-numbers": ("app_server", ["validate", "configure"], {**APPLICATION, **NUMBERS}),
     "app-perl": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "psgi", "app_server_entry": "shop.psgi"}),
     "app-php": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "php", "app_server_entry": "shop.php"}),
     # Each of what a slot reads when it starts, changed by itself.
@@ -446,6 +454,18 @@ def test_nothing_of_the_template_language_is_left(files):
 def test_files_with_secrets_are_readable_for_root_alone(files):
     for path in ("/etc/shop/secrets", "/etc/shop/environment"):
         assert files["app-hostile"][path]["mode"] == "0600"
+
+
+def test_a_number_is_written_as_one_however_it_was_given(files):
+    options = ini(files["app-numbers"]["/etc/shop/uwsgi.ini"]["content"])["uwsgi"]
+    names = ("threads", "listen", "harakiri", "worker-reload-mercy", "reload-on-rss", "evil-reload-on-rss")
+    assert [options[name] for name in names] == ["1", "100", "8", "8", "64", "128"]
+    journal = ini(files["base-rebooting"]["/etc/systemd/journald.conf.d/webstack.conf"]["content"])["Journal"]
+    assert journal["MaxRetentionSec"] == "1day"
+    text = files["nginx-tls-bookworm"]["/etc/nginx/sites/shop.conf"]["content"]
+    listened = re.findall(r"^ *listen (?:\[::\]:)?([^;]*);", text, re.MULTILINE)
+    assert {listen.removesuffix(" default_server") for listen in listened} == {"80", "8082 http2", "8443 ssl http2"}
+    assert "return 301 https://$host:8443$request_uri;" in text
 
 
 # systemd
