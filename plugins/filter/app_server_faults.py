@@ -27,20 +27,22 @@ SYSTEM = (
 )  # fmt: skip
 # Every unit `shop-job-*` is taken for a job of `shop`, and removed where that declares none of the name.
 UNIT_OF_JOB = re.compile(r"-job(-|$)")
+# Who builds and who fetches an application (__app_server_users), each apart from who runs any.
+OTHER_USER = re.compile(r"(.+)-(build|fetch)")
 
 CREDENTIALS = re.compile(r"://[^/]*:[^/]*@|\Ahttps://[^/]*@")
 CLONE = re.compile(r"/[^\n]+")
 REPOSITORY = re.compile(r"(https://|ssh://|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:)[A-Za-z0-9._~:/@+%-]+")
 
 MODULE = re.compile(r"(?!.*\.\.)[A-Za-z_][A-Za-z0-9_.]*(:[A-Za-z_][A-Za-z0-9_]*)?")
-RELATIVE = re.compile(r"(?!/)(?!.*\.\.)[A-Za-z0-9_./:-]*")
-RELATIVE_FORM = "a path that is relative to the repository, without '..'"
+RELATIVE = re.compile(r"(?!/)(?!.*\.\.)[./]*[A-Za-z0-9_:-][A-Za-z0-9_./:-]*")
+RELATIVE_OR_NONE = re.compile(f"({RELATIVE.pattern})?")
+RELATIVE_FORM = "a path that is relative to the repository and below its top, without '..'"
 # What a text must be, and each item of a list.
 TEXTS = {
     "app_server_version": (REF, "the name of a branch, a tag or a commit"),
     "app_server_ref": (re.compile(f"({REF.pattern})?"), "the name of a branch, a tag or a commit"),
-    "app_server_requirements": (RELATIVE, RELATIVE_FORM),
-    "app_server_static": (RELATIVE, RELATIVE_FORM),
+    "app_server_static": (RELATIVE_OR_NONE, RELATIVE_FORM),
     "app_server_health_path": (re.compile(r"/[A-Za-z0-9_./~-]*"), "a path such as /healthz"),
     "app_server_public_url": (
         re.compile(r"(https?://[A-Za-z0-9.-]+(:[0-9]+)?)?"),
@@ -59,8 +61,8 @@ ITEMS = {
         "one line of ssh's allowed_signers, such as 'ann@example.com ssh-ed25519 AAAA…'",
     ),
     "app_server_writable_paths": (
-        re.compile(r"/[A-Za-z0-9_./-]+"),
-        "an absolute path below / of letters, digits and '_./-'",
+        re.compile(r"(?!.*\.\.)/[./]*[A-Za-z0-9_-][A-Za-z0-9_./-]*"),
+        "an absolute path below / of letters, digits and '_./-', without '..'",
     ),
     "app_server_shared": (
         re.compile(r"(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]*"),
@@ -124,6 +126,12 @@ def _name_faults(name: str, login: str) -> Faults:
         yield f"app_server_name: '{_shown(name)}' is the user who logs in on this host"
     if name in SYSTEM or UNIT_OF_JOB.search(name):
         yield f"app_server_name: '{_shown(name)}' is the name of a part of the system"
+    other = OTHER_USER.fullmatch(name)
+    if other:
+        yield (
+            f"app_server_name: '{_shown(name)}' would be a user of the application '{_shown(other[1])}' too; no name "
+            "ends in -build or -fetch"
+        )
 
 
 def _repository_faults(inputs: Inputs) -> Faults:
@@ -152,7 +160,9 @@ def _text_faults(inputs: Inputs) -> Faults:
     """What a value alone shows, of the inputs that are a text or a list of texts."""
     python = inputs["app_server_plugin"] == "python3"
     entry = (MODULE, "a module:callable, such as foobar.wsgi:application") if python else (RELATIVE, RELATIVE_FORM)
-    for name, (pattern, form) in {**TEXTS, "app_server_entry": entry}.items():
+    requirements = (RELATIVE if python else RELATIVE_OR_NONE, RELATIVE_FORM)
+    texts = {**TEXTS, "app_server_entry": entry, "app_server_requirements": requirements}
+    for name, (pattern, form) in texts.items():
         if not pattern.fullmatch(str(inputs[name])):
             yield f"{name}: '{_shown(inputs[name])}' is not {form}"
     for name, (pattern, form) in ITEMS.items():
@@ -187,8 +197,8 @@ def _option_faults(options: dict[str, Any]) -> Faults:
                 f"app_server_uwsgi_options: '{_shown(name)}' is not the name of an option, which is made of small "
                 "letters, digits and '-'"
             )
-        if OPTION_EXPANDS.search(str(value)):
-            yield f"app_server_uwsgi_options: '{_shown(name)}' must have a value of one line without $( and @("
+        if value is None or isinstance(value, (dict, list)) or OPTION_EXPANDS.search(str(value)):
+            yield f"app_server_uwsgi_options: '{_shown(name)}' must have one value, of one line without $( and @("
 
 
 def _job_faults(jobs: list[dict[str, Any]]) -> Faults:
@@ -210,6 +220,9 @@ def _job_faults(jobs: list[dict[str, Any]]) -> Faults:
             )
         if not SCHEDULE.fullmatch(schedule):
             yield f"{path}.schedule: '{_shown(schedule)}' is not a schedule such as *-*-* 03:30"
+        # To systemd 0 is for ever: a change would wait for a job that does not end.
+        if _int(job.get("stop_seconds", 30)) < 1:
+            yield f"{path}.stop_seconds: {job['stop_seconds']} is not possible; it must be at least 1"
 
 
 def _number_faults(inputs: Inputs) -> Faults:
@@ -221,7 +234,8 @@ def _number_faults(inputs: Inputs) -> Faults:
 
 
 def _memory_faults(inputs: Inputs, facts: dict[str, Any]) -> Faults:
-    workers, each = _int(inputs["app_server_processes"]), _int(inputs["app_server_worker_memory_mb"])
+    # Of 0, the role makes two or what fits (__app_server_processes).
+    workers, each = _int(inputs["app_server_processes"]) or 2, _int(inputs["app_server_worker_memory_mb"])
     if workers * each > facts["memtotal_mb"]:
         yield (
             f"app_server_processes: {workers} workers of {each} MiB do not fit into the host's "
