@@ -234,8 +234,7 @@ def _number_faults(inputs: Inputs) -> Faults:
 
 
 def _memory_faults(inputs: Inputs, facts: dict[str, Any]) -> Faults:
-    # Of 0, the role makes two or what fits (__app_server_processes).
-    workers, each = _int(inputs["app_server_processes"]) or 2, _int(inputs["app_server_worker_memory_mb"])
+    workers, each = _int(inputs["app_server_processes"]), _int(inputs["app_server_worker_memory_mb"])
     if workers * each > facts["memtotal_mb"]:
         yield (
             f"app_server_processes: {workers} workers of {each} MiB do not fit into the host's "

@@ -180,8 +180,6 @@ NUMBERS = [
     ({"listen_backlog": 0}, {"listen_backlog": 1}, "listen_backlog", "from 1 to 65535"),
     ({"listen_backlog": "65536"}, {"listen_backlog": "65535"}, "listen_backlog", "from 1 to 65535"),
     ({"processes": 17}, {"processes": 16}, "processes", "17 workers of 256 MiB do not fit into the host's 4096 MiB"),
-    ({"worker_memory_mb": 2049}, {"worker_memory_mb": 2048}, "processes", "2 workers of 2049 MiB do not fit"),
-    ({"processes": 0, "worker_memory_mb": 2049}, {"processes": 1, "worker_memory_mb": 2049}, "processes", "2 workers of"),
     ({"processes": "4", "worker_memory_mb": "1025"}, {"processes": "4", "worker_memory_mb": "1024"}, "processes", "4 workers of 1025 MiB do not fit"),
 ]  # fmt: skip
 
