@@ -203,7 +203,7 @@ def test_the_parameter_for_secrets_is_not_logged(module, parameter):
 @each_role
 def test_no_task_denies_its_changes(role):
     for path, task in role_tasks(role):
-        question = task.get("ansible.builtin.raw", "").startswith("test ")  # raw calls whatever it runs a change
+        question = task.get("ansible.builtin.raw", "").startswith("if test ")  # raw calls whatever it runs a change
         assert task.get("changed_when") is not False or question, f"{path.name}: {task['name']}"
 
 
