@@ -36,7 +36,7 @@ class ActionModule(ActionBase):
             with tempfile.NamedTemporaryFile("w", encoding="utf-8") as signers:
                 signers.write("".join(f"{signer}\n" for signer in args["signers"]))
                 signers.flush()
-                commits.trust(args["version"], commit, signers.name)
+                commits.trust(commit, signers.name)
         archive = f"/var/cache/{args['app']}-{commit}-{secrets.token_hex(4)}.tar"
         if not self._task.check_mode:
             self._send(_archive(args["repository"], commit), archive)
@@ -63,7 +63,7 @@ def _git(repository: str, *argv: str) -> bytes:
 
 def _commits(repository: str) -> Commits:
     def git(*argv: str) -> str:
-        return _git(repository, *argv).decode()
+        return _git(repository, *argv).decode(errors="surrogateescape")
 
     return Commits(git, AnsibleActionFail, f"{repository}, on the controller")
 

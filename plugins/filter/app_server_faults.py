@@ -85,7 +85,7 @@ LEAST = {
     "app_server_disk_mb": 0,
     "app_server_health_answer_seconds": 1,
     "app_server_health_seconds": 1,
-    "app_server_keep_releases": 1,
+    "app_server_keep_releases": 2,  # the live one, and one to go back to
     "app_server_processes": 0,
     "app_server_request_seconds": 1,
     "app_server_threads": 1,

@@ -29,7 +29,7 @@ class Commits:
         if not NAME.fullmatch(version):
             raise self.refusal(f"'{version}' is not the name of a branch, a tag or a commit")
         kinds = {"branch": f"refs/heads/{version}", "tag": f"refs/tags/{version}"}
-        if re.fullmatch(r"[0-9a-f]{7,40}", version):
+        if re.fullmatch(r"[0-9a-f]{7,64}", version):
             kinds["commit"] = version
         found = {}
         for kind, name in kinds.items():
@@ -43,17 +43,18 @@ class Commits:
             raise self.refusal(f"'{version}' is ambiguous: {listed}. Give the commit.")
         return next(iter(found.values()))
 
-    def trust(self, version: str, commit: str, signers: str) -> None:
-        """Refuses a commit that nobody of the file `signers` has signed, by itself or by the tag that was asked for."""
+    def trust(self, commit: str, signers: str) -> None:
+        """Refuses a commit that nobody of the file `signers` has signed, by itself or by a tag."""
         settings = ["-c", f"gpg.ssh.allowedSignersFile={signers}"]
         # Signatures of another kind would be judged by whatever keys the user has.
         settings += ["-c", "gpg.program=/bin/false", "-c", "gpg.x509.program=/bin/false"]
         try:
             self.git(*settings, "verify-commit", commit)
         except self.refusal as error:
-            with contextlib.suppress(self.refusal):
-                self.git(*settings, "verify-tag", f"refs/tags/{version}")
-                return
+            for tag in self.git("for-each-ref", f"--points-at={commit}", "--format=%(refname)", "refs/tags").split():
+                with contextlib.suppress(self.refusal):
+                    self.git(*settings, "verify-tag", tag)
+                    return
             raise self.refusal(
                 f"commit {commit[:12]} is signed by none of app_server_signers; what is live goes on serving.\n{error}"
             ) from error

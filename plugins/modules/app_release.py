@@ -31,7 +31,7 @@ options:
     default: []
   request:
     description: >-
-      Of C(deploy), C(version), and for a commit that was sent C(commit) and C(archive);
+      Of C(deploy), C(version), C(declared), and for a commit that was sent C(commit) and C(archive);
       of C(rollback), C(release), by default the last verified one before the live one;
       of C(renew), C(warm), whether the slot before stays warm.
     type: dict
@@ -93,8 +93,15 @@ def main() -> None:
         module.warn(
             f"{answer['held']}; it is declared and not brought back by itself: deploy it, or declare another version"
         )
+    if answer.get("ref"):
+        module.warn(f"release {answer['release']} is for another Python than this host's: its commit is built anew")
     would = module.check_mode and not reads
-    live = would and bool(answer["release"]) and answer["commit"] == commit and answer["active"] and answer["settled"]
+    known = {key: module.params["request"].get(key) for key in ("commit", "declared")}
+    live = (
+        would
+        and known.items() <= answer.items()
+        and all(answer[key] for key in ("release", "fits", "active", "settled"))
+    )
     module.exit_json(changed=would and not live, answer=answer)
 
 

@@ -161,10 +161,16 @@ def test_a_commit_that_somebody_else_has_signed_is_refused(push, signed, tmp_pat
         push(signers=[f"t@example.com {kind} {key}"])
 
 
-def test_a_signed_tag_is_enough_for_who_asks_for_the_tag(push, signed, clone, tmp_path):
+def test_a_signed_tag_is_enough_however_its_commit_is_asked_for(push, signed, clone, tmp_path):
     git(clone, "commit", "--quiet", "--amend", "--no-edit", "--no-gpg-sign")
+    git(clone, "tag", "light")
+    git(clone, "tag", "-m", "not signed", "heavy")
+    with pytest.raises(AnsibleActionFail, match="is signed by none"):
+        push(signers=[signed], version="heavy")
     git(clone, "-c", "gpg.format=ssh", "-c", f"user.signingKey={tmp_path}/key", "tag", "-s", "-m", "good", "v1")
-    assert push(signers=[signed], version="v1")["commit"]
+    for version in ("v1", "main", git(clone, "rev-parse", "main")):
+        assert push(signers=[signed], version=version)["commit"]
+    git(clone, "commit", "--quiet", "--allow-empty", "-m", "further on", "--no-gpg-sign")
     with pytest.raises(AnsibleActionFail, match="is signed by none"):
         push(signers=[signed], version="main")
 

@@ -173,7 +173,7 @@ NUMBERS = [
         ({name: least - 1}, {name: least}, name, f"{least - 1} is not possible; it must be at least {least}")
         for name, least in {
             "processes": 0, "watch_seconds": 0, "warm_seconds": 0, "disk_mb": 0, "threads": 1, "request_seconds": 1,
-            "health_seconds": 1, "health_answer_seconds": 1, "keep_releases": 1, "worker_memory_mb": 32,
+            "health_seconds": 1, "health_answer_seconds": 1, "keep_releases": 2, "worker_memory_mb": 32,
         }.items()
     ),
     ({"threads": "0"}, {"threads": "1"}, "threads", "at least 1"),

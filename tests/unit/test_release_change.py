@@ -22,6 +22,7 @@ from releasing import (
     calls,
     change,
     cli,
+    jobs,
     make_live,
     mark,
     record,
@@ -534,6 +535,88 @@ def test_a_verified_release_that_is_cut_off_is_completed(host, monkeypatch, step
     assert again(host).journal.record.verdict == "live" and host.releases.verified(NEXT)
 
 
+@pytest.mark.parametrize("step", ["accept", "boot", "look_at"])
+def test_a_verified_release_that_cannot_be_settled_is_settled_by_the_next_run(host, monkeypatch, capsys, step):
+    """Whatever the host starts with, and whatever else it believes, must not stay what it was."""
+    owner = next(one for one in (host.releases, host.slots, host.jobs) if hasattr(one, step))
+    real = getattr(owner, step)
+
+    def broken(*argv: Any) -> None:
+        if host.journal.record.verified:
+            raise slots.ReleaseError("no space left on device")
+        real(*argv)
+
+    monkeypatch.setattr(owner, step, broken)
+    with pytest.raises(slots.ReleaseError, match="is verified and serves, but is not settled yet"):
+        carry_out(host)
+    assert again(host).journal.record.open, "so nobody takes it for done"
+    assert host.slots.live() == "green"
+    assert cli.main(["app", "recover", "--ended"]) == 0
+    must_be_live(host, "green", NEXT)
+    assert unit(host, "enabled", "green").exists() and not unit(host, "enabled", "blue").exists()
+    assert again(host).journal.record.verdict == "live"
+
+
+@pytest.mark.parametrize("step", FINISH)
+def test_a_rollback_that_is_cut_off_after_its_verdict_is_remembered(host, monkeypatch, step):
+    """A converge must not bring back what was rolled back, however the rollback ended."""
+    host.config["declared"] = "repo v2"
+    deployed(host)
+    owner = next(one for one in (host.releases, host.slots, host.jobs) if hasattr(one, step))
+
+    real = getattr(owner, step)
+
+    def killing(*argv: Any) -> None:
+        if host.journal.record.verified and host.journal.record.kind == "rollback":
+            raise Killed
+        real(*argv)
+
+    monkeypatch.setattr(owner, step, killing)
+    with pytest.raises(Killed):
+        carry_out(host, kind="rollback", by="bob@desk")
+    assert cli.main(["app", "recover", "--ended"]) == 0
+    must_be_live(host, "blue", GOOD)
+    plan = again(host).plan("repo v2", host.config["settings"])
+    assert not plan["ship"] and plan["held"] == f"release {NEXT} was rolled back by bob@desk"
+
+
+def test_of_what_is_left_to_do_for_a_verified_release_each_part_is_tried(host, monkeypatch):
+    done = []
+    for owner, name in ((host.jobs, "follow"), (host.releases, "withdraw"), (host.slots, "drain")):
+
+        def broken(*_argv: Any, name: str = name) -> None:
+            done.append(name)
+            raise OSError(f"{name} fails")
+
+        monkeypatch.setattr(owner, name, broken)
+    monkeypatch.setattr(host.releases, "sweep", lambda *argv: done.append("sweep"))
+    known = carry_out(host)
+    assert (known.verdict, known.reason.splitlines()) == ("live", ["follow fails", "drain fails", "withdraw fails"])
+    assert done[-4:] == ["follow", "drain", "withdraw", "sweep"]
+
+
+def test_after_a_reboot_static_files_are_those_of_the_release_that_serves(host, monkeypatch):
+    for release in (GOOD, NEXT):
+        if release == NEXT:
+            a_release(host, NEXT)
+        (host.at.releases / release / "static").mkdir()
+        (host.at.releases / release / "static/site.css").write_text(release)
+    monkeypatch.setattr(host.builder, "build", lambda *argv: NEXT)
+    cut_off(host, monkeypatch, "watch", "before")
+    assert (host.at.static / "site.css").read_text() == NEXT
+    assert cli.main(["app", "recover", "--boot"]) == 0
+    assert (host.at.static / "site.css").read_text() == GOOD
+
+
+def test_a_second_recovery_leaves_a_change_alone_that_began_meanwhile(host, monkeypatch):
+    cut_off(host, monkeypatch, "gate", "before")
+    late = change.Change(again(host))
+    cli.recover("app")
+    again(host).journal.begin(record.Record(id="2", kind="deploy"))
+    late.recover()
+    assert again(host).journal.record.id == "2" and again(host).journal.record.open
+
+
 def test_a_first_release_that_was_not_verified_serves_nobody(host, monkeypatch):
     host.at.live_link.unlink()
     host.at.current.unlink()
@@ -687,6 +770,24 @@ def test_background_jobs_never_run_a_release_that_is_not_verified(host):
     assert not host.at.live_bound.exists() and not any(call.startswith("restart") for call in calls())
 
 
+def test_jobs_that_a_run_has_written_and_not_told_systemd_of_are_told_of_by_the_next(host, monkeypatch, command):
+    declare(host, mails_service="mails, otherwise")
+    told = []
+    run = jobs.run
+
+    def killing(argv: list[str], **more: Any) -> str:
+        told.append(argv[1])
+        if argv[1] == "daemon-reload" and len(told) == 1:
+            raise Killed
+        return run(argv, **more)
+
+    monkeypatch.setattr(jobs, "run", killing)
+    with pytest.raises(Killed):
+        host.jobs.follow()
+    host.jobs.follow()
+    assert told[1] == "daemon-reload"
+
+
 def test_background_jobs_that_are_no_longer_declared_go(host):
     declare(host, mails_service="mails", tidy_service="tidy")
     assert carry_out(host, kind="renew").verdict == "live"
@@ -782,6 +883,14 @@ def test_a_warm_slot_is_stopped_in_the_end_but_not_while_a_change_may_use_it(hos
     assert cli.main(["app", "cool"]) == 0 and calls() == ["stop app@green.service"]
 
 
+def test_the_overview_names_a_release_that_is_being_watched(host, monkeypatch, capsys):
+    cut_off(host, monkeypatch, "watch", "before")
+    mark("active", "app-deploy.service").touch()
+    assert cli.main(["app", "status"]) == 0
+    out = capsys.readouterr().out
+    assert f"app: release {NEXT} in slot green\n  it is not verified yet\n  now: deploy of main" in out
+
+
 def test_the_overview_tells_what_is_live_what_can_be_and_what_was_done(host, capsys):
     host.config["warm_seconds"] = 60
     a_release(host, "20251231000000-dddddddddddd")
@@ -796,6 +905,7 @@ def test_the_overview_tells_what_is_live_what_can_be_and_what_was_done(host, cap
     assert "it runs with settings or libraries of before" in out
     assert f"slot green is warm with {NEXT}" in out
     assert "  now: it has just begun" in out
+    assert "its last change did not come to its end" not in out, "it goes on"
     assert f"* {GOOD}  commit c0ffee (main)  verified" in out
     assert f"  {NEXT}  commit {COMMIT[:12]} (main)  release {NEXT} was rolled back by ann@laptop" in out
     assert "rollback" in out and "deploy main by ann@laptop: live in" in out

@@ -171,6 +171,35 @@ def virtualenv(application: Any, release: str, python: str) -> None:
 NOW = f"python3.{sys.version_info.minor}"
 
 
+def test_an_upgrade_in_the_second_of_the_start_may_have_come_after_it(application):
+    a_release(application, GOOD)
+    make_live(application, "green", GOOD)
+    upgraded(application, int(time.time()))
+    assert application.plan("repo main", SETTINGS)["renew"]
+
+
+def test_a_clock_that_was_set_back_makes_nothing_new(application):
+    a_release(application, GOOD)
+    make_live(application, "green", GOOD)
+    upgraded(application, time.time() + 60)
+    real = Path.stat
+
+    def later(path: Path, **more: Any) -> Any:
+        found = real(path, **more)
+        return SimpleNamespace(st_ctime=time.time() + 3600) if path == library(application.at.root) else found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "stat", later)
+        assert application.slots.current("green")
+
+
+def test_in_the_midst_of_an_upgrade_what_runs_is_as_it_should_be(application, command):
+    command("ldd", "echo 'ldd: no such file' >&2; exit 1")
+    a_release(application, GOOD)
+    make_live(application, "green", GOOD)
+    assert not application.plan("repo main", SETTINGS)["renew"]
+
+
 def test_a_release_for_another_python_is_made_anew_of_the_same_commit(application):
     a_release(application, GOOD)
     make_live(application, "green", GOOD)
@@ -379,6 +408,34 @@ def test_a_release_that_a_slot_is_bound_to_never_goes(application):
             [application.slots.release(name) for name in ("blue", "green")], application.config["keep"]
         )
         assert sorted(os.listdir(application.at.releases)) == sorted([names[0], names[2], *names[-keep:]])
+
+
+def test_a_release_of_which_a_half_is_removed_is_none(application, monkeypatch):
+    for name in (GOOD, NEXT):
+        a_release(application, name)
+
+    def killed(_place: Path) -> None:
+        raise OSError("the power is cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(OSError, match="the power is cut"):
+            application.releases.sweep([], 1)
+    assert application.releases.names() == [NEXT] and not application.releases.verified(GOOD)
+
+
+def test_what_who_gave_up_has_left_goes_when_nobody_waits_any_more(application):
+    folders = (application.at.archives.parent, application.at.requests.parent)
+    paths = [folder / name for folder in folders for name in ("app-c0ffee-1.tar", "request-1.json", "other.tar")]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    change.Change(application).sweep()
+    assert all(path.exists() for path in paths)
+    for path in paths:
+        os.utime(path, (0, 0))
+    change.Change(application).sweep()
+    assert [path.exists() for path in paths] == [False, True, True, True, False, True]
 
 
 def test_what_somebody_left_among_the_releases_does_not_stop_a_sweep(application):

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import time
 
 from scenario import PROJECT, playbook
 
@@ -18,6 +19,22 @@ def live(server):
     status = json.loads(server.check_output("webstack-release foobar status --json"))
     assert status["active"] and status["settled"]
     return status
+
+
+def history(server):
+    return [json.loads(line) for line in server.check_output("cat /var/lib/foobar/history").splitlines() if line]
+
+
+def locked(server):
+    said = server.check_output("mariadb --skip-column-names --execute %s", "SELECT IS_USED_LOCK('migrate foobar')")
+    return said != "NULL"
+
+
+def until(question, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not question():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.2)
 
 
 def ship(name, *arguments, **variables):
@@ -58,12 +75,16 @@ def test_two_migrations_never_run_at_once_and_the_second_does_not_wait_long(serv
     run = "systemd-run --quiet --collect --unit other-migration mariadb foobar --execute %s"
     try:
         first.check_output(run, "SELECT GET_LOCK('migrate foobar', 1), SLEEP(120)")
+        until(lambda: locked(first))
         ship("deploy", ref="next").must_fail("The migration failed", "Another migration is still running")
         assert [live(server)["release"] for server in servers] == before
     finally:
         first.check_output("systemctl stop other-migration")
+    until(lambda: not locked(first))  # the server takes a moment to see that the client is gone
     first.check_output(run, "SELECT GET_LOCK('migrate foobar', 1), SLEEP(12)")
+    until(lambda: locked(first))
     ship("deploy", ref="next").must_succeed()
+    assert history(first)[-1]["phases"]["migrate"] > history(servers[1])[-1]["phases"]["migrate"] + 1, "it waited"
     assert {live(server)["version"] for server in servers} == {"next"}
     ship("rollback").must_succeed()
     assert [live(server)["release"] for server in servers] == before

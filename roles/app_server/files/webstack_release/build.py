@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .basics import ReleaseError, read, told_as, write_atomically
+from .basics import ReleaseError, read, run, told_as, write_atomically
 from .layout import Layout
 from .releases import files_below
 from .sandbox import BUILD_SECONDS, Sandbox
@@ -68,6 +68,8 @@ class Builder:
             self.link_shared(place)
             if self.config["static"]:
                 compress_folder(place, self.config["static"])
+            # A power cut must not leave a release with empty files.
+            run(["sync", "--file-system", str(place)], seconds=BUILD_SECONDS)
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
             raise

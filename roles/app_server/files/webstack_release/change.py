@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .asking import ask_at_the_door
-from .basics import ReleaseError, run
+from .basics import ReleaseError, run, told_as
 from .build import Builder
 from .jobs import Jobs
 from .layout import SLOTS, Layout, other
@@ -32,6 +32,7 @@ FAILURES_SEEN = 3
 SHARE_ALLOWED = 0.02
 BACK_SECONDS = 60  # who rolls back has seen the trouble in these
 DOOR_TRIES = 5
+LEFT_OVER_SECONDS = 3600  # after which nobody waits any more to begin a change
 
 
 class Application:
@@ -73,6 +74,7 @@ class Application:
             "settings_current": self.slots.current(slot, settings),
             "settled": self.whole(slot) and not (self.journal.record.open and not self.busy()),
             "warm": self.slots.warm(),
+            "fits": bool(record) and self.releases.fits(release),
             **{key: record.get(key) for key in ("commit", "repository", "version", "declared")},
         }
 
@@ -96,7 +98,7 @@ class Application:
             same = [name for name in self.releases.names() if self.releases.record(name).get("declared") == declared]
             held = self.releases.rejected(same[-1]) if same else ""
         ship = not status["release"] or (status["declared"] != declared and not held)
-        ref = "" if ship or self.releases.fits(status["release"]) else status["commit"]
+        ref = "" if ship or status["fits"] else status["commit"]
         ship = ship or bool(ref)
         renew = not ship and not (status["active"] and status["settings_current"] and status["settled"])
         return {**status, "ship": ship, "ref": ref, "renew": renew, "held": held}
@@ -109,6 +111,7 @@ class Change:
         self.app, self.at, self.config = app, app.at, app.config
         self.slots, self.releases, self.journal = app.slots, app.releases, app.journal
         self.sleep = sleep
+        self.undone: list[str] = []  # what could not be done, and what served does so without it
 
     def carry_out(self, request: dict[str, Any]) -> bool:
         """Runs a change to its verdict; returns whether what was wanted is live."""
@@ -124,9 +127,11 @@ class Change:
         try:
             verdict = steps[request["kind"]](request)
         except Exception as error:  # whatever it is, visitors are not left with it
+            if self.journal.record.verified:
+                raise  # what is left to do for it is done by `recover`, as often as that takes
             self.give_up(str(error) or repr(error))
         else:
-            self.journal.end(verdict)
+            self.journal.end(verdict, "\n".join(self.undone))
         if self.journal.record.verdict != "unchanged":
             self.notify()
         return self.journal.record.verdict in ("live", "unchanged")
@@ -143,8 +148,7 @@ class Change:
             commit = self.app.repository.fetch(version)
         live = self.app.status()
         same = live["commit"] == commit and live["declared"] == self.config["declared"]
-        fits = live["release"] and self.releases.fits(live["release"])
-        if same and fits and live["active"] and self.app.whole(live["slot"]):
+        if same and live["fits"] and live["active"] and self.app.whole(live["slot"]):
             if tar:
                 Path(tar).unlink(missing_ok=True)
             self.journal.note(commit=commit, release=live["release"])
@@ -173,14 +177,10 @@ class Change:
             )
         if not self.releases.verified(release):
             raise ReleaseError(f"release {release} was never verified; deploy its commit instead")
-        if not self.releases.fits(release):
-            raise ReleaseError(f"release {release} was made for another Python; deploy its commit instead")
         if release == live:
             raise ReleaseError(f"release {release} is the live one")
         self.journal.note(release=release, commit=self.releases.record(release)["commit"])
         self.switch(release)
-        if release < live:
-            self.releases.reject(live, f"release {live} was rolled back by {request['by'] or 'somebody'}")
         return "live"
 
     def renew(self, request: dict[str, Any]) -> str:
@@ -200,6 +200,8 @@ class Change:
 
     def switch(self, release: str) -> None:
         """Starts the release in the idle slot, asks it there, makes it live, watches it."""
+        if not self.releases.fits(release):
+            raise ReleaseError(f"release {release} was made for another Python; deploy its commit instead")
         live = self.slots.live()
         self.slots.cool_never()
         if live and self.slots.release(live) == release and self.slots.active(live) and self.slots.current(live):
@@ -285,32 +287,35 @@ class Change:
     def settle(self) -> None:
         """The verified release is what is live, what the host starts with, and what background jobs look at."""
         record = self.journal.record
-        self.releases.accept(record.release)
-        self.slots.boot(record.slot)
-        self.slots.point(record.slot, record.release)
-        self.app.jobs.look_at(record.slot)
+        with told_as(f"release {record.release} is verified and serves, but is not settled yet; the next run goes on:"):
+            self.releases.accept(record.release)
+            if record.kind == "rollback" and record.release < record.before_release:
+                why = f"release {record.before_release} was rolled back by {record.by or 'somebody'}"
+                self.releases.reject(record.before_release, why)
+            self.slots.boot(record.slot)
+            self.slots.point(record.slot, record.release)
+            self.app.jobs.look_at(record.slot)
 
     def tidy(self) -> None:
         """Whatever else a verified release entails; without it the release serves, too."""
+        for step in (self.app.jobs.follow, self.leave_slot_before, self.releases.withdraw, self.sweep):
+            self.attempt(step)
+
+    def leave_slot_before(self) -> None:
+        """Keeps the slot before warm for who wants to go back, or stops it."""
         record = self.journal.record
         before = other(record.slot)
-        self.releases.withdraw()
-        if self.slots.active(before):
-            if self.config["warm_seconds"] and record.warm and before == record.before_slot:
-                self.slots.cool_later(self.config["warm_seconds"])
-            else:
-                self.journal.enter("drain", f"stop slot {before}")
-                self.slots.drain(before)
-        self.app.jobs.follow()
-        self.sweep()
+        if not self.slots.active(before):
+            return
+        if self.config["warm_seconds"] and record.warm and before == record.before_slot:
+            self.slots.cool_later(self.config["warm_seconds"])
+        else:
+            self.journal.enter("drain", f"stop slot {before}")
+            self.slots.drain(before)
 
     def give_up(self, why: str) -> None:
         """Ends a change that failed: what was live before is live."""
         record = self.journal.record
-        if record.verified:
-            self.journal.say(f"live all the same: {why}")
-            self.journal.end("live", why)
-            return
         self.undo()
         if record.slot:
             words = self.slots.last_words(record.slot)
@@ -340,17 +345,19 @@ class Change:
         """A step without which a change can come to its end, too."""
         try:
             step()
-        except (ReleaseError, OSError) as error:
-            self.journal.say(f"not done: {error}")
+        except Exception as error:  # whatever it is, the steps after it are done
+            self.undone.append(str(error) or repr(error))
+            self.journal.say(f"not done: {self.undone[-1]}")
 
     def recover(self) -> None:
         """Ends a change that was cut off: one that was verified is completed, any other undone."""
         if self.journal.record.verified:
             self.settle()
-            self.attempt(self.tidy)
+            self.tidy()
         else:
             self.undo()
-        if not Journal(self.at).record.open:
+        known = Journal(self.at).record
+        if known.id != self.journal.record.id or not known.open:
             return  # a slot that was started just now has asked for the same
         self.close()
         self.notify()
@@ -363,6 +370,7 @@ class Change:
             run(["systemctl", "start", "--no-block", self.at.slot_unit(record.slot)])
         elif record.exposed:
             self.slots.point(record.before_slot or None, record.before_release)
+            self.attempt(lambda: self.releases.publish(record.before_release))
         self.close()
 
     def close(self) -> None:
@@ -375,6 +383,10 @@ class Change:
     def sweep(self) -> None:
         needed = [self.slots.release(slot) for slot in SLOTS]
         self.releases.sweep(needed, self.config["keep"])
+        for pattern in (self.at.archives, self.at.requests):  # of who gave up before there was a change
+            for path in pattern.parent.glob(pattern.name):
+                if path.stat().st_mtime < time.time() - LEFT_OVER_SECONDS:
+                    path.unlink()
 
     def notify(self) -> None:
         """Tells whoever wants to know, by a command of the operator's. That it fails fails nothing."""

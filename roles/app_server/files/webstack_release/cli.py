@@ -160,17 +160,21 @@ def moment(seconds: float) -> str:
 def tell(app: Application, status: dict[str, Any]) -> list[str]:
     """What is live, what can be live, and what was done last."""
     live = status["slot"]
-    lines = [f"{app.at.app}: " + (f"release {status['release']} in slot {live}" if live else "nothing is live")]
+    lines = [f"{app.at.app}: " + (f"release {app.slots.release(live)} in slot {live}" if live else "nothing is live")]
+    busy = app.busy()
     if live:
         idle = other(live)
-        notes = [
-            "" if status["active"] else f"{app.at.slot_unit(live)} does not run",
-            "" if status["settings_current"] else "it runs with settings or libraries of before; a converge mends that",
-            "" if status["settled"] else "its last change did not come to its end; a converge mends that",
-            f"slot {idle} is warm with {app.slots.release(idle)}" if status["warm"] else "",
-        ]
-        lines += [f"  {note}" for note in notes if note]
-    if app.busy():
+        if not status["active"]:
+            lines.append(f"  {app.at.slot_unit(live)} does not run")
+        elif not status["settings_current"]:
+            lines.append("  it runs with settings or libraries of before; a converge mends that")
+        if not status["release"]:
+            lines.append("  it is not verified" + (" yet" if busy else ""))
+        if not (busy or status["settled"]):
+            lines.append("  its last change did not come to its end; a converge mends that")
+        if status["warm"]:
+            lines.append(f"  slot {idle} is warm with {app.slots.release(idle)}")
+    if busy:
         lines.append(f"  now: {describe(app.journal)}")
     lines.append("releases:")
     for name in reversed(app.releases.names()):

@@ -44,7 +44,7 @@ class Jobs:
         for name, text in wanted.items():
             if found.get(name) != text:
                 write_atomically(self.at.unit_folder / name, text)
-        if wanted != found:
+        if wanted or found:  # a run that was cut off here may have written them
             run(["systemctl", "daemon-reload"])
         timers = {Path(name).stem for name in wanted if name.endswith(".timer")}
         for name in wanted:

@@ -91,6 +91,16 @@ class Layout:
         return self.marks / f"{release}.{kind}"
 
     @property
+    def archives(self) -> Path:
+        """Commits that a controller has sent, as a pattern."""
+        return self.root.joinpath("var/cache", f"{self.app}-*.tar")
+
+    @property
+    def requests(self) -> Path:
+        """What is asked of changes that have not begun, as a pattern."""
+        return self.state / "request-*.json"
+
+    @property
     def change(self) -> Path:
         """The change under way, or the last one, as JSON."""
         return self.state / "change.json"

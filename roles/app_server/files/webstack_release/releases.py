@@ -71,6 +71,8 @@ class Releases:
         for place in self.at.releases.iterdir():
             if place.name in kept:
                 continue
+            for kind in ("verified", "json"):  # first: half of a release is none
+                self.at.mark(place.name, kind).unlink(missing_ok=True)
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
             else:

@@ -41,21 +41,21 @@ class Repository:
         """Brings the mirror up to date; returns the commit that `version` names."""
         refs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
         with told_as(f"The repository {self.config['repository']} could not be fetched; what is live goes on serving."):
-            # A host that does not answer is found out soon; a first fetch may be long.
-            self.git("ls-remote", "--quiet", "--heads", "--", self.config["repository"], seconds=GIT_SECONDS)
-            self.update(MIRROR, "--prune", "--no-tags", "--", self.config["repository"], *refs)
+            self.update(MIRROR, self.config["repository"], "--prune", *refs)
         commit = self.resolve(version)
         if self.config["signers"]:
-            self.commits().trust(version, commit, f"{self.at.config}/signers")
+            self.commits().trust(commit, f"{self.at.config}/signers")
         return commit
 
-    def update(self, mirror: str, *argv: str) -> None:
+    def update(self, mirror: str, url: str, *refs: str) -> None:
         """Fetches into a mirror; one that a power cut has left unusable is made anew."""
+        # A host that does not answer is found out soon; a first fetch may be long.
+        self.git("ls-remote", "--quiet", "--heads", "--", url, mirror=mirror, seconds=GIT_SECONDS)
         for last in (False, True):
             if not (self.at.fetch / mirror / "HEAD").exists():
                 self.git("init", "--quiet", "--bare", mirror=mirror)
             try:
-                self.git("fetch", "--quiet", *argv, mirror=mirror)
+                self.git("fetch", "--quiet", "--no-tags", url, *refs, mirror=mirror)
                 return
             except ReleaseError:
                 if last:
@@ -82,7 +82,7 @@ class Repository:
             source = submodule_url(url, module["url"])
             name = f"module-{hashlib.sha256(source.encode()).hexdigest()[:16]}.git"
             with told_as(f"The submodule {prefix}{path} could not be fetched from {source}."):
-                self.update(name, "--no-tags", "--", source, module["commit"])
+                self.update(name, source, module["commit"])
             self.git(
                 "archive", "--format=tar", f"--prefix={prefix}{path}/", module["commit"], mirror=name, stdout=handle
             )

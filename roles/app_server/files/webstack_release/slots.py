@@ -67,7 +67,8 @@ class Slots:
         files = self.programs()
         if read(self.at.bound(slot) / "started") != state["InvocationID"]:
             files += [*(self.at.bound(slot) / name for name in SETTINGS), self.at.unit_file]
-        changed_at = max((path.stat().st_ctime for path in files if path.exists()), default=0)
+        changes = [path.stat().st_ctime for path in files if path.exists()]
+        changed_at = max((moment for moment in changes if moment < time.time()), default=0)  # clocks may be set back
         return float(state["ExecMainStartTimestamp"].lstrip("@") or 0) > changed_at
 
     def programs(self) -> list[Path]:
@@ -76,7 +77,10 @@ class Slots:
         A process goes on with those that it started with, however often the host's are upgraded.
         """
         plugin = PLUGINS / f"{self.config['plugin']}_plugin.so"
-        words = run(["ldd", str(UWSGI), str(plugin)]).split()
+        try:
+            words = run(["ldd", str(UWSGI), str(plugin)]).split()
+        except ReleaseError:  # in the midst of an upgrade there may be no plugin, and what runs goes on
+            words = []
         return [UWSGI, plugin, *(Path(word) for word in words if word.startswith("/") and not word.endswith(":"))]
 
     def settled(self, slot: str | None) -> bool:
