@@ -883,6 +883,43 @@ def test_a_warm_slot_is_stopped_in_the_end_but_not_while_a_change_may_use_it(hos
     assert cli.main(["app", "cool"]) == 0 and calls() == ["stop app@green.service"]
 
 
+@pytest.mark.parametrize(("verdict", "code"), [("live", 0), ("unchanged", 0), ("reverted", 1), ("cut off", 1)])
+def test_on_the_host_a_change_is_waited_for_and_its_verdict_is_the_exit_code(host, monkeypatch, capsys, verdict, code):
+    busy = iter([True, True, False])
+
+    def start(app: Any, request: dict[str, Any]) -> str:
+        if next(busy):
+            raise cli.Busy(app.at)
+        assert request == {"kind": "rollback", "release": GOOD}
+        return "7"
+
+    progress = iter([{"lines": ["one", "two"], "verdict": ""}, {"lines": ["three"], "verdict": verdict}])
+    asked = []
+    monkeypatch.setattr(cli, "start", start)
+    monkeypatch.setattr(cli, "follow", lambda app, identity, after: asked.append((identity, after)) or next(progress))
+    monkeypatch.setattr(cli.time, "sleep", lambda seconds: None)
+    assert cli.main(["app", "rollback", GOOD]) == code
+    waiting = "waiting: another run changes app now: it has just begun"
+    assert capsys.readouterr().out.splitlines() == [waiting, "one", "two", "three"]
+    assert asked == [("7", 0), ("7", 2)]
+
+
+def test_on_the_host_a_change_that_others_never_let_begin_gives_up(host, monkeypatch, capsys):
+    def start(app: Any, _request: dict[str, Any]) -> str:
+        raise cli.Busy(app.at)
+
+    monkeypatch.setattr(cli, "start", start)
+    monkeypatch.setattr(cli, "BUSY_SECONDS", 0)
+    assert cli.main(["app", "renew"]) == 1
+    assert "another run changes app now" in capsys.readouterr().err
+
+
+def test_on_the_host_a_commit_that_only_a_controller_has_cannot_be_deployed(host, capsys):
+    (host.at.config / "release.json").write_text(json.dumps({**CONFIG, "push": True}))
+    assert cli.main(["app", "deploy", "main"]) == 1
+    assert "commits are sent from the controller here" in capsys.readouterr().err
+
+
 def test_the_overview_names_a_release_that_is_being_watched(host, monkeypatch, capsys):
     cut_off(host, monkeypatch, "watch", "before")
     mark("active", "app-deploy.service").touch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.server
 import json
 import os
 import shutil
@@ -438,6 +439,49 @@ def test_what_who_gave_up_has_left_goes_when_nobody_waits_any_more(application):
     assert [path.exists() for path in paths] == [False, True, True, True, False, True]
 
 
+def test_static_files_are_copied_where_they_cannot_be_linked(application, monkeypatch):
+    (a_release(application, GOOD) / "static").mkdir()
+    (application.at.releases / GOOD / "static/site.css").write_text("css")
+
+    def other_disk(*_argv: Any) -> None:
+        raise OSError("Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", other_disk)
+    application.releases.publish(GOOD)
+    assert (application.at.static / "site.css").read_text() == "css"
+
+
+@pytest.mark.parametrize("key", ["static_command", "migrate_command", "notify_command"])
+def test_a_command_that_no_shell_would_take_is_named(application, key):
+    (application.at.config / "release.json").write_text(json.dumps({**CONFIG, key: "echo 'no end"}))
+    with pytest.raises(basics.ReleaseError, match=f"app_server_{key}: No closing quotation"):
+        change.Application(application.at)
+
+
+class Door(http.server.BaseHTTPRequestHandler):
+    """What a site answers."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.headers["Host"] == "www.example.com" else 421)
+        self.end_headers()
+        self.wfile.write(f"release {GOOD} {self.path}".encode())
+
+    def log_message(self, *_argv: Any) -> None:
+        pass
+
+
+def test_the_door_is_asked_on_this_host_by_the_name_of_the_site():
+    with http.server.HTTPServer(("127.0.0.1", 0), Door) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://www.example.com:{server.server_port}"
+        assert asking.ask_at_the_door(url, "/healthz") == (200, f"release {GOOD} /healthz")
+        status, said = asking.ask_at_the_door(url.replace("http", "https", 1), "/healthz")
+        assert status == 0 and "SSL" in said
+        server.shutdown()
+    status, said = asking.ask_at_the_door(url, "/healthz")
+    assert status == 0 and "refused" in said
+
+
 def test_what_somebody_left_among_the_releases_does_not_stop_a_sweep(application):
     elsewhere = application.at.home / "elsewhere"
     elsewhere.mkdir()
@@ -582,6 +626,11 @@ def test_a_branch_or_a_tag_is_resolved_to_its_commit(mirror, upstream, version, 
 def test_a_commit_is_resolved_whole_or_abbreviated(mirror, upstream):
     for length in (7, 12, 40):
         assert mirror.repository.resolve(upstream.first[:length]) == upstream.first
+
+
+def test_a_mirror_that_a_power_cut_has_left_unusable_is_made_anew(mirror, upstream):
+    shutil.rmtree(mirror.at.fetch / "mirror.git/objects")
+    assert mirror.repository.fetch("main") == upstream.second
 
 
 def test_a_name_of_two_things_is_refused_with_both(mirror, upstream):

@@ -193,6 +193,16 @@ def test_a_changed_way_to_build_ships_the_same_commit_again(converge, servers, r
         assert server.file("/srv/hello/current/static/made").user == "root"
 
 
+def test_what_was_rolled_back_is_not_brought_back_by_a_converge(converge, servers, restored):
+    only_hello(converge, app_server_version="better").must_succeed()
+    for server in servers:
+        server.check_output("webstack-release hello rollback")
+    before = [status(server)["release"] for server in servers]
+    run = only_hello(converge, app_server_version="better").must_succeed()
+    run.must_say("was rolled back by root@", "it is declared and not brought back by itself")
+    assert [status(server)["release"] for server in servers] == before
+
+
 @pytest.mark.parametrize("way", ["pushed", "fetched"])
 def test_only_what_a_trusted_key_has_signed_is_shipped_and_its_submodules_with_it(converge, servers, restored, way):
     key = Path(EPHEMERAL, "deploy_key.pub").read_text(encoding="utf-8").strip()

@@ -47,7 +47,9 @@ def test_a_branch_is_shipped_and_a_converge_leaves_it_and_a_rollback_goes_back(c
     assert ship("deploy", "--check", ref="next").must_succeed().changed != []
     assert [live(server)["release"] for server in servers] == before
 
-    ship("deploy", ref="next").must_succeed().must_say("goes live", "requests, 0 failed", "go back: make rollback")
+    ship("deploy", ref="next").must_succeed().must_say(
+        "goes live", "requests, 0 failed", "took ", " s: build ", f"before: {before[0]}", "go back: make rollback"
+    )
     assert {(live(server)["version"], live(server)["commit"]) for server in servers} == {
         ("next", git("rev-parse", "next"))
     }

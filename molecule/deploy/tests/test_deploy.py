@@ -89,6 +89,8 @@ def until(question, seconds=60):
 
 
 def test_ten_deploys_and_five_rollbacks_lose_no_request(host):
+    workers = "pgrep --parent $(cat /run/nginx.pid) | sort"
+    nginx = host.check_output(workers)
     with visitors(host) as met:
         for _round in range(5):
             for _time in range(2):
@@ -101,6 +103,7 @@ def test_ten_deploys_and_five_rollbacks_lose_no_request(host):
     assert met.asked >= 20_000
     assert set(met.seen) <= verified(host)
     assert len(met.seen) >= 10
+    assert host.check_output(workers) == nginx, "it was not even reloaded"
     as_it_should_be(host)
 
 
@@ -161,8 +164,11 @@ def test_a_way_back_is_left_however_often_one_goes_back(host):
     for _time in range(3):
         deploy(not_live(host, "better", "main")).must_succeed()
         rollback().must_succeed()
+    newer = status(host)["release"]
     host.check_output("webstack-release hello rollback")
     assert as_it_should_be(host)["release"] == before
+    rollback(newer).must_succeed()
+    assert as_it_should_be(host)["release"] == newer
 
 
 def test_a_dry_run_tells_whether_a_deploy_would_change_something(host):
@@ -186,6 +192,7 @@ HIDDEN = {
     "import-error": ["cannot be imported", "No module named 'no_such_module'"],
     "missing-dependency": ["no-such-package-by-far"],
     "hangs": ["/healthz did not answer within 2 s"],
+    "hangs-at-start": ["was not right within 6 s: /healthz did not answer within 2 s"],
     "says-500": ["was not right within", "answered 500"],
     "wrong-id": ["without the id of the release"],
     "bad-migration": ["The migration failed", "migrated for", "the column is in the way"],
@@ -226,20 +233,30 @@ def test_a_release_that_turns_bad_is_sent_back(host, ref):
 # Cut off
 
 
-def deploying(ref):
-    """A run of deploy.yml that goes on meanwhile, with its processes in a group of their own."""
-    command = [
-        "ansible-playbook",
-        "--inventory",
-        str(INVENTORY),
-        str(SCENARIO / "deploy.yml"),
-        "--extra-vars",
-        f"ref={ref}",
-    ]
+def running(name, **variables):
+    """A run of a playbook that goes on meanwhile, with its processes in a group of their own."""
+    command = ["ansible-playbook", "--inventory", str(INVENTORY), str(SCENARIO / name)]
+    command += ["--extra-vars", json.dumps(variables)]
     return subprocess.Popen(
         command, cwd=PROJECT, env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg")},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
+
+
+def kill(host, victim, run):
+    """Kills the run, the change's unit or the host; returns what the run has said, when all is over."""
+    if victim == "unit":
+        host.check_output("systemctl kill --kill-whom=main --signal=KILL hello-deploy")
+    if victim == "host":
+        subprocess.run(["docker", "kill", NAME], check=True, capture_output=True)
+    if victim == "controller":
+        os.killpg(run.pid, signal.SIGKILL)
+    said, _nothing = run.communicate(timeout=60)
+    if victim == "host":
+        subprocess.run(["docker", "start", NAME], check=True, capture_output=True)
+        until(lambda: host.run("curl -sf -H 'Host: www.example.com' http://127.0.0.1/healthz").rc == 0)
+    until(lambda: host.run("systemctl is-active hello-deploy").rc != 0)
+    return said
 
 
 def in_phase(host, phase):
@@ -275,19 +292,10 @@ def test_whatever_is_killed_a_verified_release_is_live(host, victim, phase):
     ref = not_live(host, "slow", "slower")
     with visitors(host) if victim != "host" else contextlib.nullcontext() as met:
         with slowly(host, phase):
-            run = deploying(ref)
+            run = running("deploy.yml", ref=ref)
             until(lambda: in_phase(host, phase))
-            if victim == "unit":
-                host.check_output("systemctl kill --kill-whom=main --signal=KILL hello-deploy")
-            if victim == "host":
-                subprocess.run(["docker", "kill", NAME], check=True, capture_output=True)
-            if victim == "controller":
-                os.killpg(run.pid, signal.SIGKILL)
-        said, _nothing = run.communicate(timeout=60)
-        if victim == "host":
-            subprocess.run(["docker", "start", NAME], check=True, capture_output=True)
-            until(lambda: host.run("curl -sf -H 'Host: www.example.com' http://127.0.0.1/healthz").rc == 0)
-        until(lambda: history(host)[-1]["version"] == ref and host.run("systemctl is-active hello-deploy").rc != 0)
+            said = kill(host, victim, run)
+        until(lambda: history(host)[-1]["version"] == ref)
     live = as_it_should_be(host)
     if victim == "controller":
         assert live["version"] == ref, "the host goes on by itself"
@@ -301,6 +309,18 @@ def test_whatever_is_killed_a_verified_release_is_live(host, victim, phase):
         assert met.failed[:3] == []
 
 
+@pytest.mark.parametrize("victim", ["unit", "host"])
+def test_a_rollback_that_is_killed_leaves_what_was_live(host, victim):
+    deploy(not_live(host, "better", "main")).must_succeed()
+    before = as_it_should_be(host)["release"]
+    run = running("rollback.yml")
+    until(lambda: in_phase(host, "watch"))
+    kill(host, victim, run)
+    live = as_it_should_be(host)
+    assert live["release"] == before and history(host)[-1]["verdict"] == "cut off"
+    assert "was rolled back" not in host.check_output(f"webstack-release hello status | grep {before}")
+
+
 def test_the_next_deploy_succeeds(host):
     deploy("main").must_succeed()
     assert as_it_should_be(host)["version"] == "main"
@@ -311,7 +331,7 @@ def test_the_next_deploy_succeeds(host):
 
 def test_a_second_deploy_waits_and_is_told_for_whom(host):
     with visitors(host) as met:
-        first = deploying("slow")
+        first = running("deploy.yml", ref="slow")
         until(lambda: in_phase(host, "check"))
         words = host.check_output("systemd-analyze security --no-pager hello-deploy | tail -n 1")
         assert float(words.split(": ")[1].split()[0]) <= 3.0, words
@@ -322,6 +342,8 @@ def test_a_second_deploy_waits_and_is_told_for_whom(host):
     assert [entry["version"] for entry in history(host)[-2:]] == ["slow", "better"]
     assert met.failed[:3] == []
     assert as_it_should_be(host)["version"] == "better"
+    rollback().must_succeed()
+    assert as_it_should_be(host)["version"] == "slow"
 
 
 SWEEP = """
