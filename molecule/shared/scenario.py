@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -116,11 +117,18 @@ def playbook(
         "CHANGED_TASKS_FILE": str(recap),
         "ANSIBLE_FORCE_COLOR": "false",
     }
-    done = subprocess.run(
-        command, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=kill_after, check=False
-    )
+    run = subprocess.Popen(
+        command, env=environment, cwd=PROJECT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        out, err = run.communicate(timeout=kill_after)
+    except subprocess.TimeoutExpired:
+        os.killpg(run.pid, signal.SIGKILL)  # with the processes of its tasks
+        run.communicate()
+        raise
     changed = recap.read_text(encoding="utf-8").splitlines() if recap.exists() else []
-    return Run(done.returncode == 0, changed, done.stdout + done.stderr)
+    return Run(run.returncode == 0, changed, out + err)
 
 
 @pytest.fixture

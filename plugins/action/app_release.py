@@ -1,22 +1,31 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Action of foobar.webstack.app_release: starts a change on the host and shows how it goes, line by line."""
+"""Action of foobar.webstack.app_release: has webstack-release do it on the host, and shows how it goes, line by line.
+
+A shell calls it there: a module would take three times as long, and be asked again and again while a change goes on.
+"""
 
 from __future__ import annotations
 
 import getpass
+import json
 import os
+import shlex
 import socket
 import time
 from typing import Any
 
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-MODULE = "foobar.webstack.app_release"
+TOOL = "/usr/local/sbin/webstack-release"
 # For which another change is waited for: one that was cut off on a controller comes to its end by itself.
 BUSY_SECONDS = 30
+QUESTIONS = ("status", "plan")
 CHANGES = ("deploy", "rollback", "renew")
+# What a host says on which the tool is not, or not yet.
+NOTHING_LIVE = {"ship": True, "ref": "", "renew": False, "release": "", "slot": None, "active": False}
 
 
 class ActionModule(ActionBase):
@@ -26,39 +35,72 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        self._vars = task_vars or {}
-        args = dict(self._task.args)
-        if args.get("step") in CHANGES:
-            args["request"] = {**(args.get("request") or {}), "by": f"{_user()}@{socket.gethostname()}"}
-        outcome = self._call(args)
-        if outcome.get("failed") or self._task.check_mode or args.get("step") not in CHANGES:
-            return outcome
+        self._host = (task_vars or {}).get("inventory_hostname", "")
+        _result, args = self.validate_argument_spec(
+            argument_spec={
+                "app": {"type": "str", "required": True},
+                "step": {"type": "str", "required": True, "choices": [*QUESTIONS, *CHANGES]},
+                "arguments": {"type": "list", "elements": "str", "default": []},
+                "request": {"type": "dict", "default": {}},
+            },
+        )
+        self._app = args["app"]
+        if self._task.check_mode and not self._installed():
+            return {"changed": args["step"] in CHANGES, "answer": NOTHING_LIVE}
+        if args["step"] == "status":
+            return {"changed": False, "answer": self._call("status", "--json")}
+        if args["step"] == "plan":
+            return self._plan(args["arguments"])
+        if self._task.check_mode:
+            return {"changed": not self._is_live(args["request"]), "answer": NOTHING_LIVE}
+        return self._change({"kind": args["step"], **args["request"], "by": f"{_user()}@{socket.gethostname()}"})
+
+    def _installed(self) -> bool:
+        files = (TOOL, f"/etc/{self._app}/release.json")
+        question = " && ".join(f"test -e {shlex.quote(path)}" for path in files)
+        return self._low_level_execute_command(question)["rc"] == 0
+
+    def _call(self, *argv: str) -> dict[str, Any]:
+        """What the tool answers; it may have told before of a change that it made up for."""
+        outcome = self._low_level_execute_command(shlex.join([TOOL, self._app, *argv]))
+        if outcome["rc"] != 0:
+            words = outcome["stderr"].strip() or outcome["stdout"].strip()
+            raise AnsibleActionFail(words.removeprefix("webstack-release: "))
+        return json.loads(outcome["stdout"].splitlines()[-1])
+
+    def _plan(self, declared: list[str]) -> dict[str, Any]:
+        answer = self._call("plan", *declared, *(["--dry"] if self._task.check_mode else []))
+        warnings = []
+        if answer.get("held"):
+            warnings.append(
+                f"{answer['held']}; it is declared and not brought back by itself: deploy it, or declare another version"
+            )
+        if answer.get("ref"):
+            warnings.append(
+                f"release {answer['release']} is for another Python than this host's: its commit is built anew"
+            )
+        return {"changed": False, "answer": answer, "warnings": warnings}
+
+    def _is_live(self, request: dict[str, Any]) -> bool:
+        """Whether what was sent to be deployed is live already, and all is well with it."""
+        if not request.get("commit"):
+            return False
+        live = self._call("status", "--json")
+        same = all(live.get(key) == request.get(key) for key in ("commit", "declared"))
+        return same and all(live.get(key) for key in ("release", "fits", "active", "settled"))
+
+    def _change(self, request: dict[str, Any]) -> dict[str, Any]:
         deadline, told = time.monotonic() + BUSY_SECONDS, ""
-        while busy := outcome["answer"].get("busy"):
+        while busy := (answer := self._call("start", json.dumps(request))).get("busy"):
             if time.monotonic() > deadline:
-                return {"failed": True, "msg": busy}
+                raise AnsibleActionFail(busy)
             if busy != told:
                 told = busy
                 self._show(f"waiting: {busy}")
             time.sleep(1)
-            outcome = self._call(args)
-            if outcome.get("failed"):
-                return outcome
-        return self._follow(args["app"], outcome["answer"]["id"])
-
-    def _call(self, args: dict[str, Any]) -> dict[str, Any]:
-        return self._execute_module(MODULE, module_args=args, task_vars=self._vars)
-
-    def _show(self, line: str) -> None:
-        Display().display(f"  {self._vars.get('inventory_hostname', '')} | {line}")
-
-    def _follow(self, app: str, identity: str) -> dict[str, Any]:
         seen = 0
         while True:
-            outcome = self._call({"app": app, "step": "follow", "arguments": [identity, str(seen)]})
-            if outcome.get("failed"):
-                return outcome
-            progress = outcome["answer"]
+            progress = self._call("follow", answer["id"], str(seen))
             seen += len(progress["lines"])
             for line in progress["lines"]:
                 self._show(line)
@@ -66,6 +108,9 @@ class ActionModule(ActionBase):
                 return {"changed": progress["verdict"] == "live", "answer": progress}
             if progress["verdict"]:
                 return {"failed": True, "changed": False, "msg": progress["reason"]}
+
+    def _show(self, line: str) -> None:
+        Display().display(f"  {self._host} | {line}")
 
 
 def _user() -> str:

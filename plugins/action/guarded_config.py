@@ -47,6 +47,8 @@ class ActionModule(ActionBase):
             return outlook
         login = self._login()
         args["check"] = [part.replace("{user}", login.user).replace("{client}", login.client) for part in check]
+        if not login.client and not self._task.check_mode:
+            return self._keep(args)  # nobody came in by a way that could close
         outlook = self._keep(args, dry=True)
         if outlook.get("failed"):
             return outlook
@@ -54,7 +56,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(_cut(login, admits))
         if self._task.check_mode:
             return outlook
-        return self._change(args, outlook) if login.client else self._keep(args)
+        return self._change(args, outlook)
 
     def _login(self) -> Login:
         """Asked of the shell that ssh has opened: sudo would hide it."""

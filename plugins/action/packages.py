@@ -53,8 +53,11 @@ class ActionModule(ActionBase):
                 "name": {"type": "list", "elements": "str", "required": True},
                 "default_release": {"type": "str"},
                 "refresh": {"type": "bool", "default": False},
+                "start": {"type": "bool", "default": True},
             },
         )
+        # What systemctl does nothing but links for; a package's script calls nothing else.
+        self._exports = QUIETLY if args["start"] else f"{QUIETLY} SYSTEMD_OFFLINE=1"
         names = list(dict.fromkeys(args["name"]))
         for name in names:
             if not PACKAGE_NAME.fullmatch(name):
@@ -123,7 +126,7 @@ class ActionModule(ActionBase):
         It comes to the shell as input: so there is no terminal to be asked on, and a proxy's password
         in the task's environment is not in the list of processes.
         """
-        exports = f"{QUIETLY} {self._compute_environment_string()}"
+        exports = f"{self._exports} {self._compute_environment_string()}"
         deadline = time.monotonic() + LOCK_WAIT
         while True:
             outcome = self._low_level_execute_command(

@@ -23,6 +23,12 @@ options:
     description: Refresh the package lists even when they are fresh, as after adding a source.
     type: bool
     default: false
+  start:
+    description: >-
+      Whether services start as their packages are installed. Not where a role starts them by itself: for
+      some seconds they would serve with the settings of the distribution, or fail to.
+    type: bool
+    default: true
 author: The foobar web stack maintainers
 """
 

@@ -28,7 +28,7 @@ class Host:
         plugin = action.ActionModule.__new__(action.ActionModule)
         plugin._task = SimpleNamespace(check_mode=check_mode, diff=diff, args=args)
         plugin.validate_argument_spec = lambda argument_spec: (
-            None, {"default_release": None, "refresh": False, **args},
+            None, {"default_release": None, "refresh": False, "start": True, **args},
         )  # fmt: skip
         plugin._low_level_execute_command = self.execute
         plugin._compute_environment_string = lambda: "http_proxy=http://proxy.example.com"
@@ -64,6 +64,13 @@ def test_what_is_not_installed_is_missing(state):
     outcome = host.run(name=["curl", "nginx"])
     assert outcome["changed"] and outcome["missing"] == ["nginx"]
     assert host.installs() == ["nginx"]
+
+
+def test_a_service_starts_with_its_package_unless_its_role_starts_it():
+    for start in (True, False):
+        host = Host()
+        host.run(name=["nginx"], start=start)
+        assert ("SYSTEMD_OFFLINE=1" in host.told[0]) != start
 
 
 def test_a_package_named_twice_is_installed_once():

@@ -886,7 +886,7 @@ def test_a_zone_is_one_record_a_line_whatever_its_texts_hold(files):
 
 
 def test_of_a_zone_that_others_serve_nothing_is_served(rendered):
-    assert rendered["dns-update"] == [{"name": ["python3-dnspython"]}]
+    assert rendered["dns-update"] == [{"name": ["python3-dnspython"], "start": False}]
 
 
 # The host

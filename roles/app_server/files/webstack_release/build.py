@@ -102,12 +102,16 @@ class Builder:
         venv = place / ".venv"
         self.sandbox.building(["/usr/bin/python3", "-m", "venv", "--without-pip", str(venv)], place)
         hashes = ["--require-hashes"] if "--hash=" in requirements.read_text(encoding="utf-8") else []
-        pip = [str(venv / "bin/python"), str(installers[0] / "pip"), "install", "--quiet", "--no-input"]
+        python = str(venv / "bin/python")
+        pip = [python, str(installers[0] / "pip"), "install", "--quiet", "--no-input", "--no-compile"]
         pip += ["--disable-pip-version-check", "--cache-dir", str(self.at.build / "pip")]
         with told_as(
             f"{self.config['requirements']} (app_server_requirements) cannot be installed; nothing was switched."
         ):
             self.sandbox.building([*pip, *hashes, "--requirement", str(requirements)], place)
+        # On all cores, other than pip; as pip does, it goes over what does not compile.
+        code = f"import compileall; compileall.compile_dir({str(venv / 'lib')!r}, quiet=2, workers=0)"
+        self.sandbox.building([python, "-c", code], place)
 
     def link_shared(self, place: Path) -> None:
         """Puts the shared folders where the release expects them; what the commit has there is in the way."""

@@ -1,4 +1,4 @@
-"""The command line: for the night, and for the module app_release."""
+"""The command line: for the night, and for the action app_release."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     back.add_argument("release", nargs="?", default="", help="default: the last verified one before the live one")
     commands.add_parser("renew", help="give the live release the settings of now")
     commands.add_parser("ask", help="GET a path from the live slot").add_argument("path")
-    # What the module app_release, systemd and the tool itself call.
+    # What the action app_release, systemd and the tool itself call.
     plan = commands.add_parser("plan")
     plan.add_argument("declared")
     plan.add_argument("settings")
