@@ -132,6 +132,20 @@ def test_the_first_deploy_needs_nothing_that_was_there_before(host):
     assert again(host).status()["settled"]
 
 
+def test_a_commit_that_is_live_and_was_never_verified_is_built(host):
+    deployed(host)
+    host.at.mark(NEXT, "verified").unlink()
+    assert "build" in carry_out(host).phases
+
+
+def test_a_journal_that_cannot_be_read_hides_no_reason(host, command):
+    command("journalctl", "case $* in *lines=25*) exit 1;; esac")
+    host.host_says["green"] = lambda: says("ill", "500 Internal Server Error")
+    known = carry_out(host)
+    assert known.verdict == "failed" and "answered 500: ill" in known.reason
+    as_before(host)
+
+
 def test_a_commit_that_is_live_already_is_not_built(host, tmp_path):
     a_release(host, NEXT, commit=COMMIT)
     make_live(host, "blue", NEXT)

@@ -67,14 +67,15 @@ class Application:
         slot = self.slots.live()
         release = self.slots.release(slot)
         record = self.releases.record(release)
+        verified = self.releases.verified(release)
         return {
             "slot": slot,
-            "release": release if self.releases.verified(release) else "",
+            "release": release if verified else "",
             "active": self.slots.active(slot),
             "settings_current": self.slots.current(slot, settings),
             "settled": self.whole(slot) and not (self.journal.record.open and not self.busy()),
             "warm": self.slots.warm(),
-            "fits": bool(record) and self.releases.fits(release),
+            "fits": verified and self.releases.fits(release),
             **{key: record.get(key) for key in ("commit", "repository", "version", "declared")},
         }
 
