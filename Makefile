@@ -21,7 +21,7 @@ export REF RELEASE STATE SECRET
 plain = case "$$$(1)" in *[!0-9A-Za-z_./+-]*) echo '$(1): may have letters, digits and _ . / + - in it; nothing was done' >&2; exit 2;; esac
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain lock demo demo-destroy site check deploy rollback maintenance verify status secrets rotate test test-fast test-role lint unit acceptance docs bench clean
+.PHONY: help toolchain lock demo demo-destroy site check deploy rollback maintenance verify status secrets rotate test test-fast test-role lint unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
