@@ -622,6 +622,26 @@ def test_after_a_reboot_static_files_are_those_of_the_release_that_serves(host, 
     assert (host.at.static / "site.css").read_text() == GOOD
 
 
+@pytest.mark.parametrize(("ill", "verdict"), [(False, "live"), (True, "failed")])
+def test_a_change_that_is_cut_off_at_its_verdict_has_one_line_in_the_history(host, monkeypatch, ill, verdict):
+    if ill:
+        host.host_says["green"] = lambda: says("ill", "500 Internal Server Error")
+    note = host.journal.note
+
+    def killing(**known: Any) -> None:
+        if known.get("verdict"):
+            raise Killed
+        note(**known)
+
+    monkeypatch.setattr(host.journal, "note", killing)
+    with pytest.raises(Killed):
+        carry_out(host)
+    assert again(host).journal.record.open
+    cli.recover("app")
+    assert [entry["verdict"] for entry in again(host).journal.entries()] == [verdict]
+    assert again(host).journal.record.verdict == verdict
+
+
 def test_a_second_recovery_leaves_a_change_alone_that_began_meanwhile(host, monkeypatch):
     cut_off(host, monkeypatch, "gate", "before")
     late = change.Change(again(host))

@@ -87,9 +87,18 @@ class Journal:
                 f"took {sum(phases.values()):.1f} s: "
                 + ", ".join(f"{name} {seconds:.1f}" for name, seconds in phases.items())
             )
+        mine = (self.record.id, self.record.since)
+        known = [entry for entry in self.entries()[-1:] if (entry.get("id"), entry.get("since")) == mine]
+        if known:  # it was cut off between this line and the verdict
+            verdict, reason = known[0]["verdict"], known[0]["reason"]
+        else:
+            self._add(dataclasses.replace(self.record, phase="", verdict=verdict, reason=reason))
         # Last: who follows the change stops listening at the verdict.
         self.note(phase="", verdict=verdict, reason=reason)
-        entry = {**dataclasses.asdict(self.record), "ended": time.time()}
+
+    def _add(self, record: Record) -> None:
+        """Writes the line of a change that comes to its end."""
+        entry = {**dataclasses.asdict(record), "ended": time.time()}
         with open(
             self.at.history, "a", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)
         ) as handle:
