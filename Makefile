@@ -21,7 +21,7 @@ export REF RELEASE STATE SECRET
 plain = case "$$$(1)" in *[!0-9A-Za-z_./+-]*) echo '$(1): may have letters, digits and _ . / + - in it; nothing was done' >&2; exit 2;; esac
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain lock demo demo-destroy site check deploy rollback maintenance verify status secrets rotate test test-fast test-role lint unit docs bench clean
+.PHONY: help toolchain inventory lock demo demo-destroy site check deploy rollback maintenance verify status secrets rotate test test-fast test-role lint unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -45,35 +45,38 @@ demo-destroy: ## remove the demo's container, its secrets and its repository
 	tools/container down $(DEMO)
 	rm -rf .cache/demo-secrets .cache/foobar.git
 
-site: toolchain ## converge an inventory: make site ENV=production
+inventory:
+	@[ -d 'inventories/$(ENV)' ] || { echo 'ENV: there is no folder inventories/$(ENV); nothing was done. There are:' $$(ls inventories) >&2; exit 2; }
+
+site: inventory toolchain ## converge an inventory: make site ENV=production
 	ansible-playbook --inventory inventories/$(ENV) site.yml
 
-check: toolchain ## what a converge would change, without changing it
+check: inventory toolchain ## what a converge would change, without changing it
 	ansible-playbook --inventory inventories/$(ENV) site.yml --check --diff
 
-verify: toolchain ## the nine steps of the request's way
+verify: inventory toolchain ## the nine steps of the request's way
 	ansible-playbook --inventory inventories/$(ENV) verify.yml
 
-deploy: toolchain ## ship a branch, tag or commit: make deploy ENV=production REF=v1.2
+deploy: inventory toolchain ## ship a branch, tag or commit: make deploy ENV=production REF=v1.2
 	@$(call plain,REF)
 	ansible-playbook --inventory inventories/$(ENV) deploy.yml $(if $(REF),--extra-vars ref=$(REF))
 
-rollback: toolchain ## back to the last verified release, or to RELEASE=
+rollback: inventory toolchain ## back to the last verified release, or to RELEASE=
 	@$(call plain,RELEASE)
 	ansible-playbook --inventory inventories/$(ENV) rollback.yml $(if $(RELEASE),--extra-vars release=$(RELEASE))
 
-maintenance: toolchain ## close the site to visitors, or open it: make maintenance ENV=production STATE=on
+maintenance: inventory toolchain ## close the site to visitors, or open it: make maintenance ENV=production STATE=on
 	@$(call plain,STATE)
 	ansible-playbook --inventory inventories/$(ENV) maintenance.yml --extra-vars state=$(STATE)
 
-status: toolchain ## what is live: slot, release, commit, certificate; maintenance
+status: inventory toolchain ## what is live: slot, release, commit, certificate; maintenance
 	ansible-playbook --inventory inventories/$(ENV) status.yml
 
-secrets: toolchain ## the vault of an inventory; SECRET=vault_…: a fresh value of one that it holds
+secrets: inventory toolchain ## the vault of an inventory; SECRET=vault_…: a fresh value of one that it holds
 	@$(call plain,SECRET)
 	tools/make-vault inventories/$(ENV) $(SECRET)
 
-rotate: toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
+rotate: inventory toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
 	ansible-playbook --inventory inventories/$(ENV) rotate.yml
 
 test: lint unit ## all tests: lint, unit, every scenario, acceptance

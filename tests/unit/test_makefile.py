@@ -1,5 +1,6 @@
 """What a verb of the Makefile hands on to a shell is a word to it."""
 
+import os
 import subprocess
 
 import pytest
@@ -14,10 +15,29 @@ from loading import ROOT
 def test_what_is_no_word_is_refused(verb, name, value, tmp_path):
     place = tmp_path / "done"
     done = subprocess.run(
-        ["make", verb, f"{name}={value.format(place=place)}", "ENV=none"],
+        ["make", verb, f"{name}={value.format(place=place)}", "ENV=demo"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert f"{name}: may have letters, digits" in done.stderr
-    assert "inventories/none" not in done.stdout + done.stderr
+    assert "ansible" not in done.stdout + done.stderr
     assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    "verb", ["site", "check", "verify", "deploy", "rollback", "maintenance", "status", "secrets", "rotate"]
+)
+def test_an_inventory_that_is_not_there_is_no_success(verb):
+    done = subprocess.run(
+        ["make", verb, "ENV=producton", "STATE=on"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2 and done.stdout == ""
+    assert "there is no folder inventories/producton; nothing was done. There are: demo production" in done.stderr
+
+
+def test_ansible_itself_does_not_take_an_inventory_that_is_not_there_for_an_empty_one():
+    done = subprocess.run(
+        ["ansible-playbook", "--inventory", "inventories/producton", "deploy.yml"],
+        cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+    )  # fmt: skip
+    assert done.returncode != 0
