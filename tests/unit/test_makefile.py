@@ -35,6 +35,17 @@ def test_an_inventory_that_is_not_there_is_no_success(verb):
     assert "there is no folder inventories/producton; nothing was done. There are: demo production" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["deploy", "rollback", "maintenance", "status", "verify", "rotate", "site"])
+def test_a_host_that_is_a_placeholder_is_not_asked_anything(name):
+    done = subprocess.run(
+        ["ansible-playbook", "--inventory", "inventories/production", f"{name}.yml"],
+        cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+    )  # fmt: skip
+    said = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode != 0 and "has the address 8.8.8.8, which stands for yours" in said, said
+    assert "unreachable=0" in said
+
+
 def test_ansible_itself_does_not_take_an_inventory_that_is_not_there_for_an_empty_one():
     done = subprocess.run(
         ["ansible-playbook", "--inventory", "inventories/producton", "deploy.yml"],
