@@ -56,7 +56,7 @@ class ActionModule(ActionBase):
                 "start": {"type": "bool", "default": True},
             },
         )
-        # What systemctl does nothing but links for; a package's script calls nothing else.
+        # With it systemctl starts nothing, and enables all the same; the scripts of packages go through it.
         self._exports = QUIETLY if args["start"] else f"{QUIETLY} SYSTEMD_OFFLINE=1"
         names = list(dict.fromkeys(args["name"]))
         for name in names:

@@ -13,11 +13,11 @@ from decimal import Decimal
 from typing import Any
 
 from ansible_collections.foobar.webstack.plugins.module_utils.commits import NAME as REF
+from ansible_collections.foobar.webstack.plugins.plugin_utils.faults import CONTROL, shown
 
 Inputs = dict[str, Any]
 Faults = Iterator[str]
 
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,24}")
 # Folders, users and units are named after the application: these belong to somebody else.
@@ -119,17 +119,17 @@ def app_server_faults(inputs: Inputs, facts: dict[str, Any], login: str = "") ->
 def _name_faults(name: str, login: str) -> Faults:
     if not NAME.fullmatch(name):
         yield (
-            f"app_server_name: '{_shown(name)}' is not a name of 1 to 25 lower case letters, digits and '-', "
+            f"app_server_name: '{shown(name)}' is not a name of 1 to 25 lower case letters, digits and '-', "
             "a letter first"
         )
     if name == login:
-        yield f"app_server_name: '{_shown(name)}' is the user who logs in on this host"
+        yield f"app_server_name: '{shown(name)}' is the user who logs in on this host"
     if name in SYSTEM or UNIT_OF_JOB.search(name):
-        yield f"app_server_name: '{_shown(name)}' is the name of a part of the system"
+        yield f"app_server_name: '{shown(name)}' is the name of a part of the system"
     other = OTHER_USER.fullmatch(name)
     if other:
         yield (
-            f"app_server_name: '{_shown(name)}' would be a user of the application '{_shown(other[1])}' too; no name "
+            f"app_server_name: '{shown(name)}' would be a user of the application '{shown(other[1])}' too; no name "
             "ends in -build or -fetch"
         )
 
@@ -164,11 +164,11 @@ def _text_faults(inputs: Inputs) -> Faults:
     texts = {**TEXTS, "app_server_entry": entry, "app_server_requirements": requirements}
     for name, (pattern, form) in texts.items():
         if not pattern.fullmatch(str(inputs[name])):
-            yield f"{name}: '{_shown(inputs[name])}' is not {form}"
+            yield f"{name}: '{shown(inputs[name])}' is not {form}"
     for name, (pattern, form) in ITEMS.items():
         for index, item in enumerate(inputs[name]):
             if not pattern.fullmatch(_text(item)):
-                yield f"{name}[{index}]: '{_shown(item)}' is not {form}"
+                yield f"{name}[{index}]: '{shown(_text(item))}' is not {form}"
 
 
 def _environment_faults(inputs: Inputs) -> Faults:
@@ -176,29 +176,29 @@ def _environment_faults(inputs: Inputs) -> Faults:
     for source in ("app_server_environment", "app_server_secrets", "app_server_build_environment"):
         for name in map(str, inputs[source]):
             if not VARIABLE.fullmatch(name):
-                yield f"{source}.{_shown(name)}: a name is made of letters, digits and '_', a digit not first"
+                yield f"{source}.{shown(name)}: a name is made of letters, digits and '_', a digit not first"
             if name in SET_BY_ROLE and source != "app_server_build_environment":
                 yield f"{source}.{name}: is set by the role; choose another name"
             if name in inputs["app_server_secrets"] and source == "app_server_environment":
-                yield f"{source}.{_shown(name)}: stands in app_server_secrets, too; remove it from one of them"
+                yield f"{source}.{shown(name)}: stands in app_server_secrets, too; remove it from one of them"
     # Those of the secrets are judged with the spec (validate_inputs).
     for source in ("app_server_environment", "app_server_build_environment"):
         for name, value in inputs[source].items():
             if not isinstance(value, str):
-                yield f"{source}.{_shown(name)}: every value is a string; put quotes around numbers, yes and no"
+                yield f"{source}.{shown(name)}: every value is a string; put quotes around numbers, yes and no"
             elif CONTROL.search(value):
-                yield f"{source}.{_shown(name)}: holds a newline, a tab or another control character"
+                yield f"{source}.{shown(name)}: holds a newline, a tab or another control character"
 
 
 def _option_faults(options: dict[str, Any]) -> Faults:
     for name, value in options.items():
         if not OPTION.fullmatch(str(name)):
             yield (
-                f"app_server_uwsgi_options: '{_shown(name)}' is not the name of an option, which is made of small "
+                f"app_server_uwsgi_options: '{shown(name)}' is not the name of an option, which is made of small "
                 "letters, digits and '-'"
             )
         if value is None or isinstance(value, (dict, list)) or OPTION_EXPANDS.search(str(value)):
-            yield f"app_server_uwsgi_options: '{_shown(name)}' must have one value, of one line without $( and @("
+            yield f"app_server_uwsgi_options: '{shown(name)}' must have one value, of one line without $( and @("
 
 
 def _job_faults(jobs: list[dict[str, Any]]) -> Faults:
@@ -207,19 +207,19 @@ def _job_faults(jobs: list[dict[str, Any]]) -> Faults:
         path, name, schedule = f"app_server_jobs[{index}]", str(job["name"]), _text(job.get("schedule"))
         if not JOB.fullmatch(name):
             yield (
-                f"{path}.name: '{_shown(name)}' is not a name of 1 to 31 lower case letters, digits and '-', "
+                f"{path}.name: '{shown(name)}' is not a name of 1 to 31 lower case letters, digits and '-', "
                 "the first not '-'"
             )
         if name in places:
-            yield f"{path}.name: '{_shown(name)}' is {places[name]} already"
+            yield f"{path}.name: '{shown(name)}' is {places[name]} already"
         places.setdefault(name, path)
         if not JOB_COMMAND.fullmatch(str(job["command"])):
             yield (
-                f"{path}.command: '{_shown(job['command'])}' is not a command of one line without % $ ; quotes and "
+                f"{path}.command: '{shown(_text(job['command']))}' is not a command of one line without % $ ; quotes and "
                 "backslashes, for which there are scripts"
             )
         if not SCHEDULE.fullmatch(schedule):
-            yield f"{path}.schedule: '{_shown(schedule)}' is not a schedule such as *-*-* 03:30"
+            yield f"{path}.schedule: '{shown(schedule)}' is not a schedule such as *-*-* 03:30"
         # To systemd 0 is for ever: a change would wait for a job that does not end.
         if _int(job.get("stop_seconds", 30)) < 1:
             yield f"{path}.stop_seconds: {job['stop_seconds']} is not possible; it must be at least 1"
@@ -248,12 +248,6 @@ def _text(value: Any) -> str:
 
 def _int(value: Any) -> int:
     return int(Decimal(value))
-
-
-def _shown(value: Any) -> str:
-    """A value for a message: one line of bounded length."""
-    text = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", _text(value))
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 class FilterModule:

@@ -14,13 +14,14 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ansible_collections.foobar.webstack.plugins.plugin_utils.faults import CONTROL, shown
+
 Inputs = dict[str, Any]
 Faults = Iterator[str]
 
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 LABEL_OF_SERVICE = re.compile(r"_?[a-z0-9]([a-z0-9_-]*[a-z0-9])?")
 NUMBER = re.compile(r"[0-9]{1,5}")
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 CAA = re.compile(r'([0-9]{1,3})\s+([a-z]+)\s+("?)([^"\\]*)\3')
 CAA_TAGS = ("issue", "issuewild", "issuemail", "iodef", "contactemail", "contactphone")
 CONTACT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+-]*)@([^@]+)")
@@ -40,7 +41,7 @@ def dns_faults(inputs: Inputs) -> list[str]:
     try:
         zone = _domain(str(inputs["dns_zone"]))
     except Refused as refused:
-        return [f"dns_zone: '{_shown(inputs['dns_zone'])}' {refused}"]
+        return [f"dns_zone: '{shown(inputs['dns_zone'])}' {refused}"]
     authoritative = inputs["dns_publish"] == "authoritative"
     return [
         *_ttl_faults("dns_ttl", inputs["dns_ttl"]),
@@ -85,7 +86,7 @@ def _record_faults(records: list[dict[str, Any]], zone: str) -> Faults:
         try:
             owner = _owner(str(record["name"]), zone, record["type"])
         except Refused as refused:
-            yield f"{path}.name: '{_shown(record['name'])}' {refused}"
+            yield f"{path}.name: '{shown(record['name'])}' {refused}"
             continue
         if record["type"] == "NS" and owner == zone:
             yield f"{path}: the name servers of the zone itself are said in dns_nameservers, or by the primary"
@@ -113,7 +114,7 @@ def _value_faults(path: str, record: dict[str, Any]) -> Faults:
         try:
             VALUES[record["type"]](str(value))
         except Refused as refused:
-            yield f"{path}.values[{index}]: '{_shown(value)}' {refused}"
+            yield f"{path}.values[{index}]: '{shown(value)}' {refused}"
 
 
 def _server_faults(inputs: Inputs, zone: str) -> Faults:
@@ -131,21 +132,21 @@ def _server_faults(inputs: Inputs, zone: str) -> Faults:
         try:
             server = _domain(str(name))
         except Refused as refused:
-            yield f"dns_nameservers[{index}]: '{_shown(name)}' {refused}"
+            yield f"dns_nameservers[{index}]: '{shown(name)}' {refused}"
             continue
         if _within(server, zone) and server not in addressed:
             yield f"dns_nameservers[{index}]: {server} is in the zone, so dns_records must hold its A or AAAA record"
     try:
         dns_mailbox(str(inputs["dns_contact"]))
     except Refused as refused:
-        yield f"dns_contact: '{_shown(inputs['dns_contact'])}' {refused}"
+        yield f"dns_contact: '{shown(inputs['dns_contact'])}' {refused}"
     if not inputs["dns_listen"]:
         yield "dns_listen: empty; name at least one address of the host, or 0.0.0.0 for all"
     for index, address in enumerate(inputs["dns_listen"]):
         try:
             ipaddress.ip_address(str(address))
         except ValueError:
-            yield f"dns_listen[{index}]: '{_shown(address)}' is not an address such as 192.0.2.53, 0.0.0.0 or ::"
+            yield f"dns_listen[{index}]: '{shown(address)}' is not an address such as 192.0.2.53, 0.0.0.0 or ::"
 
 
 def _primary_faults(inputs: Inputs) -> Faults:
@@ -157,12 +158,12 @@ def _primary_faults(inputs: Inputs) -> Faults:
         try:
             _domain(primary)
         except Refused as refused:
-            yield f"dns_primary: '{_shown(primary)}' {refused}; it is the server that takes updates of the zone"
+            yield f"dns_primary: '{shown(primary)}' {refused}; it is the server that takes updates of the zone"
     tsig = inputs["dns_tsig"] or {}
     try:
         _domain(str(tsig.get("name") or ""), LABEL_OF_SERVICE)
     except Refused as refused:
-        yield f"dns_tsig.name: '{_shown(tsig.get('name') or '')}' {refused}; it is the key's name at the primary"
+        yield f"dns_tsig.name: '{shown(tsig.get('name') or '')}' {refused}; it is the key's name at the primary"
     secret = tsig.get("secret")
     if not secret:
         yield "dns_tsig.secret: not set; the primary takes updates with a key only. Keep it in the vault"
@@ -311,12 +312,6 @@ VALUES: dict[str, Callable[[str], str]] = {
 
 def _values(record: dict[str, Any]) -> list[str]:
     return sorted({VALUES[record["type"]](str(value)) for value in record["values"]})
-
-
-def _shown(value: Any) -> str:
-    """A value for a message: one line of bounded length."""
-    text = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(value))
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 class FilterModule:

@@ -14,6 +14,8 @@ from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any
 
+from ansible_collections.foobar.webstack.plugins.plugin_utils.faults import CONTROL, shown
+
 Inputs = dict[str, Any]
 Faults = Iterator[str]
 
@@ -39,7 +41,6 @@ DIRECTIVE = re.compile(r"[a-z][a-z0-9_]*")
 BREAKS_OUT = re.compile(r"[\x00-\x1f\x7f;{}#]")
 HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 BREAKS_QUOTES = re.compile(r"[\x00-\x1f\x7f\"\\$]")
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 NETWORK = "an address nor a network such as 192.0.2.0/24 or 2001:db8::/32 (no bits set behind the prefix)"
 HIDDEN_BY_SANDBOX = ("/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev", "/proc")
 KEY_OF_KIND = {"uwsgi": "target", "proxy": "target", "static": "target", "redirect": "target", "raw": "raw"}
@@ -73,7 +74,7 @@ def _number_faults(inputs: Inputs) -> Faults:
             yield f"{name}: {inputs[name]} is {first} too; each needs a port of its own"
     workers = inputs["nginx_worker_processes"]
     if workers != "auto" and not re.fullmatch(r"[1-9][0-9]{0,3}", workers):
-        yield f"nginx_worker_processes: '{_shown(workers)}' is neither auto nor a number from 1 on"
+        yield f"nginx_worker_processes: '{shown(workers)}' is neither auto nor a number from 1 on"
     for name in ("nginx_worker_connections", "nginx_open_files", "nginx_maintenance_retry", "nginx_log_days"):
         if _int(inputs[name]) < 1:
             yield f"{name}: {inputs[name]} is not possible; it must be 1 or more"
@@ -95,28 +96,28 @@ def _number_faults(inputs: Inputs) -> Faults:
 def _guest_faults(addresses: list[str | None]) -> Faults:
     for index, address in enumerate(addresses):
         if not _is_network(address or ""):
-            yield f"nginx_maintenance_allow[{index}]: '{_shown(address)}' is neither {NETWORK}"
+            yield f"nginx_maintenance_allow[{index}]: '{shown(address)}' is neither {NETWORK}"
 
 
 def _option_faults(options: dict[str, Any]) -> Faults:
     for name, values in options.items():
-        path = f"nginx_http_options.{_shown(name)}"
+        path = f"nginx_http_options.{shown(name)}"
         if not DIRECTIVE.fullmatch(name):
             yield f"{path}: not the name of a directive, which has small letters, digits and '_'"
         for value in values if isinstance(values, list) else [values]:
             if isinstance(value, (dict, list)) or not (value or "").strip():
                 yield f"{path}: the value must be a text, a number or a boolean, or a list of them"
             elif BREAKS_OUT.search(value) or value.endswith("\\"):
-                yield f"{path}: '{_shown(value)}' must be one line without ';', '{{', '}}' or '#', not ending in '\\'"
+                yield f"{path}: '{shown(value)}' must be one line without ';', '{{', '}}' or '#', not ending in '\\'"
 
 
 def _header_faults(headers: dict[str, Any], own: dict[str, Any]) -> Faults:
     spelt = {name.lower(): name for name in own}
     for name, value in headers.items():
-        path = f"nginx_headers.{_shown(name)}"
+        path = f"nginx_headers.{shown(name)}"
         known = spelt.setdefault(name.lower(), name)
         if known != name:
-            yield f"{path}: write it as {_shown(known)}, else the header would be sent twice"
+            yield f"{path}: write it as {shown(known)}, else the header would be sent twice"
         if not HEADER.fullmatch(name):
             yield f"{path}: not the name of a header, which has letters, digits and '-'"
         if isinstance(value, (dict, list)) or BREAKS_QUOTES.search(value or ""):
@@ -126,7 +127,7 @@ def _header_faults(headers: dict[str, Any], own: dict[str, Any]) -> Faults:
 def _site_faults(path: str, site: dict[str, Any]) -> Faults:
     if not SITE_NAME.fullmatch(site["name"]):
         yield (
-            f"{path}.name: '{_shown(site['name'])}' cannot name a file; use up to 63 small letters, digits, "
+            f"{path}.name: '{shown(site['name'])}' cannot name a file; use up to 63 small letters, digits, "
             "'.', '_' and '-', beginning with a letter or digit"
         )
     if not site["server_names"]:
@@ -134,9 +135,9 @@ def _site_faults(path: str, site: dict[str, Any]) -> Faults:
     for key, name in _domains(site):
         fault = _domain_fault(name)
         if fault:
-            yield f"{path}.{key}: '{_shown(name)}' {fault}"
+            yield f"{path}.{key}: '{shown(name)}' {fault}"
     if site.get("redirect_names") and (site["server_names"] or [""])[0].startswith("*"):
-        yield f"{path}.server_names[0]: '{_shown(site['server_names'][0])}' cannot be what redirect_names lead to"
+        yield f"{path}.server_names[0]: '{shown(site['server_names'][0])}' cannot be what redirect_names lead to"
     for key, other in (("certificate", "certificate_key"), ("certificate_key", "certificate")):
         if _given(site, key):
             yield from _file_faults(f"{path}.{key}", site[key])
@@ -148,9 +149,9 @@ def _site_faults(path: str, site: dict[str, Any]) -> Faults:
     if _given(site, "root"):
         yield from _file_faults(f"{path}.root", site["root"])
     if _given(site, "body_size") and not SIZE.fullmatch(site["body_size"]):
-        yield f"{path}.body_size: '{_shown(site['body_size'])}' is not a size such as 512k, 10m or 1g"
+        yield f"{path}.body_size: '{shown(site['body_size'])}' is not a size such as 512k, 10m or 1g"
     if _given(site, "header_size") and not HEADER_SIZE.fullmatch(site["header_size"]):
-        yield f"{path}.header_size: '{_shown(site['header_size'])}' is not a size from 1k to 9999k"
+        yield f"{path}.header_size: '{shown(site['header_size'])}' is not a size from 1k to 9999k"
     for name, seconds in (site.get("timeouts") or {}).items():
         if seconds is not None and _int(seconds) < 1:
             yield f"{path}.timeouts.{name}: {seconds} is not possible; it is in seconds, 1 or more"
@@ -199,7 +200,7 @@ def _file_faults(path: str, value: str | None) -> Faults:
     text = value or ""
     if not FILE_PATH.fullmatch(text) or ".." in PurePosixPath(text).parts:
         yield (
-            f"{path}: '{_shown(text)}' is not the full path of a file or folder; it begins with '/', has no '..', "
+            f"{path}: '{shown(text)}' is not the full path of a file or folder; it begins with '/', has no '..', "
             "and is made of letters, digits and . _ ~ + , = : @ % -"
         )
     else:
@@ -218,21 +219,21 @@ def _access_faults(path: str, access: dict[str, Any]) -> Faults:
     for key in ("allow", "deny"):
         for index, address in enumerate(access.get(key) or []):
             if address != "all" and not _is_network(address or ""):
-                yield f"{path}.{key}[{index}]: '{_shown(address)}' is neither {NETWORK}, nor all"
+                yield f"{path}.{key}[{index}]: '{shown(address)}' is neither {NETWORK}, nor all"
 
 
 def _error_page_faults(path: str, pages: dict[str, Any]) -> Faults:
     for status, page in pages.items():
         if not re.fullmatch(r"[45][0-9][0-9]", status) or status == "499":
-            yield f"{path}.{_shown(status)}: not the status of an error, which is 400 to 599 (and not 499)"
-        yield from _file_faults(f"{path}.{_shown(status)}", page)
+            yield f"{path}.{shown(status)}: not the status of an error, which is 400 to 599 (and not 499)"
+        yield from _file_faults(f"{path}.{shown(status)}", page)
 
 
 def _static_faults(path: str, item: dict[str, Any]) -> Faults:
     yield from _url_faults(f"{path}.url", item["url"])
     yield from _file_faults(f"{path}.path", item["path"])
     if not item["url"].endswith("/") and item["path"].endswith("/"):
-        yield f"{path}: url '{_shown(item['url'])}' stands for one file, but path is a folder; end both in '/' or neither"
+        yield f"{path}: url '{shown(item['url'])}' stands for one file, but path is a folder; end both in '/' or neither"
     if _given(item, "max_age") and _int(item["max_age"]) < 0:
         yield f"{path}.max_age: {item['max_age']} is not possible; it is in seconds, 0 or more"
     if str(item.get("immutable")).lower() in TRUE and not _given(item, "max_age"):
@@ -241,7 +242,7 @@ def _static_faults(path: str, item: dict[str, Any]) -> Faults:
 
 def _url_faults(path: str, url: str) -> Faults:
     if not URL_PATH.fullmatch(url):
-        yield f"{path}: '{_shown(url)}' is not a path such as /static/; it begins with '/', without blanks, quotes and ;{{}}$\\"
+        yield f"{path}: '{shown(url)}' is not a path such as /static/; it begins with '/', without blanks, quotes and ;{{}}$\\"
 
 
 def _location_faults(path: str, location: dict[str, Any]) -> Faults:
@@ -254,7 +255,7 @@ def _location_faults(path: str, location: dict[str, Any]) -> Faults:
         yield f"{path}.match: files are found by prefix or exact; for a regex use kind raw"
     if match == "prefix" and kind == "static" and not location["path"].endswith("/"):
         # Without it, /files../secret would be looked up beside the folder.
-        yield f"{path}.path: '{_shown(location['path'])}' stands for a folder; end it in '/', or use match exact for one file"
+        yield f"{path}.path: '{shown(location['path'])}' stands for a folder; end it in '/', or use match exact for one file"
 
     needed = KEY_OF_KIND[kind]
     if not _given(location, needed):
@@ -278,19 +279,19 @@ def _target_faults(path: str, kind: str, target: str) -> Faults:
     elif kind == "redirect":
         if not REDIRECT.fullmatch(target):
             yield (
-                f"{path}: '{_shown(target)}' is neither an http(s) address nor a path; blanks, quotes and ;{{}}\\ stand "
+                f"{path}: '{shown(target)}' is neither an http(s) address nor a path; blanks, quotes and ;{{}}\\ stand "
                 "encoded, and the variables are $request_uri, $host, $scheme and $args"
             )
     elif kind == "proxy":
         found = PROXY.fullmatch(target)
         if not found or not _is_port(found["port"] or "80"):
-            yield f"{path}: '{_shown(target)}' is not an address such as http://127.0.0.1:8000"
+            yield f"{path}: '{shown(target)}' is not an address such as http://127.0.0.1:8000"
     else:
         socket, address = SOCKET.fullmatch(target), HOST_PORT.fullmatch(target)
         if socket:
             yield from _hidden_faults(path, socket[1])
         elif not address or not _is_port(address["port"]):
-            yield f"{path}: '{_shown(target)}' is neither a socket such as unix:/run/foobar/live.sock nor host:port"
+            yield f"{path}: '{shown(target)}' is neither a socket such as unix:/run/foobar/live.sock nor host:port"
 
 
 def _clash_faults(sites: list[dict[str, Any]]) -> Faults:
@@ -299,7 +300,7 @@ def _clash_faults(sites: list[dict[str, Any]]) -> Faults:
     domains: dict[str, str] = {}
     defaults: dict[str, str] = {}
     for number, site in enumerate(sites):
-        here = f"site '{_shown(site['name'])}' (nginx_sites[{number}])"
+        here = f"site '{shown(site['name'])}' (nginx_sites[{number}])"
         yield from _twice(f"nginx_sites[{number}].name", site["name"], names, here, "the name of")
         for key, name in _domains(site):
             domain = name.lower().removesuffix(".")
@@ -320,13 +321,13 @@ def _clash_faults(sites: list[dict[str, Any]]) -> Faults:
         for key, match, path in declared:
             there = f"nginx_sites[{number}].{key}"
             if f"{match} {path}" in paths:
-                yield f"{there}: '{_shown(path)}' stands in {paths[f'{match} {path}']} already; nginx can use only one"
+                yield f"{there}: '{shown(path)}' stands in {paths[f'{match} {path}']} already; nginx can use only one"
             paths.setdefault(f"{match} {path}", there)
 
 
 def _twice(path: str, value: str, seen: dict[str, str], here: str, what: str) -> Faults:
     if value in seen:
-        yield f"{path}: '{_shown(value)}' of {here} is {what} {seen[value]} already"
+        yield f"{path}: '{shown(value)}' of {here} is {what} {seen[value]} already"
     seen.setdefault(value, here)
 
 
@@ -358,12 +359,6 @@ def _is_network(text: str) -> bool:
 
 def _is_port(text: str) -> bool:
     return 1 <= int(text) <= 65535
-
-
-def _shown(value: Any) -> str:
-    """A value for a message: one line of bounded length."""
-    text = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(value))
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 class FilterModule:

@@ -1,0 +1,16 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What the filters that judge the inputs of the roles have in common."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def shown(value: Any) -> str:
+    """A value for a message: one line of bounded length."""
+    text = CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", str(value))
+    return text if len(text) <= 80 else f"{text[:77]}..."
