@@ -494,6 +494,29 @@ def test_what_somebody_left_among_the_releases_does_not_stop_a_sweep(application
     assert elsewhere.is_dir()
 
 
+def test_what_pip_installs_is_compiled_since_nobody_can_write_there_afterwards(application, monkeypatch, tmp_path):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    (wheels / "pip-25.0-py3-none-any.whl").touch()
+    monkeypatch.setattr(build, "PYTHON_WHEELS", wheels)
+    (tmp_path / "requirements.txt").touch()
+    module = tmp_path / ".venv/lib/module.py"
+
+    def building(argv: list[str], place: Path, **_more: Any) -> str:
+        if "venv" in argv:
+            module.parent.mkdir(parents=True)
+        if "install" in argv:
+            assert "--no-compile" in argv, "once is enough"
+            module.write_text("answer = 42\n")
+        if "-c" in argv:
+            subprocess.run([sys.executable, *argv[1:]], check=True)
+        return ""
+
+    monkeypatch.setattr(application.sandbox, "building", building)
+    application.builder.make_virtualenv(tmp_path)
+    assert list((module.parent / "__pycache__").glob("module.*.pyc"))
+
+
 def test_text_files_get_a_compressed_copy_and_others_do_not(tmp_path):
     static = tmp_path / "assets/deep"
     static.mkdir(parents=True)
