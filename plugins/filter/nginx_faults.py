@@ -14,7 +14,7 @@ from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any
 
-from ansible_collections.foobar.webstack.plugins.plugin_utils.faults import CONTROL, shown
+from ansible_collections.foobar.webstack.plugins.module_utils.faults import CONTROL, shown
 
 Inputs = dict[str, Any]
 Faults = Iterator[str]
