@@ -7,6 +7,12 @@ import pytest
 from loading import ROOT
 
 
+def make(*words):
+    """make as a terminal starts it: what a `make test` around this test tells its children is kept from it."""
+    env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    return subprocess.run(["make", *words], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+
+
 @pytest.mark.parametrize(
     ("verb", "name"),
     [("deploy", "REF"), ("rollback", "RELEASE"), ("maintenance", "STATE"), ("secrets", "SECRET")],
@@ -14,10 +20,7 @@ from loading import ROOT
 @pytest.mark.parametrize("value", ["v1; touch {place}", "v1`touch {place}`", "a b", "v1|tee", "'", "*"])
 def test_what_is_no_word_is_refused(verb, name, value, tmp_path):
     place = tmp_path / "done"
-    done = subprocess.run(
-        ["make", verb, f"{name}={value.format(place=place)}", "ENV=demo"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = make(verb, f"{name}={value.format(place=place)}", "ENV=demo")
     assert done.returncode == 2
     assert f"{name}: may have letters, digits" in done.stderr
     assert "ansible" not in done.stdout + done.stderr
@@ -28,9 +31,7 @@ def test_what_is_no_word_is_refused(verb, name, value, tmp_path):
     "verb", ["site", "check", "verify", "deploy", "rollback", "maintenance", "status", "secrets", "rotate"]
 )
 def test_an_inventory_that_is_not_there_is_no_success(verb):
-    done = subprocess.run(
-        ["make", verb, "ENV=producton", "STATE=on"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = make(verb, "ENV=producton", "STATE=on")
     assert done.returncode == 2 and done.stdout == ""
     assert "there is no folder inventories/producton; nothing was done. There are: demo production" in done.stderr
 
