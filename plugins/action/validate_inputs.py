@@ -13,6 +13,7 @@ import yaml
 from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
+from ansible_collections.foobar.webstack.plugins.module_utils.faults import shown
 
 SECRET_LENGTH = 16  # characters, at least
 PLACEHOLDER = re.compile(r"change[-_ ]?me|replace[-_ ]?me|^<.*>$|^(x+|\*+|placeholder.*|password.*)$", re.IGNORECASE)
@@ -135,19 +136,27 @@ def _check_tree(options: dict[str, Any], values: dict[str, Any], path: str, faul
             faults.append(f"{path}{key}: must be a list")
         elif "options" in option:
             masked[key] = _check_nested(option["type"], option["options"], value, f"{path}{key}", faults)
-        elif option.get("type") == "dict" and not isinstance(value, dict):
-            # Ansible would take a text such as A=b apart, but the role gets the text.
-            faults.append(f"{path}{key}: must be keys with a value each")
-        elif option.get("type") in ("str", "path") and isinstance(value, (dict, list)):
-            # Ansible would take it for a string, and the templates write it as Python does.
-            faults.append(f"{path}{key}: must be a string")
-        elif (
-            option.get("type") == "bool"
-            and not isinstance(value, bool)
-            and str(value).lower() not in ("yes", "no", "true", "false")
-        ):
-            faults.append(f"{path}{key}: '{value}' is neither true nor false")
+        elif option.get("type") == "list":
+            kind = option.get("elements", "raw")
+            faults += [
+                fault for place, item in enumerate(value) for fault in _type_faults(f"{path}{key}[{place}]", kind, item)
+            ]
+        else:
+            faults += _type_faults(f"{path}{key}", option.get("type", "str"), value)
     return masked
+
+
+def _type_faults(path: str, kind: str, value: Any) -> list[str]:
+    """What Ansible would take for a value of its type, while the role gets what was written."""
+    if kind == "dict" and not isinstance(value, dict):  # a text such as A=b
+        return [f"{path}: must be keys with a value each"]
+    if kind in ("str", "path") and isinstance(value, (dict, list)):  # templates write it as Python does
+        return [f"{path}: must be a string"]
+    if kind == "bool" and str(value).lower() not in ("yes", "no", "true", "false"):
+        return [f"{path}: '{shown(value)}' is neither true nor false"]
+    if kind == "int" and not re.fullmatch("-?[0-9]+", str(value)):  # true, 1e2, 3.0
+        return [f"{path}: '{shown(value)}' is not a whole number"]
+    return []
 
 
 def _check_nested(kind: str, options: dict[str, Any], value: Any, path: str, faults: list[str]) -> Any:

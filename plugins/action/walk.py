@@ -58,7 +58,7 @@ class ActionModule(ActionBase):
                 whole = told("the page", *_page(domain, address, port, lock, outcome["maintenance"]))
         whole = len(lines) == STEPS and "← broken" not in lines[-1]
         # The callback prints the lines of a task that has this set, as it does for debug.
-        return {"changed": False, "failed": not whole, "msg": lines, "_ansible_verbose_always": True}
+        return {"changed": False, "failed": not whole, "msg": "\n".join(lines), "_ansible_verbose_always": True}
 
 
 def _name(domain: str, address: str, servers: list[str], published: str) -> tuple[str, str]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
 from ansible_collections.foobar.webstack.plugins.module_utils.commits import NAME as REF
@@ -221,20 +220,20 @@ def _job_faults(jobs: list[dict[str, Any]]) -> Faults:
         if not SCHEDULE.fullmatch(schedule):
             yield f"{path}.schedule: '{shown(schedule)}' is not a schedule such as *-*-* 03:30"
         # To systemd 0 is for ever: a change would wait for a job that does not end.
-        if _int(job.get("stop_seconds", 30)) < 1:
+        if int(job.get("stop_seconds", 30)) < 1:
             yield f"{path}.stop_seconds: {job['stop_seconds']} is not possible; it must be at least 1"
 
 
 def _number_faults(inputs: Inputs) -> Faults:
     for name, least in LEAST.items():
-        if _int(inputs[name]) < least:
+        if int(inputs[name]) < least:
             yield f"{name}: {inputs[name]} is not possible; it must be at least {least}"
-    if not 1 <= _int(inputs["app_server_listen_backlog"]) <= 65535:
+    if not 1 <= int(inputs["app_server_listen_backlog"]) <= 65535:
         yield f"app_server_listen_backlog: {inputs['app_server_listen_backlog']} is not possible; it is from 1 to 65535"
 
 
 def _memory_faults(inputs: Inputs, facts: dict[str, Any]) -> Faults:
-    workers, each = _int(inputs["app_server_processes"]), _int(inputs["app_server_worker_memory_mb"])
+    workers, each = int(inputs["app_server_processes"]), int(inputs["app_server_worker_memory_mb"])
     if workers * each > facts["memtotal_mb"]:
         yield (
             f"app_server_processes: {workers} workers of {each} MiB do not fit into the host's "
@@ -244,10 +243,6 @@ def _memory_faults(inputs: Inputs, facts: dict[str, Any]) -> Faults:
 
 def _text(value: Any) -> str:
     return "" if value is None else str(value)
-
-
-def _int(value: Any) -> int:
-    return int(Decimal(value))
 
 
 class FilterModule:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -62,31 +61,31 @@ def nginx_faults(inputs: Inputs) -> list[str]:
 
 def _number_faults(inputs: Inputs) -> Faults:
     for name in ("nginx_http_port", "nginx_https_port", "nginx_status_port"):
-        if not 1 <= _int(inputs[name]) <= 65535:
+        if not 1 <= int(inputs[name]) <= 65535:
             yield f"{name}: {inputs[name]} is not a port; ports are 1 to 65535"
-    if not 0 <= _int(inputs["nginx_http2_port"]) <= 65535:
+    if not 0 <= int(inputs["nginx_http2_port"]) <= 65535:
         yield f"nginx_http2_port: {inputs['nginx_http2_port']} is not a port; ports are 1 to 65535, 0 stands for none"
     ports: dict[str, str] = {}
     https = ["nginx_https_port"] if any(_given(site, "certificate") for site in inputs["nginx_sites"] or []) else []
     for name in ("nginx_http_port", *https, "nginx_http2_port", "nginx_status_port"):
-        first = ports.setdefault(str(_int(inputs[name])), name)
-        if first != name and _int(inputs[name]) > 0:
+        first = ports.setdefault(str(int(inputs[name])), name)
+        if first != name and int(inputs[name]) > 0:
             yield f"{name}: {inputs[name]} is {first} too; each needs a port of its own"
     workers = inputs["nginx_worker_processes"]
     if workers != "auto" and not re.fullmatch(r"[1-9][0-9]{0,3}", workers):
         yield f"nginx_worker_processes: '{shown(workers)}' is neither auto nor a number from 1 on"
     for name in ("nginx_worker_connections", "nginx_open_files", "nginx_maintenance_retry", "nginx_log_days"):
-        if _int(inputs[name]) < 1:
+        if int(inputs[name]) < 1:
             yield f"{name}: {inputs[name]} is not possible; it must be 1 or more"
     for name in ("nginx_client_connections", "nginx_client_requests"):
-        if _int(inputs[name]) < 0:
+        if int(inputs[name]) < 0:
             yield f"{name}: {inputs[name]} is not possible; it is 0 for no limit, or more"
     if inputs["nginx_challenge_root"]:
         yield from _file_faults("nginx_challenge_root", inputs["nginx_challenge_root"])
-    if _int(inputs["nginx_keepalive_timeout"]) < 0:
+    if int(inputs["nginx_keepalive_timeout"]) < 0:
         yield f"nginx_keepalive_timeout: {inputs['nginx_keepalive_timeout']} is not possible; it is in seconds, 0 for never"
-    connections = _int(inputs["nginx_worker_connections"])
-    if _int(inputs["nginx_open_files"]) < 2 * connections:
+    connections = int(inputs["nginx_worker_connections"])
+    if int(inputs["nginx_open_files"]) < 2 * connections:
         yield (
             f"nginx_open_files: {inputs['nginx_open_files']} is too few for {connections} nginx_worker_connections, "
             f"which need two each; set at least {2 * connections}"
@@ -144,7 +143,7 @@ def _site_faults(path: str, site: dict[str, Any]) -> Faults:
             if not _given(site, other):
                 yield f"{path}.{other}: required beside {key}"
     for key in ("client_connections", "client_requests"):
-        if _given(site, key) and _int(site[key]) < 0:
+        if _given(site, key) and int(site[key]) < 0:
             yield f"{path}.{key}: {site[key]} is not possible; it is 0 for no limit, or more"
     if _given(site, "root"):
         yield from _file_faults(f"{path}.root", site["root"])
@@ -153,7 +152,7 @@ def _site_faults(path: str, site: dict[str, Any]) -> Faults:
     if _given(site, "header_size") and not HEADER_SIZE.fullmatch(site["header_size"]):
         yield f"{path}.header_size: '{shown(site['header_size'])}' is not a size from 1k to 9999k"
     for name, seconds in (site.get("timeouts") or {}).items():
-        if seconds is not None and _int(seconds) < 1:
+        if seconds is not None and int(seconds) < 1:
             yield f"{path}.timeouts.{name}: {seconds} is not possible; it is in seconds, 1 or more"
     yield from _access_faults(f"{path}.access", site.get("access") or {})
     yield from _error_page_faults(f"{path}.error_pages", site.get("error_pages") or {})
@@ -234,7 +233,7 @@ def _static_faults(path: str, item: dict[str, Any]) -> Faults:
     yield from _file_faults(f"{path}.path", item["path"])
     if not item["url"].endswith("/") and item["path"].endswith("/"):
         yield f"{path}: url '{shown(item['url'])}' stands for one file, but path is a folder; end both in '/' or neither"
-    if _given(item, "max_age") and _int(item["max_age"]) < 0:
+    if _given(item, "max_age") and int(item["max_age"]) < 0:
         yield f"{path}.max_age: {item['max_age']} is not possible; it is in seconds, 0 or more"
     if str(item.get("immutable")).lower() in TRUE and not _given(item, "max_age"):
         yield f"{path}.immutable: needs max_age, for how many seconds browsers need not ask again"
@@ -265,7 +264,7 @@ def _location_faults(path: str, location: dict[str, Any]) -> Faults:
     allowed = {needed, {"redirect": "code", "uwsgi": "modifier"}.get(kind)} | (
         {"access"} if kind != "redirect" else set()
     )
-    if not 0 <= _int(location.get("modifier") or "0") <= 255:
+    if not 0 <= int(location.get("modifier") or "0") <= 255:
         yield f"{path}.modifier: {location['modifier']} is not a number from 0 to 255"
     for key in ("target", "code", "modifier", "raw", "access"):
         if _given(location, key) and key not in allowed:
@@ -338,11 +337,6 @@ def _texts(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_texts(item) for item in value]
     return None if value is None else str(value)
-
-
-def _int(text: str) -> int:
-    """The number; of true and false, which the spec takes for numbers, one that no check lets pass."""
-    return -1 if text in ("True", "False") else int(Decimal(text))
 
 
 def _given(item: dict[str, Any], key: str) -> bool:

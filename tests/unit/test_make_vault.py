@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -88,6 +89,47 @@ def test_a_value_with_quotes_of_its_own_moves_as_it_stands(inventory):
     )  # fmt: skip
     assert run(ROOT / "tools/make-vault", inventory, "vault_database_password", folder=inventory).returncode == 0
     assert opened(inventory)["vault_database_password_before"] == 'it\'s "mine"'
+
+
+def test_the_password_is_asked_for_once_and_a_wrong_one_changes_nothing(inventory):
+    run(ROOT / "tools/make-vault", inventory, folder=inventory)
+    was = (inventory / VAULT).read_bytes()
+
+    def typed(password: str) -> tuple[int, str]:
+        """The exit code, and what a terminal showed on which the password was typed once."""
+        pid, terminal = pty.fork()
+        if not pid:
+            os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+            os.execv(ROOT / "tools/make-vault", ["make-vault", str(inventory), "vault_secret_key"])
+        shown = b""
+        try:
+            while part := os.read(terminal, 4096):
+                if b"password:" in part:
+                    os.write(terminal, f"{password}\n".encode())
+                shown += part
+        except OSError:  # the terminal of who has ended
+            os.close(terminal)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+
+    code, shown = typed("another")
+    assert code == 1 and "vault.yml: Decryption failed" in shown and "Traceback" not in shown
+    assert (inventory / VAULT).read_bytes() == was
+    code, shown = typed("a password of the vault")
+    assert code == 0 and shown.count("password:") == 1, shown
+    assert "vault_secret_key_before" in opened(inventory)
+
+
+def test_a_vault_keeps_the_identity_that_it_is_encrypted_for(inventory, monkeypatch):
+    monkeypatch.setenv("ANSIBLE_VAULT_IDENTITY_LIST", f"ops@{inventory.parent / 'password'}")
+    monkeypatch.setenv("ANSIBLE_VAULT_ENCRYPT_IDENTITY", "ops")
+    run(ROOT / "tools/make-vault", inventory, folder=inventory)
+    assert run(ROOT / "tools/make-vault", inventory, "vault_secret_key", folder=inventory).returncode == 0
+    assert (inventory / VAULT).read_text().startswith("$ANSIBLE_VAULT;1.2;AES256;ops\n")
+
+
+def test_no_vault_has_no_secret_to_be_changed(inventory):
+    done = run(ROOT / "tools/make-vault", inventory, "vault_secret_key", folder=inventory)
+    assert done.returncode == 1 and "without SECRET, one is made" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["vault_nothing", "vault_database"])

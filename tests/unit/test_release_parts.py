@@ -219,8 +219,16 @@ def test_a_release_for_another_python_is_nothing_to_go_back_to(application):
         a_release(application, name)
     assert application.releases.before(NEXT) == GOOD
     virtualenv(application, GOOD, "python3.9")
-    with pytest.raises(basics.ReleaseError, match="no verified release before"):
+    with pytest.raises(basics.ReleaseError, match=r"no verified release before the live one on this host$"):
         application.releases.before(NEXT)
+
+
+def test_where_nothing_is_before_the_live_one_those_that_can_be_named_are_told(application):
+    for name in (GOOD, NEXT):
+        a_release(application, name)
+    application.releases.reject(NEXT, f"release {NEXT} was rolled back by ann@laptop")
+    with pytest.raises(basics.ReleaseError, match=rf"on this host; one that is named can be live: {NEXT}$"):
+        application.releases.before(GOOD)
 
 
 def came_back(application: Any, started: float) -> None:

@@ -114,10 +114,11 @@ def test_without_a_package_archive_nothing_has_to_change_and_a_missing_package_i
 
 
 def test_bad_inputs_are_refused_all_at_once(converge):
-    converge(base_journal_max_size="10X", base_reboot_time="25:00", base_sysctl={"a b": 1}).must_be_refused(
+    converge(base_journal_max_size="10X", base_reboot_time="25:00", base_sysctl={"a b": True}).must_be_refused(
         "base_journal_max_size: '10X' is not a size such as 500M or 2G",
         "base_reboot_time: '25:00' is not a time such as 04:30",
         "base_sysctl: a name is like net.core.somaxconn",
+        "base_sysctl: a value is made of",
     )
 
 

@@ -154,7 +154,7 @@ def watch_it(app: Application, request: dict[str, Any]) -> int:
 
 
 def moment(seconds: float) -> str:
-    return f"{datetime.datetime.fromtimestamp(seconds):%Y-%m-%d %H:%M:%S}"
+    return f"{datetime.datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
 def tell(app: Application, status: dict[str, Any]) -> list[str]:
@@ -179,7 +179,8 @@ def tell(app: Application, status: dict[str, Any]) -> list[str]:
     lines.append("releases:")
     for name in reversed(app.releases.names()):
         record = app.releases.record(name)
-        verdict = app.releases.rejected(name) or ("verified" if app.releases.verified(name) else "never verified")
+        rejected = app.releases.rejected(name).removeprefix(f"release {name} was ")
+        verdict = rejected or ("verified" if app.releases.verified(name) else "never verified")
         mark = "*" if name == status["release"] else " "
         lines.append(f"{mark} {name}  commit {record['commit'][:12]} ({record['version'] or '-'})  {verdict}")
     lines.append("changes:")
@@ -203,7 +204,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         prog="webstack-release", description="Ships releases of an application on this host."
     )
     parser.add_argument("app", help="the application's name")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    known = "{status,history,deploy,rollback,renew,ask}"
+    commands = parser.add_subparsers(dest="command", required=True, metavar=known)
     commands.add_parser("status", help="what is live, what can be, what was done").add_argument(
         "--json", action="store_true"
     )

@@ -53,10 +53,11 @@ class Releases:
 
     def before(self, live: str) -> str:
         """The last verified one before the live one."""
-        older = [name for name in self.names() if name < live and self.verified(name) and self.fits(name)]
-        older = [name for name in older if not self.rejected(name)]
+        others = [name for name in self.names() if name != live and self.verified(name) and self.fits(name)]
+        older = [name for name in others if name < live and not self.rejected(name)]
         if not older:
-            raise ReleaseError("there is no verified release before the live one on this host")
+            named = f"; one that is named can be live: {', '.join(others)}" if others else ""
+            raise ReleaseError(f"there is no verified release before the live one on this host{named}")
         return older[-1]
 
     def sweep(self, needed: Iterable[str], keep: int) -> None:
