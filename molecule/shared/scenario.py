@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,20 @@ def addresses() -> dict[str, str]:
     argv = ["docker", "container", "inspect", "--format", one, *names()]
     said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     return dict(zip(names(), said.split(), strict=True))
+
+
+def until(question: Callable[[], Any], seconds: float = 60) -> None:
+    """Waits for `question` to be true; that it cannot be asked, or answered, counts as not yet."""
+    deadline = time.monotonic() + seconds
+    while True:
+        said: Any = ""
+        try:
+            if question():
+                return
+        except (AssertionError, OSError, ValueError) as error:
+            said = error
+        assert time.monotonic() < deadline, f"not within {seconds} s: {said}"
+        time.sleep(0.1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

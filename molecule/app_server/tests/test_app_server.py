@@ -3,10 +3,10 @@
 import json
 import os
 import shlex
-import time
 from pathlib import Path
 
 import pytest
+from scenario import until
 
 EPHEMERAL = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
 TOKEN = "C4nary'\" \\;#%$&<>`:@/=!~* sixteen"
@@ -26,19 +26,6 @@ def status(server, app="hello"):
 def must_serve(server, release):
     assert status(server)["release"] == release
     assert ask(server, "/healthz") == (200, f"release {release}")
-
-
-def until(question, seconds=20):
-    """Waits for `question` to be true; an error counts as not yet."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if question():
-                return
-        except (AssertionError, json.JSONDecodeError):
-            pass
-        time.sleep(0.2)
-    raise AssertionError(f"not within {seconds} s")
 
 
 def over_ssh(servers, **changes):

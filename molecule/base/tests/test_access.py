@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from scenario import names, playbook
+from scenario import names, playbook, until
 
 KEYS = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 SSHD = "base : Access | Keys alone open a login by ssh"
@@ -95,13 +95,6 @@ def reaches(client, server, port):
 def other(server, servers):
     (found,) = [one for one in servers if one.backend.name != server.backend.name]
     return found
-
-
-def until(question, seconds):
-    deadline = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.5)
 
 
 def tasks(run):

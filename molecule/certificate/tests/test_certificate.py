@@ -4,7 +4,6 @@ import contextlib
 import datetime
 import os
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import testinfra
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from scenario import names
+from scenario import names, until
 
 FOLDER = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 WEB = [name for name in names() if "debian" in name]
@@ -67,13 +66,6 @@ def served(server, name):
 
 def issuer(certificate):
     return certificate.issuer.rfc4514_string()
-
-
-def until(question, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.3)
 
 
 def page(server, name, trusted):

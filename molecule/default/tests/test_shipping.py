@@ -2,9 +2,8 @@
 
 import json
 import subprocess
-import time
 
-from scenario import PROJECT, playbook
+from scenario import PROJECT, playbook, until
 
 REPOSITORY = str(PROJECT / ".cache/foobar.git")
 
@@ -28,13 +27,6 @@ def history(server):
 def locked(server):
     said = server.check_output("mariadb --skip-column-names --execute %s", "SELECT IS_USED_LOCK('migrate foobar')")
     return said != "NULL"
-
-
-def until(question, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.2)
 
 
 def ship(name, *arguments, **variables):

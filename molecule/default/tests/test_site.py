@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from scenario import PROJECT, SCRATCH, names, playbook
+from scenario import PROJECT, SCRATCH, names, playbook, until
 
 CANARY = "C4nary"  # a part of each secret in molecule.yml
 AUTHORITY = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"] + "/authority/authority.pem"
@@ -68,18 +68,6 @@ def sql(server, statement):
     return server.check_output(
         f"mariadb --default-character-set=utf8mb4 --batch --skip-column-names foobar --execute {shlex.quote(statement)}"
     )
-
-
-def until(question, seconds=30):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        try:
-            if question():
-                return
-        except (requests.RequestException, AssertionError):
-            pass
-        time.sleep(0.2)
-    raise AssertionError(f"not within {seconds} s")
 
 
 def test_a_dry_run_of_a_converged_site_changes_nothing(converge):

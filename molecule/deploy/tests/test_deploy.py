@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from scenario import INVENTORY, PROJECT, SCENARIO, names, playbook
+from scenario import INVENTORY, PROJECT, SCENARIO, names, playbook, until
 
 RATE = 180  # requests a second
 EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
@@ -76,13 +76,6 @@ def as_it_should_be(host):
     assert live["release"] in host.check_output("curl -sf -H 'Host: www.example.com' http://127.0.0.1/healthz")
     assert host.run("systemctl is-active hello-deploy").stdout.strip() == "inactive"
     return live
-
-
-def until(question, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not question():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.1)
 
 
 # Good ones
