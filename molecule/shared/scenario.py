@@ -5,6 +5,7 @@ Molecule loads this as a pytest plugin (.config/molecule/config.yml).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -87,6 +88,47 @@ def until(question: Callable[[], Any], seconds: float = 60) -> None:
             said = error
         assert time.monotonic() < deadline, f"not within {seconds} s: {said}"
         time.sleep(0.1)
+
+
+# Until its input ends, it looks into files of all processes.
+WATCH = """
+import glob, select, sys
+secret, met = sys.stdin.buffer.readline().strip(), set()
+while not select.select([sys.stdin], [], [], 0.03)[0]:
+    for path in (path for name in sys.argv[1:] for path in glob.glob("/proc/[0-9]*/" + name)):
+        try:
+            with open(path, "rb") as handle:
+                text = handle.read()
+        except OSError:
+            continue
+        if secret in text:
+            met.add(text.replace(bytes(1), b" "))
+print(*met)
+"""
+
+
+@contextlib.contextmanager
+def watched(servers: list[Host], secret: str, *files: str) -> Iterator[list[str]]:
+    """Looks into all processes of the hosts as long as the block lasts; afterwards the list has those with the secret.
+
+    `files` are of /proc: cmdline, environ.
+    """
+    met: list[str] = []
+    watchers = [
+        subprocess.Popen(
+            ["docker", "exec", "--interactive", server.backend.name, "python3", "-c", WATCH, *files],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for server in servers
+    ]  # fmt: skip
+    try:
+        for watcher in watchers:
+            watcher.stdin.write(secret + "\n")
+            watcher.stdin.flush()
+        yield met
+    finally:
+        met += [said for watcher in watchers if (said := watcher.communicate(timeout=60)[0].strip())]
+    assert all(watcher.returncode == 0 for watcher in watchers)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

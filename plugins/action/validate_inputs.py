@@ -152,6 +152,8 @@ def _type_faults(path: str, kind: str, value: Any) -> list[str]:
         return [f"{path}: must be keys with a value each"]
     if kind in ("str", "path") and isinstance(value, (dict, list)):  # templates write it as Python does
         return [f"{path}: must be a string"]
+    if kind in ("str", "path") and isinstance(value, float):  # 1.10 would be 1.1
+        return [f"{path}: must be a string; put quotes around it (YAML has read it as the number {value})"]
     if kind == "bool" and str(value).lower() not in ("yes", "no", "true", "false"):
         return [f"{path}: '{shown(value)}' is neither true nor false"]
     if kind == "int" and not re.fullmatch("-?[0-9]+", str(value)):  # true, 1e2, 3.0

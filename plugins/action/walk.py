@@ -6,21 +6,18 @@ from __future__ import annotations
 
 import http.client
 import ipaddress
-import os
 import re
 import socket
 import ssl
-import struct
 import time
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible_collections.foobar.webstack.plugins.module_utils import names
 
 SECONDS = 5
-DNS_PORT = 53
-DNS_TRIES = 2  # a datagram may get lost
 STEPS = 9
 SOON = 14  # days; certbot renews with 30 days left
 
@@ -69,7 +66,7 @@ def _name(domain: str, address: str, servers: list[str], published: str) -> tupl
     for server in servers:
         wanted = ipaddress.ip_address(published)
         try:
-            answer = _asked(server, domain, wanted.version)
+            answer = names.asked(server, domain, wanted.version)
         except OSError as error:
             saw = f"the name server {server} does not answer: {error}"
             return saw, "on it, systemctl status knot; port 53 of its firewall"
@@ -85,42 +82,6 @@ def _name(domain: str, address: str, servers: list[str], published: str) -> tupl
     except OSError:
         return f"{ours}{domain} is not in the DNS that this machine asks; going on with {address}", ""
     return f"{ours}{domain} → {found} (the inventory says {address})", ""
-
-
-def _asked(server: str, domain: str, version: int) -> set[Any]:
-    """The addresses of a version of IP that a name server itself answers for a name (RFC 1035, 4)."""
-    kind = {4: 1, 6: 28}[version]  # A, AAAA
-    labels = b"".join(bytes([len(label)]) + label.encode() for label in domain.rstrip(".").split("."))
-    question = struct.pack(">2s5H", os.urandom(2), 0, 1, 0, 0, 0) + labels + struct.pack(">x2H", kind, 1)
-    with socket.socket(socket.AF_INET6 if ":" in server else socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(SECONDS / DNS_TRIES)
-        sock.connect((server, DNS_PORT))
-        for _try in range(DNS_TRIES):
-            sock.send(question)
-            try:
-                answer = sock.recv(4096)
-            except TimeoutError:
-                continue
-            try:
-                return _addresses(answer, len(question), kind)
-            except (IndexError, ValueError, struct.error) as error:
-                raise OSError(f"what it says cannot be read ({error})") from error
-    raise TimeoutError(f"nothing within {SECONDS} s")
-
-
-def _addresses(answer: bytes, place: int, kind: int) -> set[Any]:
-    """The addresses in an answer, whose records begin at `place`, behind the question."""
-    found = set()
-    for _record in range(int.from_bytes(answer[6:8])):
-        while 0 < answer[place] < 0xC0:  # the parts of a name, up to an empty one or a pointer
-            place += 1 + answer[place]
-        place += 2 if answer[place] else 1
-        is_kind, length = struct.unpack_from(">H6xH", answer, place)
-        place += 10
-        if is_kind == kind:
-            found.add(ipaddress.ip_address(answer[place : place + length]))
-        place += length
-    return found
 
 
 def _address(domain: str, address: str, port: int, lock: ssl.SSLContext | None) -> tuple[str, str]:

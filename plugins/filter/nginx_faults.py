@@ -30,6 +30,7 @@ HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0
 PROXY = re.compile(
     r"http://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?(/[A-Za-z0-9._~!&()*+,=:@%/-]*)?"
 )
+PROXY_FOLDER = re.compile(r"http://[^/]+/(.*/)?$")
 # The variables of a redirect are those that hold what the visitor sent, still encoded: a decoded
 # one, such as $uri, would let a visitor's line break into the answer's headers.
 REDIRECT = re.compile(
@@ -255,6 +256,14 @@ def _location_faults(path: str, location: dict[str, Any]) -> Faults:
     if match == "prefix" and kind == "static" and not location["path"].endswith("/"):
         # Without it, /files../secret would be looked up beside the folder.
         yield f"{path}.path: '{shown(location['path'])}' stands for a folder; end it in '/', or use match exact for one file"
+    if (
+        match == "prefix"
+        and kind == "proxy"
+        and not location["path"].endswith("/")
+        and PROXY_FOLDER.match(location.get("target") or "")
+    ):
+        # Likewise: /api../secret would be asked for beside the folder of the target.
+        yield f"{path}.path: '{shown(location['path'])}' takes the place of the target's folder; end it in '/', or the target without '/'"
 
     needed = KEY_OF_KIND[kind]
     if not _given(location, needed):

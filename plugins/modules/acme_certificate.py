@@ -74,6 +74,7 @@ said:
   returned: when it ordered, or told the authority another address
 """
 
+import contextlib
 import os
 import re
 import socket
@@ -81,12 +82,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.foobar.webstack.plugins.module_utils import names
 
 PLACES = Path("/etc/ssl")
 CERTBOT = Path("/etc/letsencrypt")
 PLACEHOLDER_DAYS = 30
 NEAR_END = 86400  # seconds; certbot's timer should have renewed long before
 CERTBOT_SECONDS = 300
+# The first that is there tells whom this host asks for names; systemd-resolved knows the hosts file, too.
+RESOLVERS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
 
 
 class Certificate:
@@ -167,9 +171,12 @@ class Certificate:
             except OSError as error:
                 found.append(f"{name} is not in the DNS ({error})")
                 continue
-            # A host's own name is often on its loopback in /etc/hosts, which says nothing of the DNS.
             leads = {address for address in found_here if not address.startswith("127.") and address != "::1"}
-            if not leads <= own:
+            # A host's own name is often on its loopback in /etc/hosts, which says nothing of the DNS.
+            leads = leads or in_the_dns(name)
+            if not leads:
+                found.append(f"{name} is not in the DNS, but for this host's own /etc/hosts")
+            elif not leads <= own:
                 found.append(f"{name} leads to {', '.join(sorted(leads - own))}; this host is {', '.join(sorted(own))}")
         return found
 
@@ -216,6 +223,16 @@ class Certificate:
             words = (err.strip() or out.strip())[-3000:]
             self.module.fail_json(msg=f"The authority {directory} {failure}. certbot says:\n{words}")
         return out.strip()
+
+
+def in_the_dns(name: str) -> set[str]:
+    """Where a name leads for others than this host; empty where no name server knows, or none answers."""
+    text = next((path.read_text(encoding="utf-8") for path in RESOLVERS if path.exists()), "")
+    for server in re.findall(r"^nameserver\s+(\S+)", text, re.MULTILINE):
+        with contextlib.suppress(OSError):
+            found = names.asked(server, name, 4) | names.asked(server, name, 6)
+            return {str(address) for address in found if not address.is_loopback}
+    return set()
 
 
 def main() -> None:

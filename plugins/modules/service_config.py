@@ -252,6 +252,12 @@ def undeclared(owns: list[str], keeps: list[str], wanted: dict[str, Entry]) -> l
     return [path for path in found if path not in wanted and path not in kept]
 
 
+def owned_folders(owns: list[str], keeps: list[str]) -> list[str]:
+    """The folders in `owns` and below, but none that others keep something in."""
+    found = [base for folder in owns for base, _folders, _names in os.walk(folder)]
+    return [base for base in found if not any(fnmatch.fnmatch(f"{base}/x", pattern) for pattern in keeps)]
+
+
 class Unit:
     """What systemd says of one unit. An absent unit (check mode on a bare host) is not running."""
 
@@ -328,7 +334,7 @@ class Configuration:
         self.watched = {item["path"]: read(os.path.realpath(item["path"])) for item in params["watch"]}
         self.apply.update({item["path"]: item["apply"] for item in params["watch"] if item["apply"] == "restart"})
         self.reloaded = [item["path"] for item in params["watch"] if item["apply"] == "reload"]
-        self.owns = params["owns"]
+        self.folders = owned_folders(params["owns"], params["keeps"])
 
     def _paths(self, level: str) -> list[str]:
         return sorted(path for path, apply in self.apply.items() if apply == level)
@@ -352,7 +358,7 @@ class Configuration:
             entry.changed_at for path in self._paths(level) if (entry := self.live.get(path) or self.watched.get(path))
         ]
         # A file that was removed shows in its folder alone.
-        times += [os.stat(folder).st_ctime for folder in self.owns if level == "reload" and os.path.isdir(folder)]
+        times += [os.stat(folder).st_ctime for folder in self.folders if level == "reload"]
         return max(times, default=0.0)
 
     def reloaded_files_changed_at(self) -> float:

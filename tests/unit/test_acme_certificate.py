@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 from pathlib import Path
 from types import SimpleNamespace
@@ -100,9 +101,28 @@ def test_a_name_that_leads_here_is_no_stray(strays):
     assert strays("10.0.0.5") == strays("10.0.0.5", "2001:db8::5") == []
 
 
-def test_the_hosts_own_entry_for_its_name_says_nothing(strays):
+@pytest.mark.parametrize("entry", ["127.0.1.1", "::1"])
+def test_the_hosts_own_entry_for_its_name_says_nothing_and_the_dns_is_asked(strays, entry, monkeypatch, tmp_path):
     """As Debian's installer writes it into the hosts file."""
-    assert strays("127.0.1.1") == strays("127.0.1.1", "10.0.0.5") == strays("::1") == []
+    assert strays(entry, "10.0.0.5") == []
+    (tmp_path / "resolv.conf").write_text("search example.com\nnameserver 192.0.2.53\nnameserver 192.0.2.54\n")
+    monkeypatch.setattr(module, "RESOLVERS", (tmp_path / "none", tmp_path / "resolv.conf"))
+    said: dict[str, set[str]] = {}
+
+    def asked(server: str, name: str, version: int) -> set[Any]:
+        if server not in said:
+            raise TimeoutError
+        return {address for text in said[server] if (address := ipaddress.ip_address(text)).version == version}
+
+    monkeypatch.setattr(module.names, "asked", asked)
+    nowhere = ["shop.example.com is not in the DNS, but for this host's own /etc/hosts"]
+    assert strays(entry) == nowhere
+    said["192.0.2.54"] = {"10.0.0.5", "2001:db8::5"}
+    assert strays(entry) == []
+    said["192.0.2.53"] = {"10.0.0.5", "192.0.2.1"}
+    assert "leads to 192.0.2.1;" in strays(entry)[0]
+    said["192.0.2.53"] = {"127.0.0.1"}
+    assert strays(entry) == nowhere
 
 
 def test_an_address_in_front_of_the_host_is_declared(strays):

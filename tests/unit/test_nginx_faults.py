@@ -271,6 +271,14 @@ def test_a_folder_without_its_slash_would_show_what_stands_beside_it():
     assert location_faults(path="/robots.txt", match="exact", kind="static", target="/srv/robots.txt") == []
 
 
+@pytest.mark.parametrize("target", ["http://localhost:8000/", "http://localhost:8000/public/"])
+def test_a_proxied_folder_without_its_slash_would_show_what_stands_beside_it(target):
+    one(location_faults(path="/api", kind="proxy", target=target), "nginx_sites[0].locations[0].path", "'/'")
+    assert location_faults(path="/api/", kind="proxy", target=target) == []
+    assert location_faults(path="/api", kind="proxy", target=target.rstrip("/")) == []
+    assert location_faults(path="/api", match="exact", kind="proxy", target=target) == []
+
+
 def test_rules_without_an_address_would_let_everybody_in():
     one(site_faults(access={"allow": [], "deny": []}), "nginx_sites[0].access", "neither allow nor deny")
 

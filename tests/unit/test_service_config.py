@@ -438,6 +438,21 @@ def test_a_run_killed_between_a_removal_and_its_reload_is_made_up_for(running):
     assert running.run(running.file(), **owned)["action"] == "none"
 
 
+def test_a_removal_further_down_is_made_up_for_unless_others_keep_that_folder(running):
+    owned = {"owns": [str(running.etc)], "keeps": [str(running.etc / "kept/*")]}
+    for folder in ("sites", "kept"):
+        (running.etc / folder).mkdir()
+    files = [running.file(), running.file(path=running.etc / "sites/mine", apply="reload")]
+    (running.etc / "kept/theirs").touch()
+    running.run(*files, **owned)
+    for stray, action in (("sites/stray", "reload"), ("kept/other", "none")):
+        time.sleep(0.02)
+        (running.etc / stray).touch()
+        (running.etc / stray).unlink()
+        assert running.run(*files, **owned)["action"] == action
+        assert running.run(*files, **owned)["action"] == "none"
+
+
 def test_an_edit_that_the_process_never_read_is_undone_without_a_restart(running):
     running.conf.write_text("colour = black\n")
     outcome = running.run(running.file())

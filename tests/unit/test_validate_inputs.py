@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
@@ -235,7 +236,13 @@ def test_a_string_is_wanted_where_something_else_stands(value):
     assert faults(web_sites=[{"domain": value}]) == ["web_sites[0].domain: must be a string"]
 
 
-@pytest.mark.parametrize("value", [5, 1.5, True, None, ""])
+def test_a_version_that_yaml_has_shortened_is_refused():
+    fault = "must be a string; put quotes around it (YAML has read it as the number 1.1)"
+    assert faults(web_key=yaml.safe_load("1.10")) == [f"web_key: {fault}"]
+    assert faults(web_names=["a", 1.1]) == [f"web_names[1]: {fault}"]
+
+
+@pytest.mark.parametrize("value", [5, True, None, ""])
 def test_what_reads_as_a_string_is_taken(value):
     assert faults(web_key=value, web_sites=[{"domain": "a" if value is None else value}]) == []
 

@@ -39,11 +39,11 @@ def answer(*records: bytes, code: int = 0) -> Callable[[bytes], bytes]:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[bytes]]]:
     """Starts a name server on 127.0.0.1 that gives these answers in turn, None for none; returns what it was asked."""
-    monkeypatch.setattr(action, "SECONDS", 0.4)
+    monkeypatch.setattr(action.names, "SECONDS", 0.4)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind(("127.0.0.1", 0))
         sock.settimeout(2)
-        monkeypatch.setattr(action, "DNS_PORT", sock.getsockname()[1])
+        monkeypatch.setattr(action.names, "PORT", sock.getsockname()[1])
         threads: list[threading.Thread] = []
 
         def start(*answers: Callable[[bytes], bytes] | None) -> list[bytes]:
@@ -105,7 +105,7 @@ def test_a_name_server_of_ours_that_answers_right_is_said(name, server, publishe
 def test_it_is_asked_as_resolvers_ask(name, server):
     asked = server(answer(address(SITE)))
     name(["127.0.0.1"], domain="www.example.com.")
-    assert asked[0][2:] == bytes.fromhex("0000 0001 0000 0000 0000") + b"\x03www\x07example\x03com\x00\x00\x01\x00\x01"
+    assert asked[0][2:] == bytes.fromhex("0100 0001 0000 0000 0000") + b"\x03www\x07example\x03com\x00\x00\x01\x00\x01"
 
 
 @pytest.mark.parametrize(

@@ -85,4 +85,4 @@ def test_two_migrations_never_run_at_once_and_the_second_does_not_wait_long(serv
 
 
 def test_what_is_live_and_who_changed_it_is_told(servers):
-    ship("status").must_succeed().must_say("foobar: release", "verified", "was rolled back by", "certificate:")
+    ship("status").must_succeed().must_say("foobar: release", "verified", "rolled back by", "certificate:")

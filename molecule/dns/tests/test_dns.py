@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import testinfra
 import yaml
-from scenario import names
+from scenario import names, until
 
 INSTALL = "dns : Install | What serves the zone, and what asks"
 SERVE = "dns : Serve | Knot DNS, its zone and its unit"
@@ -90,13 +90,6 @@ def answers(server):
 
 def serial(asked, zone="example.com"):
     return int(ask(asked, zone, "SOA")[1][0].split()[5])
-
-
-def wait_until(condition, seconds=15):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.2)
 
 
 def served(**changes):
@@ -204,7 +197,7 @@ def test_knot_is_sandboxed_and_comes_back(nameserver):
     assert nameserver.check_output("stat -c %U /proc/$(systemctl show --value -p MainPID knot)") == "knot"
     assert nameserver.run("setpriv --reuid=knot --regid=knot --clear-groups touch /etc/knot/knot.conf").rc != 0
     nameserver.check_output("kill -9 $(systemctl show --value -p MainPID knot)")
-    wait_until(lambda: nameserver.run("python3 -c %s 127.0.0.1 example.com SOA udp", ASK).rc == 0, seconds=5)
+    until(lambda: nameserver.run("python3 -c %s 127.0.0.1 example.com SOA udp", ASK).rc == 0, seconds=5)
     assert answers(nameserver)
 
 
@@ -221,7 +214,7 @@ def test_the_serial_rises_with_each_change_and_never_else(converge, servers, res
         assert new > old
         assert ask(server, "www.example.com")[1] == ["www.example.com. 300 A 192.0.2.2"]
         server.check_output("systemctl restart knot")
-        wait_until(lambda server=server: server.run("python3 -c %s 127.0.0.1 example.com SOA udp", ASK).rc == 0)
+        until(lambda server=server: server.run("python3 -c %s 127.0.0.1 example.com SOA udp", ASK).rc == 0)
     assert [serial(server) for server in servers] == changed
 
 
@@ -252,7 +245,7 @@ def test_hand_edits_are_repaired_and_nothing_else(converge, servers):
     for server in servers:
         server.check_output("echo 'mine.example.com. 60 A 192.0.2.7' >> /etc/knot/zones/example.com.zone")
         server.check_output("echo '# mine' >> /etc/knot/knot.conf; touch /etc/knot/more; systemctl reload knot")
-        wait_until(
+        until(
             lambda server=server: ask(server, "mine.example.com")[1] == ["mine.example.com. 60 A 192.0.2.7"], seconds=5
         )
     assert len(only_served(converge, "--check").must_succeed().changed) == len(servers)
@@ -276,7 +269,7 @@ def test_a_reload_that_a_killed_run_left_out_is_made_up_for(converge, servers):
     run = only_served(converge).must_succeed()
     assert [line.split(": ", 1)[1] for line in run.changed] == [SERVE] * len(servers)
     for server in servers:
-        wait_until(lambda server=server: answers(server))
+        until(lambda server=server: answers(server))
     assert only_served(converge).must_succeed().changed == []
 
 
@@ -293,7 +286,7 @@ def test_an_answer_that_nobody_declared_fails_the_run_with_both_values(converge,
         for server in servers:
             server.check_output("systemctl restart knot")
     for server in servers:
-        wait_until(lambda server=server: answers(server))
+        until(lambda server=server: answers(server))
 
 
 def test_the_other_name_servers_of_the_zone_are_asked_too(converge, servers, restored):
@@ -304,7 +297,7 @@ def test_the_other_name_servers_of_the_zone_are_asked_too(converge, servers, res
         converge(*limit).must_succeed().must_say(f"ns2.example.com. ({address(other)}) does not answer")
     finally:
         other.check_output("systemctl start knot")
-    wait_until(lambda: answers(other))
+    until(lambda: answers(other))
     converge(*limit, served=served(values=["192.0.2.2"])).must_fail(
         f"ns2.example.com. ({address(other)}): www.example.com. A is 192.0.2.1, declared is 192.0.2.2"
     )
@@ -411,7 +404,7 @@ def test_an_address_that_the_host_does_not_have_is_refused(converge, servers):
     )
     assert [server.check_output("cat /etc/knot/knot.conf") for server in servers] == before
     for server in servers:
-        wait_until(lambda server=server: answers(server))
+        until(lambda server=server: answers(server))
     assert only_served(converge).must_succeed().changed == []
 
 

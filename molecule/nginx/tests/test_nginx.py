@@ -2,13 +2,12 @@
 
 import copy
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import yaml
-from scenario import PROJECT, playbook
+from scenario import PROJECT, playbook, until
 
 TASK = "nginx : Configure | nginx, its sites, its unit and its logs"
 SITES = yaml.safe_load(Path(__file__).parents[1].joinpath("converge.yml").read_text(encoding="utf-8"))[0]["vars"][
@@ -113,13 +112,6 @@ def get(server, path="/", host="www.example.com", options="", port=80, address="
 def serves(server):
     answer = get(server)
     return answer.status == 200 and "the application says GET /" in answer.body
-
-
-def wait_until(condition, seconds=15):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.2)
 
 
 def answers_at_all(server):
@@ -254,6 +246,16 @@ def test_slow_visitors_are_few_and_not_waited_for(server):
 def test_access_rules(server):
     assert get(server, "/internal").status == 403
     assert get(server, host="a.files.example.com").status == 200
+    # The host's own address is not among those that are allowed.
+    outside = server.check_output("hostname -I").split()[0]
+    assert get(server, host="a.files.example.com", address=outside).status == 403
+    assert get(server, "/internal", address=outside).status == 200
+
+
+def test_a_site_has_an_error_page_of_its_own(server):
+    missing = get(server, "/no-such-file", host="a.files.example.com")
+    assert missing.status == 404
+    assert "gone fishing" in missing.body and "nginx" not in missing.body
 
 
 def test_error_pages_are_nginxs_own_and_never_replace_the_applications(server):
@@ -276,7 +278,7 @@ def test_static_files_are_served_while_the_application_is_down(server):
         assert get(server, "/static/site.css").status == 200
     finally:
         server.check_output("systemctl start application")
-    wait_until(lambda: answers_at_all(server))
+    until(lambda: answers_at_all(server))
 
 
 def test_a_request_that_times_out_is_not_sent_again(server):
@@ -429,7 +431,7 @@ def test_one_address_cannot_take_all(server):
     )
     said = server.check_output(loop).split()
     assert set(said) == {"200", "429"} and said.count("200") >= 40
-    wait_until(lambda: https(server)[0] == 200)
+    until(lambda: https(server)[0] == 200)
     assert serves(server)
 
 
@@ -440,7 +442,7 @@ def test_a_new_certificate_is_taken_by_a_reload(converge, servers):
     assert len(converge("--check").must_succeed().changed) == len(servers)
     converge().must_succeed()
     for server, old in zip(servers, before, strict=True):
-        wait_until(
+        until(
             lambda server=server, old=old: (
                 certificate_of(handshake(server, "-servername shop.example.com")) != certificate_of(old)
             )
@@ -612,7 +614,7 @@ def test_the_status_is_for_the_host_itself(server):
 
 def test_a_request_leaves_one_line_with_its_times(server):
     get(server, "/logged?x=%22", options="-A 'a\"b'")
-    wait_until(lambda: server.run("grep -q /logged /var/log/nginx/access.log").rc == 0)  # written once a second
+    until(lambda: server.run("grep -q /logged /var/log/nginx/access.log").rc == 0)  # written once a second
     line = server.check_output("grep '/logged' /var/log/nginx/access.log | tail -n 1")
     assert re.search(
         r'host="www.example.com" request="GET /logged\?x=%22 HTTP/1.1" status=200 bytes=\d+ request_time=\d+\.\d+ '
@@ -625,7 +627,7 @@ def test_logs_are_rotated_and_written_on(server):
     server.check_output("rm -f /var/log/nginx/*.log.?* && logrotate -f /etc/logrotate.d/nginx")
     assert server.file("/var/log/nginx/access.log.1").exists
     get(server, "/after-rotation")
-    wait_until(lambda: server.run("grep -q /after-rotation /var/log/nginx/access.log").rc == 0)
+    until(lambda: server.run("grep -q /after-rotation /var/log/nginx/access.log").rc == 0)
     log = server.file("/var/log/nginx/access.log")
     assert (log.user, log.group, log.mode) == ("www-data", "adm", 0o640)
 
@@ -641,13 +643,13 @@ def test_nginx_is_sandboxed(server):
 
 def test_killed_processes_come_back(server):
     server.check_output("kill -9 $(cat /run/nginx.pid)")
-    wait_until(lambda: answers_at_all(server))
+    until(lambda: answers_at_all(server))
     # A run before may have replaced them a moment ago.
     server.check_output(
         "for i in $(seq 50); do w=$(grep -l 'nginx: [w]orker' /proc/[0-9]*/cmdline 2>/dev/null | cut -d/ -f3);"
         ' [ -z "$w" ] || break; sleep 0.1; done; kill -9 $w'
     )
-    wait_until(lambda: answers_at_all(server))
+    until(lambda: answers_at_all(server))
     assert server.service("nginx").is_running
 
 
@@ -675,7 +677,7 @@ def test_hand_edits_are_repaired_and_taken_back_from_the_running_nginx(converge,
         server.check_output("echo %s > /etc/nginx/sites/extra.conf", extra)
         server.check_output("echo '# mine' >> /etc/nginx/sites/www.conf; chmod 600 /etc/nginx/mime.types")
         server.check_output("mkdir /etc/nginx/more; touch /etc/nginx/more/x; systemctl reload nginx")
-        wait_until(lambda server=server: server.run("curl -sf -H 'Host: extra.example.com' http://127.0.0.1/").rc == 0)
+        until(lambda server=server: server.run("curl -sf -H 'Host: extra.example.com' http://127.0.0.1/").rc == 0)
     assert len(converge("--check").must_succeed().changed) == len(servers)
     run = converge().must_succeed()
     assert [line.split(": ", 1)[1] for line in run.changed] == [TASK] * len(servers)
