@@ -107,5 +107,8 @@ bench: toolchain ## the figures, beside their floor, as a table and a picture
 	@tools/engine
 	tools/bench
 
-clean: demo-destroy ## remove all that was made here
+clean: ## remove all that was made here, with the images that no container needs
+	@if docker info >/dev/null 2>&1; then \
+	  tools/container down $(DEMO) && docker image prune --all --force --filter label=project=foobar-webstack; \
+	else echo 'clean: no container engine answers, so what it holds stays' >&2; fi
 	rm -rf .venv .ansible .cache build

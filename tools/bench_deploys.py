@@ -98,7 +98,10 @@ def table(changes: list[Change], met: dict[str, Any]) -> str:
             f" | {share(waits, 0.5):.1f} | {share(waits, 0.99):.1f} | {share(waits, 1):.1f} |"
         )
     steps = ", ".join(f"{name} {seconds:.1f}" for name, seconds in changes[0].phases.items())
-    return "\n".join(lines) + f"\n\nThe deploy's steps, in seconds: {steps}.\n"
+    return (
+        "\n".join(lines)
+        + f"\n\nThe deploy's steps, in seconds: {steps}. To reach: a deploy ≤ 15, a rollback to visitors ≤ 2, none failed.\n"
+    )
 
 
 def picture(changes: list[Change], met: dict[str, Any]) -> None:

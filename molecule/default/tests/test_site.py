@@ -291,7 +291,7 @@ def test_an_unprivileged_user_with_sudo_over_ssh_will_do(servers, tmp_path):
         server.check_output("systemctl stop ssh")
 
 
-@pytest.mark.parametrize("seconds", [(4, 16), (25, 9)])
+@pytest.mark.parametrize("seconds", [(4, 13), (11, 8)])
 def test_a_killed_run_is_made_up_for_by_the_next(converge, servers, seconds):
     """The configuration and the release are taken away, and the run that brings them back is killed, on each host at another time."""
     for server, moment in zip(servers, seconds, strict=True):

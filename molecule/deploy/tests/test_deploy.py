@@ -242,10 +242,12 @@ def kill(host, victim, run):
         host.check_output("systemctl kill --kill-whom=main --signal=KILL hello-deploy")
     if victim == "host":
         subprocess.run(["docker", "kill", NAME], check=True, capture_output=True)
+    if victim == "host in order":
+        subprocess.run(["docker", "stop", "-t", "90", NAME], check=True, capture_output=True)
     if victim == "controller":
         os.killpg(run.pid, signal.SIGKILL)
     said, _nothing = run.communicate(timeout=60)
-    if victim == "host":
+    if "host" in victim:
         subprocess.run(["docker", "start", NAME], check=True, capture_output=True)
         until(lambda: host.run("curl -sf -H 'Host: www.example.com' http://127.0.0.1/healthz").rc == 0)
     until(lambda: host.run("systemctl is-active hello-deploy").rc != 0)
@@ -278,12 +280,18 @@ def slowly(host, phase):
         host.run(f"umount --lazy {program}")
 
 
-@pytest.mark.parametrize("phase", ["build", "check", "migrate", "start", "gate", "flip", "watch"])
-@pytest.mark.parametrize("victim", ["controller", "unit", "host"])
+PHASES = ["build", "check", "migrate", "start", "gate", "flip", "watch"]
+VICTIMS = [
+    *((victim, phase) for victim in ("controller", "unit", "host") for phase in PHASES),
+    *(("host in order", phase) for phase in ("migrate", "start", "watch")),
+]
+
+
+@pytest.mark.parametrize(("victim", "phase"), VICTIMS)
 def test_whatever_is_killed_a_verified_release_is_live(host, victim, phase):
     before = as_it_should_be(host)["release"]
     ref = not_live(host, "slow", "slower")
-    with visitors(host) if victim != "host" else contextlib.nullcontext() as met:
+    with visitors(host) if "host" not in victim else contextlib.nullcontext() as met:
         with slowly(host, phase):
             run = running("deploy.yml", ref=ref)
             until(lambda: in_phase(host, phase))
@@ -295,7 +303,7 @@ def test_whatever_is_killed_a_verified_release_is_live(host, victim, phase):
     else:
         assert live["release"] == before
         # A host's processes end one after the other: the change may see the step that it waits for end first.
-        assert history(host)[-1]["verdict"] in ("cut off", *(("failed", "reverted") if victim == "host" else ()))
+        assert history(host)[-1]["verdict"] in ("cut off", *(("failed", "reverted") if "host" in victim else ()))
         assert run.returncode != 0, said
     if victim == "unit":
         assert f"it was cut off in the step {phase}" in said

@@ -349,6 +349,24 @@ def test_accounts_changed_by_hand_are_repaired(converge, servers):
         assert "Access denied" in refusal(server, "SELECT 1", password="x", as_os_user="nobody")
 
 
+def test_an_expired_password_is_made_valid_again(converge, servers):
+    """A test of its own: above, both passwords are set anew for another reason."""
+    reader = {"user": "reader", "password": READER["password"]}
+    for server in servers:
+        # That of a login by socket too, where a server takes it.
+        expire = [f"ALTER USER {name}@localhost PASSWORD EXPIRE" for name in ("reader", "daemon")]
+        rows(server, *(expire[:1] if unit(server) == "mysql" else expire))
+        said = refusal(server, "SELECT 1", **reader)
+        assert "password has expired" in said or "must SET PASSWORD" in said  # MySQL's words, MariaDB's words
+    run = converge("--diff").must_succeed()
+    run.must_say("user reader@localhost: the password, which had expired, is valid again")
+    assert sorted(run.changed) == everywhere(servers, ACCOUNTS)
+    assert converge().must_succeed().changed == []
+    for server in servers:
+        assert rows(server, "SELECT 1", **reader) == [[1]]
+        assert rows(server, "SELECT 1", user="daemon", as_os_user="daemon") == [[1]]
+
+
 @pytest.mark.usefixtures("restored")
 def test_hostile_passwords_work_and_rotate_without_a_restart(converge, servers):
     hostile = [{"name": f"hostile-{number}", "password": password} for number, password in enumerate(HOSTILE)]
@@ -516,6 +534,20 @@ def test_those_who_come_over_the_network_need_tls(converge, servers):
     for server in servers:
         server.check_output("openssl genrsa -out /etc/ssl/private/server.key 2048 2>/dev/null")
     converge(**TLS).must_be_refused("/etc/ssl/private/server.key is not the key of /etc/ssl/server.pem")
+    for server in servers:  # over as soon as it is made
+        server.check_output(
+            "cd /etc/ssl; openssl req -new -key private/server.key -subj /CN=db.example.com "
+            "| openssl x509 -req -signkey private/server.key -days 0 -out server.pem 2>/dev/null"
+        )
+    converge(**TLS).must_be_refused("/etc/ssl/server.pem has expired on ")
+    for server in servers:
+        server.check_output(
+            "cd /etc/ssl; openssl req -x509 -newkey rsa:2048 -passout pass:secret -days 2 -subj /CN=db.example.com "
+            "-keyout private/server.key -out server.pem 2>/dev/null"
+        )
+    converge(**TLS).must_be_refused("/etc/ssl/private/server.key is encrypted")
+    for server in servers:
+        as_app(server, "SELECT 1")
 
 
 @pytest.mark.usefixtures("restored")
