@@ -224,8 +224,9 @@ class Login:
 
     plugin: str
     stored: str
-    usable: bool = True  # not locked, not expired
     ways: tuple[tuple[str, str], ...] = ()  # further ones
+    locked: bool = False
+    expired: bool = False  # its password; to a login by socket, this means nothing
 
     def open(self) -> list[tuple[str, str]]:
         """All ways in; a stored `invalid` lets nobody in."""
@@ -256,9 +257,13 @@ class MariaDB:
                 for way in priv.get("auth_or", [])
                 if "plugin" in way
             ]
-            usable = not priv.get("account_locked") and priv.get("password_last_changed") != 0
-            login = Login(priv.get("plugin", ""), priv.get("authentication_string", ""), usable, tuple(ways))
-            result[user, host] = login
+            result[user, host] = Login(
+                priv.get("plugin", ""),
+                priv.get("authentication_string", ""),
+                tuple(ways),
+                locked=bool(priv.get("account_locked")),
+                expired=priv.get("password_last_changed") == 0,
+            )
         return result
 
     def matches(self, password: str, stored: str) -> bool:
@@ -283,12 +288,14 @@ class MySQL:
 
     def logins(self) -> dict[tuple[str, str], Login]:
         query = (
-            "SELECT User, Host, plugin, authentication_string, account_locked = 'N' AND password_expired = 'N', "
-            "User_attributes ->> '$.additional_password' FROM mysql.user"
+            "SELECT User, Host, plugin, authentication_string, User_attributes ->> '$.additional_password', "
+            "account_locked = 'Y', password_expired = 'Y' FROM mysql.user"
         )
         return {
-            (user, host): Login(plugin, stored or "", bool(usable), ((plugin, second),) if second else ())
-            for user, host, plugin, stored, usable, second in self.run(query)
+            (user, host): Login(
+                plugin, stored or "", ((plugin, second),) if second else (), locked=bool(locked), expired=bool(expired)
+            )
+            for user, host, plugin, stored, second, locked, expired in self.run(query)
         }
 
     def matches(self, password: str, stored: str) -> bool:
@@ -303,11 +310,12 @@ class MySQL:
         return f"IDENTIFIED WITH {plugin}" + (f" AS '{stored}'" if stored else "")
 
     def accept(self, stored: list[str], login: Login | None) -> list[str]:
-        """The same; of two, the second is the one that the account has."""
+        """The same; of two, the second is one that the account has."""
         first = self.identified(self.password_plugin, stored[0])
+        there = bool(login) and login.stored == stored[0]
         if len(stored) == 2:
-            return [f"{first} RETAIN CURRENT PASSWORD"]
-        statements = [] if login and login.stored == stored[0] else [first]
+            return [first if there else f"{first} RETAIN CURRENT PASSWORD"]
+        statements = [] if there and not login.expired else [first]
         return statements + (["DISCARD OLD PASSWORD"] if login and login.ways else [])
 
 
@@ -363,7 +371,7 @@ class Plan:
             if host == "localhost" and not login.only(self.server.socket_plugin):
                 how = self.server.identified(self.server.socket_plugin)
                 self.add("let root in through the socket only", f"ALTER USER {self.account(name, host)} {how}")
-            elif host != "localhost" and login.usable:
+            elif host != "localhost" and not login.locked:
                 self.add(f"lock user root@{host}", f"ALTER USER {self.account(name, host)} ACCOUNT LOCK")
 
     def _database(self, item: dict[str, Any], existing: dict[str, str]) -> None:
@@ -384,7 +392,7 @@ class Plan:
             self._by_socket(account, label, login)
         else:
             self._by_password(account, label, passwords, login)
-        if login and not login.usable:
+        if login and login.locked:
             self.add(f"{label}: unlock", f"ALTER USER {account} ACCOUNT UNLOCK")
         self._privileges(user, account, label, login is not None)
 
@@ -407,7 +415,8 @@ class Plan:
                 "set at once, where nobody uses another."
             )
         wanted = [new, before] if before in known and before != new else [new]
-        if login and login.only(plugin) and len(stored) == len(wanted) and set(known) == set(wanted):
+        as_wanted = login and login.only(plugin) and len(stored) == len(wanted) and set(known) == set(wanted)
+        if as_wanted and not login.expired:
             return
         texts = [known.get(word) or self.server.make(word) for word in wanted]
         self.module.no_log_values.update(texts)
@@ -416,7 +425,9 @@ class Plan:
             self.add(f"create {label}, by password", f"CREATE USER {account} {statements[0]}")
             return
         for statement in statements:
-            if statement == "DISCARD OLD PASSWORD" or new in known:
+            if login.expired and new in known and statement != "DISCARD OLD PASSWORD":
+                words = "the password, which had expired, is valid again"
+            elif statement == "DISCARD OLD PASSWORD" or new in known:
                 words = "the password before is accepted no more"
             else:
                 words = "new password login" + (", beside the one before" if len(wanted) == 2 else "")

@@ -79,9 +79,9 @@ def test_a_line_of_show_grants_is_undone(line, statements):
 
 
 def test_the_only_way_in_is_told_from_one_of_several():
-    debians_root = module.Login("mysql_native_password", "invalid", True, (("unix_socket", ""),))
+    debians_root = module.Login("mysql_native_password", "invalid", (("unix_socket", ""),))
     assert debians_root.only("unix_socket")
-    assert not module.Login("mysql_native_password", "*F00", True, (("unix_socket", ""),)).only("unix_socket")
+    assert not module.Login("mysql_native_password", "*F00", (("unix_socket", ""),)).only("unix_socket")
     assert not module.Login("mysql_native_password", "invalid").only("unix_socket")
 
 
@@ -106,8 +106,9 @@ class Module:
 class Connection:
     """A server that has root and one account, with these passwords in this order."""
 
-    def __init__(self, version, *passwords, plugin=None):
+    def __init__(self, version, *passwords, plugin=None, locked=False, expired=False, account=("app", "localhost")):
         self.version, self.passwords, self.plugin = version, passwords, plugin
+        self.locked, self.expired, self.account = locked, expired, account
 
     def cursor(self):
         return self
@@ -128,8 +129,8 @@ class Connection:
         answers = {
             "VERSION()": [[self.version]],
             "digest_rounds": [[5000]],
-            "global_priv": [["app", "localhost", json.dumps(self.priv())]] if self.passwords else [],
-            "mysql.user": [["app", "localhost", self.plugin or "caching_sha2_password", *self.row()]]
+            "global_priv": [[*self.account, json.dumps(self.priv())]] if self.passwords else [],
+            "mysql.user": [[*self.account, self.plugin or "caching_sha2_password", *self.row()]]
             if self.passwords
             else [],
         }
@@ -140,18 +141,24 @@ class Connection:
             {"plugin": self.plugin or "mysql_native_password", "authentication_string": module.native_hash(word)}
             for word in self.passwords
         ]
-        return {**first, **({"auth_or": [{}, *others]} if others else {})}
+        state = {"account_locked": self.locked, "password_last_changed": 0 if self.expired else 1795681179}
+        return {**first, **({"auth_or": [{}, *others]} if others else {}), **state}
 
     def row(self):
         first, *others = [module.caching_hash(word, SALT, 5000) for word in self.passwords]
-        return first, 1, others[0] if others else None
+        return first, others[0] if others else None, int(self.locked), int(self.expired)
 
 
-def statements(connection, password, before=""):
-    """What brings the account to these passwords, and the words for it."""
+def planned(connection, password, before="", auth="password"):
     plan = module.Plan(Module(), connection)
-    user = {"name": "app", "host": "localhost", "auth": "password", "state": "present", "privileges": []}
+    user = {"name": "app", "host": "localhost", "auth": auth, "state": "present", "privileges": []}
     plan.make({"databases": [], "users": [user], "passwords": [password], "passwords_before": [before]})
+    return plan
+
+
+def statements(connection, password, before="", **user):
+    """What brings the account to these passwords."""
+    plan = planned(connection, password, before, **user)
     hidden = plan.module.no_log_values
     assert all(text in hidden for statement, _words in plan.steps for text in re.findall(r"'([*$][^']+)'", statement))
     short = [statement.removeprefix("ALTER USER 'app'@'localhost' ") for statement, _words in plan.steps]
@@ -200,3 +207,49 @@ def test_a_wrong_password_before_changes_nothing(version, has, before):
 
 def test_who_came_by_the_socket_has_no_password_before():
     assert statements(Connection("11.8.3-MariaDB", "", plugin="unix_socket"), NEW, OLD) == [f"{VIA} {NEW}"]
+
+
+@pytest.mark.parametrize(
+    ("has", "declared", "mariadb", "mysql"),
+    [
+        ([NEW], [NEW], [f"{VIA} {NEW}"], [f"{WITH} {NEW}"]),
+        # Of MySQL's two, the second stays as it is.
+        ([NEW, OLD], [NEW, OLD], [BOTH], [f"{WITH} {NEW}"]),
+        ([OLD, NEW], [NEW, OLD], [BOTH], [f"{WITH} {NEW} RETAIN CURRENT PASSWORD"]),
+        ([NEW, OLD], [NEW], [f"{VIA} {NEW}"], [f"{WITH} {NEW}", "DISCARD OLD PASSWORD"]),
+        ([OLD], [NEW], [f"{VIA} {NEW}"], [f"{WITH} {NEW}"]),
+    ],
+)
+def test_an_expired_password_is_set_again(has, declared, mariadb, mysql):
+    """Measured with 10.11, 11.8 and 9.7: nothing else makes it valid, not ACCOUNT UNLOCK nor PASSWORD EXPIRE NEVER."""
+    assert statements(Connection("11.8.3-MariaDB", *has, expired=True), *declared) == mariadb
+    assert statements(Connection("9.7.0", *has, expired=True), *declared) == mysql
+
+
+@pytest.mark.parametrize("version", ["11.8.3-MariaDB", "9.7.0"])
+def test_the_words_tell_an_expired_account_from_a_locked_one(version):
+    def words(**state):
+        return [words for _statement, words in planned(Connection(version, NEW, **state), NEW).steps]
+
+    expired = "user app@localhost: the password, which had expired, is valid again"
+    assert words(expired=True) == [expired]
+    assert words(locked=True) == ["user app@localhost: unlock"]
+    assert words(locked=True, expired=True) == [expired, "user app@localhost: unlock"]
+
+
+def test_to_a_login_by_socket_an_expired_password_means_nothing():
+    connection = Connection("11.8.3-MariaDB", "")
+    connection.priv = lambda: {"plugin": "unix_socket", "authentication_string": "", "password_last_changed": 0}
+    assert statements(connection, "", auth="socket") == []
+
+
+@pytest.mark.parametrize("version", ["11.8.3-MariaDB", "9.7.0"])
+def test_another_root_is_locked_though_its_password_has_expired(version):
+    """MariaDB lets it in to set a new one."""
+
+    def locks(**state):
+        steps = planned(Connection(version, OLD, account=("root", "192.0.2.1"), **state), NEW).steps
+        return [words for _statement, words in steps if "root" in words]
+
+    assert locks(expired=True) == ["lock user root@192.0.2.1"]
+    assert locks(expired=True, locked=True) == []

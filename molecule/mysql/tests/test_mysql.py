@@ -2,10 +2,10 @@
 
 import json
 import secrets
-import subprocess
 import time
 
 import pytest
+from scenario import watched
 
 SERVER = "mysql : Configure | The server and its sandbox"
 ACCOUNTS = "mysql : Accounts | Databases, users and what they may do"
@@ -554,25 +554,17 @@ def test_those_who_come_over_the_network_need_tls(converge, servers):
 def test_a_password_is_nowhere_to_be_found(converge, servers):
     part = secrets.token_hex(12)
     canary = f"canary'that\\must not-be-seen {part}"
-    watch = (
-        "for _ in $(seq 200); do cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null; sleep 0.05; done "
-        f"| grep --text -c '[{part[0]}]{part[1:]}'"
-    )
-    watchers = [
-        subprocess.Popen(
-            ["docker", "exec", server.check_output("hostname"), "sh", "-c", watch], stdout=subprocess.PIPE, text=True
-        )
-        for server in servers
-    ]
     variables = {"mysql_options": {"general_log": True}, "mysql_users": [{**APP, "password": canary}, READER, DAEMON]}
-    run = converge("-vvv", "--diff", **variables).must_succeed()
-    run.must_say("user app@localhost: new password login")
+    with watched(servers, part, "cmdline", "environ") as met:
+        run = converge("-vvv", "--diff", **variables).must_succeed()
+        run.must_say("user app@localhost: new password login")
+        failed = converge(
+            "-vvv",
+            mysql_databases=[{"name": "app_x", "collation": "utf8mb4_no_such"}],
+            mysql_users=[{**APP, "password": canary}],
+        )
+    assert met == []
     assert part not in run.output
-    failed = converge(
-        "-vvv",
-        mysql_databases=[{"name": "app_x", "collation": "utf8mb4_no_such"}],
-        mysql_users=[{**APP, "password": canary}],
-    )
     assert part not in failed.must_fail("the server says").output
     for server in servers:
         journal = f"journalctl -o export --no-pager | grep --text -c {part}"
@@ -580,7 +572,6 @@ def test_a_password_is_nowhere_to_be_found(converge, servers):
         found = server.run(f"grep -rl {part} /etc /root /tmp /var/log /var/lib/mysql /var/tmp /run --exclude-dir=udev")
         assert found.stdout == ""
         assert rows(server, "SELECT 1", user="app", password=canary) == [[1]]
-    assert [watcher.communicate()[0].strip() for watcher in watchers] == ["0"] * len(servers)
 
 
 def test_a_package_that_is_installed_again_leaves_all_as_it_was(converge, servers):
