@@ -141,8 +141,12 @@ def test_the_nine_steps_are_walked_in_order(servers):
     [
         ("systemctl stop knot", "systemctl start knot", "1. the name", "systemctl status knot"),
         ("systemctl stop nginx", "systemctl start nginx", "2. the address", "systemctl status nginx"),
+        ("mv /srv/foobar/static /srv/foobar/away", "mv /srv/foobar/away /srv/foobar/static", "5. static files", "`static` in wiring.yml"),
         ("systemctl stop foobar@*", "systemctl start foobar@$(basename $(readlink /var/lib/foobar/live.sock) .sock)", "6. the socket", "webstack-release foobar status"),
+        ("mv /etc/foobar/release.json /root/", "mv /root/release.json /etc/foobar/", "7. uWSGI", "/etc/foobar/release.json"),
         ("systemctl stop mariadb", "systemctl start mariadb", "8. the code and its database", "journalctl -u 'foobar@*'"),
+        ("cp -p /etc/nginx/sites/foobar.conf /root/; sed -i 's#location / {#location = / { return 418; } &#' /etc/nginx/sites/foobar.conf; systemctl reload nginx",
+         "mv /root/foobar.conf /etc/nginx/sites/; systemctl reload nginx", "9. the page: 418", "/var/log/nginx/access.log"),
     ],
 )  # fmt: skip
 def test_a_broken_step_is_named_with_where_to_look(servers, breaks, mends, step, look):
