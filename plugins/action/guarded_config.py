@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import itertools
+import shlex
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ PATIENCE = 15  # seconds, beyond those, until the host answers again
 # shuts out who fails to log in faster than once in five seconds.
 PAUSES = (1, 5)
 MODULE = "foobar.webstack.guarded_config"
+UNDO = "/var/lib/webstack/undo"  # as in the module
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Login:
 
 
 class ActionModule(ActionBase):
-    """Costs no more than service_config where nothing is to be changed."""
+    """Costs one short command more than service_config where nothing is to be changed."""
 
     TRANSFERS_FILES = False
 
@@ -41,13 +43,19 @@ class ActionModule(ActionBase):
         args = dict(self._task.args)
         admits, check = args.pop("admits", None), args.pop("check", [])
         self._undo_seconds = int(args.pop("undo_seconds", UNDO_SECONDS))
+        self._unit = args.get("unit", "")
 
+        # Asked before the look: an undo that begins after it would undo what the look has seen.
+        self._was_armed = self._is_armed()
         outlook = self._keep(args, dry=True)
-        if outlook.get("failed") or not outlook["changed"]:
+        if outlook.get("failed") or not (outlook["changed"] or self._was_armed):
             return outlook
+        if not outlook["changed"]:
+            outlook["changed"] = True  # the undo, which a killed run has left, is called off
+            return outlook if self._task.check_mode else self._confirm(outlook)
         login = self._login()
         args["check"] = [part.replace("{user}", login.user).replace("{client}", login.client) for part in check]
-        if not login.client and not self._task.check_mode:
+        if not (login.client or self._was_armed or self._task.check_mode):
             return self._keep(args)  # nobody came in by a way that could close
         outlook = self._keep(args, dry=True)
         if outlook.get("failed"):
@@ -64,6 +72,10 @@ class ActionModule(ActionBase):
         user, *connection = said["stdout"].split()
         return Login(user, connection[0], int(connection[3])) if len(connection) == 4 else Login()
 
+    def _is_armed(self) -> bool:
+        folder = f"{UNDO}/{self._unit or 'files'}"
+        return self._low_level_execute_command(f"test -e {shlex.quote(folder)}")["rc"] == 0
+
     def _keep(self, args: dict[str, Any], dry: bool = False) -> dict[str, Any]:
         given = {name: value for name, value in args.items() if value not in ("", [])}
         before, self._task.check_mode = self._task.check_mode, self._task.check_mode or dry
@@ -77,14 +89,18 @@ class ActionModule(ActionBase):
         return self._execute_module(MODULE, module_args=args, task_vars=self._vars)
 
     def _change(self, args: dict[str, Any], outlook: dict[str, Any]) -> dict[str, Any]:
-        self._unit = args.get("unit", "")
         armed = self._step("arm", paths=outlook["files_changed"], seconds=self._undo_seconds)
         if armed.get("failed"):
             return armed
         outcome = self._keep(args)
         if outcome.get("failed"):
-            self._step("disarm")
+            if not self._was_armed:  # else what is there now was never confirmed
+                self._step("disarm")
             return outcome
+        return self._confirm(outcome)
+
+    def _confirm(self, outcome: dict[str, Any]) -> dict[str, Any]:
+        """Calls the undo off when a new connection comes through."""
         inside, trouble = self._come_in(self._undo_seconds + PATIENCE)
         confirmed = self._step("disarm") if inside else {"disarmed": False}
         if confirmed.get("failed"):

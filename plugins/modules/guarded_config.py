@@ -109,7 +109,9 @@ systemctl daemon-reload
 rm -r {folder}.undone
 echo 'The last change of {unit} was not confirmed: what stood before is back.'
 """
-# At boot it comes before all that it may put back is read.
+# At boot it comes before all that it may put back is read. Its sandbox must never be what stops it: no
+# setting makes a namespace, which a host may refuse (user.max_mnt_namespaces), none hides a path, for
+# files may be anywhere, and no call is refused that a program for files or systemctl may need.
 SERVICE = """\
 [Unit]
 Description=Undo of an unconfirmed change of {unit}
@@ -120,6 +122,20 @@ Before=network-pre.target webstack-firewall.service ssh.service ssh.socket
 [Service]
 Type=oneshot
 ExecStart=/bin/sh {folder}/undo
+CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER
+NoNewPrivileges=yes
+DevicePolicy=closed
+IPAddressDeny=any
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+ProtectClock=yes
+RestrictAddressFamilies=AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=~@clock @cpu-emulation @debug @module @mount @obsolete @raw-io @reboot @resources @swap
+SystemCallErrorNumber=EPERM
 
 [Install]
 WantedBy=sysinit.target

@@ -51,6 +51,13 @@ undeclared:
   type: list
   elements: str
   returned: always
+in_use:
+  description: >-
+    Those of them that a first firewall might cut off from who relies on them: of TCP all, of UDP
+    the usual ports of IPsec, OpenVPN and WireGuard, by which one may have come in.
+  type: list
+  elements: str
+  returned: always
 """
 
 import os
@@ -62,6 +69,8 @@ from ansible.module_utils.basic import AnsibleModule
 UNITS = ("ssh.service", "ssh.socket", "webstack-firewall.service")
 # Clients of DHCP, which wait for answers on a port of their own.
 ALWAYS = {"68/udp", "546/udp"}
+# Of IPsec, OpenVPN and WireGuard. Other programs on UDP are mostly clients that wait for answers.
+VPN = {500, 4500, 1194, 51820}
 
 
 @dataclass(frozen=True)
@@ -92,12 +101,15 @@ def sockets(listing: str) -> list[Socket]:
     return found
 
 
-def undeclared(found: list[Socket], declared: set[str]) -> list[str]:
+def undeclared(found: list[Socket], declared: set[str]) -> list[Socket]:
     """What others on the network can see, and nobody has spoken of."""
     known = declared | ALWAYS
-    return sorted(
-        {str(socket) for socket in found if not socket.is_local() and f"{socket.port}/{socket.protocol}" not in known}
-    )
+    strangers = {
+        str(socket): socket
+        for socket in found
+        if not socket.is_local() and f"{socket.port}/{socket.protocol}" not in known
+    }
+    return [strangers[name] for name in sorted(strangers)]
 
 
 def units(module: AnsibleModule) -> dict[str, dict[str, str]]:
@@ -153,7 +165,8 @@ def main() -> None:
         ssh_unit="ssh.service" if known["ssh.service"]["ActiveState"] == "active" else "",
         ssh_ports=ports,
         firewall=known["webstack-firewall.service"]["LoadState"] == "loaded",
-        undeclared=strangers,
+        undeclared=[str(stranger) for stranger in strangers],
+        in_use=[str(stranger) for stranger in strangers if stranger.protocol == "tcp" or stranger.port in VPN],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,14 +30,19 @@ class Host:
     """A host that answers the action: what service_config and the undo are told, and whether one comes in again."""
 
     def __init__(
-        self, login: str, comes_in: list[bool], undone: bool = False, changed: bool = True, refuses: str = ""
-    ) -> None:
+        self, login: str, comes_in: list[bool], undone: bool = False, changed: bool = True, refuses: str = "",
+        armed: bool = False, breaks: bool = False,
+    ) -> None:  # fmt: skip
         self.login, self.comes_in, self.undone, self.changed, self.refuses = login, comes_in, undone, changed, refuses
+        self.armed, self.breaks = armed, breaks
         self.told: list[str] = []
         self.asked: list[list[str]] = []
         self.check_mode = False
 
-    def shell(self, command: str, **_more: Any) -> dict[str, str]:
+    def shell(self, command: str, **_more: Any) -> dict[str, Any]:
+        if command.startswith("test -e"):
+            self.state = command.split()[-1]
+            return {"rc": int(not self.armed)}
         if command.startswith("id"):
             return {"stdout": self.login, "stderr": ""}
         self.told.append("come in")
@@ -51,6 +57,8 @@ class Host:
             self.undo_seconds = module_args["seconds"]
         if step == "disarm":
             return {"disarmed": not self.undone}
+        if step == "change" and self.breaks:
+            return {"failed": True, "msg": "a full disk"}
         if "check" in module_args:
             self.asked.append(module_args["check"])
             if self.refuses:
@@ -77,6 +85,47 @@ def test_what_is_as_declared_costs_one_look():
     host = Host(BY_SSH, [], changed=False)
     assert host.run()["changed"] is False
     assert host.told == ["look"]
+
+
+def test_what_a_killed_run_left_armed_is_proven_and_called_off_though_nothing_differs():
+    host = Host(BY_SSH, [True], changed=False, armed=True)
+    assert host.run()["changed"] is True
+    assert host.told == ["look", "come in", "disarm"]
+
+
+def test_so_is_it_in_a_run_that_does_not_come_by_ssh():
+    host = Host("root\n\n", [True], armed=True)
+    assert host.run()["changed"] is True
+    assert host.told[-4:] == ["arm", "change", "come in", "disarm"]
+
+
+def test_a_dry_run_says_that_it_would_be():
+    host = Host(BY_SSH, [], changed=False, armed=True)
+    assert host.run(check_mode=True)["changed"] is True
+    assert host.told == ["look"]
+
+
+def test_what_a_killed_run_left_armed_and_is_undone_meanwhile_is_a_failure():
+    host = Host(BY_SSH, [True], changed=False, armed=True, undone=True)
+    with pytest.raises(AnsibleActionFail, match="The host has undone the change by itself"):
+        host.run()
+
+
+@pytest.mark.parametrize("armed", [False, True])
+def test_a_change_that_could_not_be_made_calls_off_its_own_undo_alone(armed):
+    """What a killed run has changed, nobody has confirmed."""
+    host = Host(BY_SSH, [], armed=armed, breaks=True)
+    assert host.run()["msg"] == "a full disk"
+    assert ("disarm" in host.told) is not armed
+
+
+@pytest.mark.parametrize(("unit", "state"), [("ssh.service", "ssh.service"), ("", "files")])
+def test_an_undo_is_looked_for_where_the_module_keeps_it(unit, state):
+    host = Host(BY_SSH, [], changed=False)
+    host.run(unit=unit)
+    module = load("plugins/modules/guarded_config.py")
+    undo = module.Undo(SimpleNamespace(), unit)
+    assert host.state == str(undo.folder) and undo.folder.name == state
 
 
 def test_a_change_is_proven_by_coming_in_again_before_the_undo_is_called_off():
@@ -294,3 +343,12 @@ def test_the_undo_comes_before_what_reads_the_files_at_boot(host, files):
     assert (
         "Before=network-pre.target webstack-firewall.service ssh.service" in unit and "WantedBy=sysinit.target" in unit
     )
+
+
+def test_the_undo_has_a_sandbox_that_asks_for_no_namespace_and_no_path(host, files):
+    host.step("arm", paths=[str(files["old"])])
+    unit = host.units / "webstack-undo-ssh.service"
+    text = unit.read_text(encoding="utf-8")
+    assert not re.search(r"^(Private|ProtectS|ProtectH|ProtectK|ReadWrite)", text, re.MULTILINE)
+    argv = ["systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=30", unit]
+    assert subprocess.run(argv, capture_output=True, check=False).returncode == 0

@@ -12,6 +12,8 @@ from loading import load
 SS = """\
 udp UNCONN 0 0 0.0.0.0:68 0.0.0.0:* users:(("dhclient",pid=300,fd=9))
 udp UNCONN 0 0 127.0.0.53%lo:53 0.0.0.0:* users:(("systemd-resolve",pid=301,fd=13))
+udp UNCONN 0 0 0.0.0.0:5353 0.0.0.0:* users:(("avahi-daemon",pid=303,fd=12))
+udp UNCONN 0 0 [::]:51820 [::]:*
 udp UNCONN 0 0 [fe80::1]%eth0:546 [::]:* users:(("systemd-network",pid=302,fd=20))
 tcp LISTEN 0 128 0.0.0.0:2222 0.0.0.0:* users:(("sshd",pid=77,fd=3))
 tcp LISTEN 0 128 [::]:2222 [::]:* users:(("sshd",pid=77,fd=4))
@@ -70,14 +72,20 @@ def asked(command, capsys, monkeypatch):
 
 def test_what_others_can_see_and_nobody_has_declared_is_warned_of(asked):
     outcome = asked()
-    assert outcome["undeclared"] == ["tcp *:80 (nginx)", "tcp 0.0.0.0:8888 (sshd)", "tcp 192.0.2.7:9100"]
+    assert outcome["undeclared"][:3] == ["tcp *:80 (nginx)", "tcp 0.0.0.0:8888 (sshd)", "tcp 192.0.2.7:9100"]
     assert outcome["changed"] is False
-    assert len(outcome["warnings"]) == 3 and "base_listening_expected" in outcome["warnings"][0]
+    assert len(outcome["warnings"]) == 5 and "base_listening_expected" in outcome["warnings"][0]
 
 
 def test_what_is_declared_is_no_surprise(asked):
-    outcome = asked(declared=["80/tcp", "9100/tcp", "8888/tcp"])
-    assert outcome["undeclared"] == outcome["warnings"] == []
+    outcome = asked(declared=["80/tcp", "9100/tcp", "8888/tcp", "51820/udp", "5353/udp"])
+    assert outcome["undeclared"] == outcome["in_use"] == outcome["warnings"] == []
+
+
+def test_what_one_may_have_come_in_by_is_in_use_and_other_udp_is_not(asked):
+    outcome = asked(declared=["80/tcp", "8888/tcp"])
+    assert outcome["undeclared"] == ["tcp 192.0.2.7:9100", "udp 0.0.0.0:5353 (avahi-daemon)", "udp [::]:51820"]
+    assert outcome["in_use"] == ["tcp 192.0.2.7:9100", "udp [::]:51820"]
 
 
 def test_the_same_port_of_another_protocol_is_not_declared(asked):

@@ -49,6 +49,19 @@ def open_(knock):
         return False
 print(sum(map(open_, knocks)))
 """
+# As many clients as the firewall remembers.
+CROWD = """
+import subprocess
+crowd = ", ".join(f"10.0.{n >> 8}.{n & 255}" for n in range(65535))
+subprocess.run(["nft", "-f", "-"], input="add element inet webstack ssh_clients { " + crowd + " }", text=True, check=True)
+"""
+# A program that waits on a port of UDP.
+VPN = """
+import socket, time
+waits = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+waits.bind(("", 51820))
+time.sleep(600)
+"""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -243,6 +256,15 @@ def test_whoever_knocks_too_often_waits_and_nobody_else(server, servers):
     assert login(server)[0] == 0
 
 
+def test_who_fills_the_list_of_clients_locks_nobody_out(server, servers):
+    server.check_output("nft flush set inet webstack ssh_clients; python3 -c %s", CROWD)
+    try:
+        assert int(other(server, servers).check_output("python3 -c %s %s", KNOCKS, address(server))) > 31
+        assert login(server)[0] == 0
+    finally:
+        server.check_output("systemctl reload webstack-firewall")
+
+
 def test_a_reload_under_load_loses_no_request(server, servers):
     client, url = other(server, servers).backend.name, f"http://{address(server)}:8081/"
     visits = subprocess.Popen(
@@ -314,6 +336,17 @@ def test_a_first_firewall_does_not_cut_off_what_is_in_use(converge, servers, res
     )
     assert run.changed == []
     assert reaches(servers[0], servers[1], 8082)
+    for server in servers:
+        server.check_output("systemd-run --quiet --unit vpn python3 -c %s", VPN)
+    try:
+        converge(base_listening_expected=[{"port": 8082}]).must_be_refused(
+            "would cut off udp 0.0.0.0:51820 (python3)",
+            "it is site_firewall_open",
+            "here {port: 51820, protocol: udp};",
+        )
+    finally:
+        for server in servers:
+            server.check_output("systemctl stop vpn")
     converge(base_listening_expected=[{"port": 8082}]).must_succeed()
 
 
@@ -342,11 +375,27 @@ def test_neither_a_dead_controller_nor_a_reboot_keeps_a_mistake(converge, server
         by_ssh(servers=servers, name="mistake.yml", kill_after=14)
     assert all("policy drop" in server.check_output(RULES) for server in servers)
     assert [server.check_output(RULES) for server in servers] != before, "the mistake was not made in time"
+    words = servers[1].check_output("systemd-analyze security --no-pager webstack-undo-webstack-firewall | tail -n 1")
+    assert float(words.split(": ")[1].split()[0]) <= 3.0, words
     subprocess.run(["docker", "restart", servers[0].backend.name], check=True, capture_output=True)
     until(lambda: servers[0].run(RULES).stdout.strip() == before[0], 30)
     until(lambda: servers[1].run(RULES).stdout.strip() == before[1], 60)
     for server in servers:
         until(lambda server=server: login(server)[0] == 0, 60)
+    back_to_normal(converge)
+
+
+def test_what_a_killed_run_left_is_confirmed_by_the_next_though_nothing_differs(converge, servers):
+    """The next one comes in by the engine, which no firewall cuts: to it the mistake is none."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        by_ssh(servers=servers, name="mistake.yml", kill_after=14, undo_seconds=90)
+    mistake = ["Shut everybody out"]
+    assert tasks(converge("--check", name="mistake.yml").must_succeed()) == mistake
+    assert tasks(converge(name="mistake.yml").must_succeed()) == mistake
+    for server in servers:
+        assert server.run("systemctl list-units --all 'webstack-undo*' --no-legend").stdout == ""
+        assert server.check_output("ls -A /var/lib/webstack/undo") == ""
+    assert converge(name="mistake.yml").must_succeed().changed == []
     back_to_normal(converge)
 
 

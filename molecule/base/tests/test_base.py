@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 MODES = "base : Configure | Kernel settings, and what root alone reads"
 JOURNAL = "base : Configure | Security updates and the size of the journal"
 
@@ -24,6 +26,12 @@ def test_security_updates_would_install_themselves(server):
         "security"
         in server.check_output("unattended-upgrade --dry-run --debug 2>&1 | grep -i 'allowed origins'").lower()
     )
+
+
+@pytest.mark.parametrize("unit", ["webstack-firewall", "webstack-hardening"])
+def test_the_roles_own_units_are_sandboxed(server, unit):
+    words = server.check_output(f"systemd-analyze security --no-pager {unit} | tail -n 1")
+    assert float(words.split(": ")[1].split()[0]) <= 3.0, words
 
 
 def test_the_journal_is_bounded_and_survives_a_reboot(server):
