@@ -59,6 +59,10 @@ ITEMS = {
         re.compile(r"[^\n ]+ [^\n]*(ssh|ecdsa|sk)-[^\n]+"),
         "one line of ssh's allowed_signers, such as 'ann@example.com ssh-ed25519 AAAA…'",
     ),
+    "app_server_shared_files": (
+        re.compile(r"(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]*"),
+        "a file at the top of the repository, such as 'settings.local'",
+    ),
     "app_server_writable_paths": (
         re.compile(r"(?!.*\.\.)/[./]*[A-Za-z0-9_-][A-Za-z0-9_./-]*"),
         "an absolute path below / of letters, digits and '_./-', without '..'",
@@ -84,6 +88,7 @@ LEAST = {
     "app_server_disk_mb": 0,
     "app_server_health_answer_seconds": 1,
     "app_server_health_seconds": 1,
+    "app_server_migrate_seconds": 1,
     "app_server_keep_releases": 2,  # the live one, and one to go back to
     "app_server_processes": 0,
     "app_server_request_seconds": 1,
@@ -168,6 +173,8 @@ def _text_faults(inputs: Inputs) -> Faults:
         for index, item in enumerate(inputs[name]):
             if not pattern.fullmatch(_text(item)):
                 yield f"{name}[{index}]: '{shown(_text(item))}' is not {form}"
+    for name in {*map(_text, inputs["app_server_shared"])} & {*map(_text, inputs["app_server_shared_files"])}:
+        yield f"app_server_shared_files: '{shown(name)}' stands in app_server_shared, too; it is a file or a folder"
 
 
 def _environment_faults(inputs: Inputs) -> Faults:

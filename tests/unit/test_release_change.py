@@ -18,6 +18,7 @@ from releasing import (
     CONFIG,
     GOOD,
     NEXT,
+    SYSTEMCTL,
     a_release,
     bind,
     calls,
@@ -27,6 +28,7 @@ from releasing import (
     make_live,
     mark,
     record,
+    sandbox,
     says,
     slots,
     unit,
@@ -36,12 +38,28 @@ COMMIT = "b" * 40
 DEPLOY = {"kind": "deploy", "id": "1", "by": "ann@laptop", "version": "main", "declared": "repo main"}
 
 
+# What systemctl says of several units at once; `state` and `job` are files of those that are between two states.
+SHOW_UNITS = r"""
+cd "$SYSTEMD"
+for last; do :; done
+case "$1 $2" in
+  restart*) : > "active-$last" ;;
+  show*UnitFileState*) shift 2; for name; do
+      [ -e "active-$name" ] && echo ActiveState=active || echo "ActiveState=$(cat "state-$name" 2>/dev/null || echo inactive)"
+      [ -e "enabled-$name" ] && echo UnitFileState=enabled || echo UnitFileState=disabled
+      [ ! -e "job-$name" ] || echo Job=7
+      echo
+    done; exit ;;
+esac
+"""
+
+
 class Killed(BaseException):
     """Stands for what no program can catch."""
 
 
 @pytest.fixture
-def host(application: Any, slot: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+def host(application: Any, slot: Callable[..., Any], command: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A host on which GOOD is live in blue, and whose builds make NEXT at once."""
     application.host_says = {"blue": None, "green": None}  # what a slot answers instead of its release
 
@@ -69,7 +87,10 @@ def host(application: Any, slot: Callable[..., Any], monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(application.builder, "build", build)
     monkeypatch.setattr(application.builder, "check", lambda release: None)
-    application.config["health_seconds"] = 0.5
+    run_as = sandbox.Sandbox.run_as
+    monkeypatch.setattr(sandbox.Sandbox, "run_as", lambda *argv, unit="", **more: run_as(*argv, **more))
+    command("systemctl", SHOW_UNITS + SYSTEMCTL)
+    application.config.update(health_seconds=0.5, migrate_seconds=60, shared_files=[])
     return application
 
 
@@ -180,6 +201,38 @@ def test_a_migration_that_fails_leaves_what_was_live_and_says_how_far_it_came(ho
     assert "Running upgrade a to b\nthe column is in the way" in known.reason
     assert calls() == []
     as_before(host)
+
+
+@pytest.fixture
+def migrating(host: Any) -> Path:
+    """A release in which a migration goes on, whose change was cut off."""
+    mark("active", host.at.migration_unit).touch()
+    place = a_release(host, "20251231000000-dddddddddddd")
+    host.at.mark(place.name, "verified").unlink()
+    return place
+
+
+def test_a_deploy_waits_for_a_migration_that_outlived_its_change_and_sweeps_afterwards(host, migrating):
+    def ends(_seconds: float) -> None:
+        assert migrating.is_dir() and host.journal.record.phase == "wait"
+        mark("active", host.at.migration_unit).unlink()
+
+    assert change.Change(host, sleep=ends).carry_out(DEPLOY)
+    assert "wait for the migration of the change before" in host.journal.said() and not migrating.exists()
+
+
+def test_a_migration_that_does_not_end_is_not_waited_for_for_ever(host, migrating):
+    host.config["migrate_seconds"] = -60
+    known = carry_out(host)
+    assert (known.verdict, known.phases.keys()) == ("failed", {"fetch", "wait"})
+    assert "the migration of the change before does not end; systemctl status app-migrate.service" in known.reason
+    assert migrating.is_dir()
+    as_before(host)
+
+
+def test_whatever_else_changes_meanwhile_does_not_wait_and_leaves_a_migration_its_release(host, migrating):
+    assert carry_out(host, kind="renew").verdict == "live"
+    assert migrating.is_dir()
 
 
 def test_a_slot_that_does_not_start_leaves_what_was_live(host):
@@ -340,6 +393,24 @@ def test_a_slot_before_that_does_not_start_again_is_pointed_to_all_the_same(host
     host.host_says["green"] = None
     assert carry_out(host, kind="renew").verdict == "live"
     must_be_live(host, "green", GOOD)
+
+
+def test_a_full_disk_does_not_keep_what_was_live_from_being_so_again(host):
+    """What a change says cannot be written down then."""
+    host.config["watch_seconds"] = 5
+    turns = turns_bad(3)
+
+    def dies_for_good_and_fills_the_disk() -> bytes:
+        unit(host, "active", "blue").unlink(missing_ok=True)
+        mark("broken", "app@blue.service").touch()
+        if host.at.progress.is_file():
+            host.at.progress.unlink()
+            host.at.progress.mkdir()
+        return turns()
+
+    host.host_says["green"] = dies_for_good_and_fills_the_disk
+    assert carry_out(host).verdict == "reverted"
+    assert os.readlink(host.at.live_link) == str(host.at.socket("blue"))
 
 
 def test_a_record_of_another_version_of_the_tool_is_read(host):
@@ -520,6 +591,31 @@ def test_after_a_reboot_what_was_live_is_live_and_no_slot_is_touched(host, monke
     assert calls() == []
     assert os.readlink(host.at.live_link) == str(host.at.socket("blue"))
     assert unit(host, "enabled", "blue").exists() and not unit(host, "enabled", "green").exists()
+    assert again(host).journal.record.verdict == "cut off"
+
+
+def test_who_wants_to_know_is_told_of_a_change_that_a_reboot_cut_off_and_nobody_waits_for_it(
+    host, monkeypatch, command, tmp_path
+):
+    (host.at.config / "release.json").write_text(json.dumps({**CONFIG, "notify_command": "tell"}))
+    command("systemd-run", f'echo "$@" > {tmp_path}/asked')
+    cut_off(host, monkeypatch, "gate", "before")
+    assert cli.main(["app", "recover", "--boot"]) == 0
+    asked = (tmp_path / "asked").read_text()
+    for word in ("--no-block", "--unit=app-notify.service", "=After=network-online.target", " app notify 1\n"):
+        assert word in asked
+    seen: dict[str, str] = {}
+    monkeypatch.setattr(sandbox.Sandbox, "telling", lambda self, argv, known: seen.update(known))
+    again(host).journal.begin(record.Record(id="2", kind="rollback"))
+    assert cli.main(["app", "notify", "1"]) == 0, "though there is a change after it by now"
+    assert (seen["KIND"], seen["VERDICT"]) == ("deploy", "cut off")
+
+
+def test_that_nobody_can_be_told_does_not_keep_a_host_from_starting(host, monkeypatch, command):
+    (host.at.config / "release.json").write_text(json.dumps({**CONFIG, "notify_command": "true"}))
+    command("systemd-run", "exit 1")
+    cut_off(host, monkeypatch, "gate", "before")
+    assert cli.main(["app", "recover", "--boot"]) == 0
     assert again(host).journal.record.verdict == "cut off"
 
 
@@ -795,6 +891,36 @@ def test_background_jobs_follow_the_verified_release(host):
     assert again(host).status()["settled"]
     assert carry_out(host, kind="rollback").verdict == "live"
     assert host.at.live_bound.resolve() == host.at.bound("blue").resolve()
+
+
+@pytest.mark.parametrize(
+    ("turned", "well"),
+    [
+        (lambda name: mark("enabled", name).unlink(), False),
+        (lambda name: mark("active", name).unlink(), False),
+        (lambda name: between(name, "failed"), False),
+        (lambda name: between(name, "activating"), True),
+        (lambda name: between(name, "inactive", job=True), True),
+    ],
+    ids=["disabled", "stopped", "failed", "between two starts", "about to start"],
+)
+@pytest.mark.parametrize("name", ["app-job-mails.service", "app-job-tidy.timer"])
+def test_a_background_job_that_somebody_stopped_comes_back(host, name, turned, well):
+    declare(host, mails_service="mails", tidy_service="tidy", tidy_timer="at night")
+    assert carry_out(host, kind="renew").verdict == "live"
+    assert again(host).status()["settled"], "what a timer starts does not run"
+    turned(name)
+    assert again(host).status()["settled"] == well
+    assert again(host).plan("repo main", host.config["settings"])["renew"] != well
+    assert carry_out(host, kind="renew").verdict == "live"
+    assert again(host).status()["settled"] and mark("active", name).exists() and mark("enabled", name).exists()
+
+
+def between(name: str, state: str, job: bool = False) -> None:
+    mark("active", name).unlink()
+    mark("state", name).write_text(state)
+    if job:
+        mark("job", name).touch()
 
 
 def test_background_jobs_never_run_a_release_that_is_not_verified(host):

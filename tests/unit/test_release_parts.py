@@ -664,6 +664,22 @@ def test_a_mirror_that_a_power_cut_has_left_unusable_is_made_anew(mirror, upstre
     assert mirror.repository.fetch("main") == upstream.second
 
 
+def test_a_mirror_with_the_lock_of_a_git_that_was_killed_is_made_anew(mirror, upstream):
+    (mirror.at.fetch / "mirror.git/refs/heads/main.lock").touch()
+    upstream.git("branch", "--force", "locked", upstream.first)
+    (mirror.at.fetch / "mirror.git/refs/heads/locked.lock").touch()
+    assert mirror.repository.fetch("locked") == upstream.first
+
+
+def test_a_fetch_that_fails_for_another_reason_costs_no_mirror(mirror):
+    """As a network that is cut does."""
+    kept = mirror.at.fetch / "mirror.git/kept"
+    kept.touch()
+    with pytest.raises(basics.ReleaseError, match="couldn't find remote ref"):
+        mirror.repository.update("mirror.git", mirror.config["repository"], "+refs/heads/gone:refs/heads/gone")
+    assert kept.exists()
+
+
 def test_a_name_of_two_things_is_refused_with_both(mirror, upstream):
     with pytest.raises(basics.ReleaseError) as failure:
         mirror.repository.resolve("both")
@@ -784,7 +800,7 @@ def test_submodules_are_a_part_of_the_release(buildable, upstream):
 @pytest.fixture
 def buildable(mirror: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A mirror whose releases are built by whoever runs the tests, without a virtualenv."""
-    mirror.config["plugin"] = "psgi"
+    mirror.config.update(plugin="psgi", shared_files=[])
     monkeypatch.setattr(build.os, "chown", lambda *args, **options: None)
     return mirror
 
@@ -828,6 +844,46 @@ def test_what_a_step_starts_ends_with_it(monkeypatch):
 
 def test_what_writes_to_a_log_does_not_hang_on_who_asked(monkeypatch):
     assert "--pipe" not in run_in_a_sandbox(monkeypatch, settings=("StandardOutput=truncate:/log",))
+
+
+def test_a_migration_has_its_own_limit_and_a_name_by_which_the_next_change_finds_it(application, monkeypatch):
+    given: dict[str, Any] = {}
+    application.config["migrate_seconds"] = 7
+    monkeypatch.setattr(application.sandbox, "run_as", lambda user, argv, **options: given.update(options))
+    application.builder.migrate(GOOD)
+    assert (given["seconds"], given["unit"]) == (7, "app-migrate.service")
+    assert "--unit=app-migrate.service" in run_in_a_sandbox(monkeypatch, unit=given["unit"])
+
+
+def test_what_stops_the_warm_slot_is_closed_in(application, monkeypatch):
+    seen: list[list[str]] = []
+    monkeypatch.setattr(sandbox, "run", lambda argv, **_options: seen.append(argv) or "")
+    application.slots.cool_later(60)
+    (argv,) = seen
+    assert {"--unit=app-cool.timer", "--on-active=60"} < set(argv) and argv[-2:] == ["app", "cool"]
+    for setting in ("ProtectSystem=strict", "CapabilityBoundingSet=", "SystemCallFilter=@system-service"):
+        assert f"--property={setting}" in argv
+
+
+def test_a_shared_file_is_made_once_and_linked(buildable, upstream):
+    buildable.config["shared_files"] = ["notes", "count"]
+    buildable.at.shared.mkdir()
+    (buildable.at.shared / "count").write_text("42")
+    for _time in range(2):
+        buildable.builder.settle()
+    place = buildable.at.releases / built(buildable, upstream.first)
+    assert os.readlink(place / "notes") == str(buildable.at.shared / "notes")
+    assert (place / "notes").read_text() == "" and (place / "count").read_text() == "42"
+    assert (place / "notes").stat().st_mode & 0o777 == 0o640
+
+
+def test_neither_a_folder_nor_a_file_of_the_commit_becomes_a_shared_file(buildable, upstream):
+    buildable.config["shared_files"] = ["app.py"]
+    with pytest.raises(basics.ReleaseError, match=r"the commit has a app.py of its own"):
+        built(buildable, upstream.first)
+    (buildable.at.shared / "app.py").mkdir(parents=True)
+    with pytest.raises(FileExistsError):
+        buildable.builder.settle()
 
 
 def test_a_build_that_fails_leaves_nothing(buildable, upstream):

@@ -65,7 +65,7 @@ def plain(value):
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 # What listeners would say.
-HOST = {"sshd": True, "ssh_unit": "ssh.service", "ssh_ports": [22, 2222], "firewall": False, "undeclared": []}
+HOST = {"sshd": True, "ssh_unit": "ssh.service", "ssh_ports": [22, 2222], "firewall": False, "undeclared": [], "in_use": []}
 
 class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
@@ -154,6 +154,7 @@ NUMBERS = {
     "app_server_threads": "1",
     "app_server_listen_backlog": "100",
     "app_server_request_seconds": "8",
+    "app_server_migrate_seconds": "60",
     "app_server_worker_memory_mb": "64",
 }
 CHANGED_SETTINGS: dict[str, Any] = {
@@ -166,6 +167,7 @@ CHANGED_SETTINGS: dict[str, Any] = {
 # name: (role, the steps that write files, inputs)
 CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "base": ("base", ["validate", "configure", "access"], {}),
+    "base-container": ("base", ["configure"], {"ansible_facts": {**FACTS, "virtualization_type": "docker", "virtualization_role": "guest"}}),
     "base-rebooting": ("base", ["validate", "configure"], {"base_reboot_time": "04:30", "base_security_updates": "no", "base_journal_max_days": "1"}),
     "base-open": (
         "base", ["validate", "access"],
@@ -460,6 +462,7 @@ def test_a_number_is_written_as_one_however_it_was_given(files):
     options = ini(files["app-numbers"]["/etc/shop/uwsgi.ini"]["content"])["uwsgi"]
     names = ("threads", "listen", "harakiri", "worker-reload-mercy", "reload-on-rss", "evil-reload-on-rss")
     assert [options[name] for name in names] == ["1", "100", "8", "8", "64", "128"]
+    assert json.loads(files["app-numbers"]["/etc/shop/release.json"]["content"])["migrate_seconds"] == 60
     journal = ini(files["base-rebooting"]["/etc/systemd/journald.conf.d/webstack.conf"]["content"])["Journal"]
     assert journal["MaxRetentionSec"] == "1day"
     text = files["nginx-tls-bookworm"]["/etc/nginx/sites/shop.conf"]["content"]
@@ -841,6 +844,43 @@ def test_a_server_with_its_data_elsewhere_is_not_led_away_from_them(rendered, co
     assert (found in done.stdout) == bool(code)
 
 
+@pytest.mark.parametrize(
+    ("days", "password", "own_key", "words"),
+    [
+        (1, None, True, ""),
+        (1, None, False, "key.pem is not the key of"),
+        (0, None, True, "certificate.pem has expired on Jan  1 00:00:00 2025 GMT"),
+        (1, b"secret", True, "key.pem is encrypted: the server, which has no password for it, could not read it"),
+    ],
+)
+def test_a_certificate_that_the_server_could_not_use_is_refused(
+    rendered, command, tmp_path, days, password, own_key, words
+):
+    (check,) = [call["check"] for call in rendered["mysql-full"] if "check" in call]
+    command("mysqld", "exit 0")
+    command("mysql", "exit 1")
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "db.example.com")])
+    start = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days) if days else start
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, start, end).sign(key, hashes.SHA256())
+    cipher = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    kept = (key if own_key else other).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, cipher
+    )
+    for path in ("certificate.pem", "ca.pem"):
+        (tmp_path / path).write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (tmp_path / "key.pem").write_bytes(kept)
+    argv = [part.replace("/etc/ssl/", f"{tmp_path}/") for part in check]
+    # In a session of its own, as Ansible's: a prompt would find no terminal, and wait for nobody.
+    done = subprocess.run(
+        argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, start_new_session=True, timeout=60
+    )
+    assert done.returncode == bool(words), done.stdout + done.stderr
+    assert words in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 # The zone
 
 
@@ -915,6 +955,51 @@ def test_kernel_settings_are_a_name_and_a_value_a_line(files):
     assert not [line for line in settings if "forward" in line], "a container engine needs it as it is"
 
 
+def test_a_kernel_setting_that_has_drifted_is_seen(rendered, command, tmp_path):
+    """The unit notes what the kernel made of the settings; the probe of the role compares."""
+    command("stat", "")  # the other half of the probe: what root alone reads
+    kernel, note = tmp_path / "sys", tmp_path / "note"
+    call = next(call for call in rendered["base"] if "probe" in call)
+    unit = next(item["content"] for item in call["files"] if item["path"].endswith(".service"))
+    assert unit.count("systemd-sysctl --strict /etc/sysctl.d/60-webstack.conf\n") == 2
+
+    def run(script: str) -> int:
+        script = script.replace("/proc/sys", str(kernel)).replace("/run/webstack-sysctl", str(note))
+        return subprocess.run(["sh", "-c", script], check=False).returncode
+
+    def put(name: str, value: str) -> None:
+        (kernel / name).parent.mkdir(parents=True, exist_ok=True)
+        (kernel / name).write_text(f"{value}\n", encoding="utf-8")
+
+    drifts = ("net/core/somaxconn", "net/ipv4/conf/eth0.5/rp_filter")
+    for name in (*drifts, "net/ipv4/conf/gone/rp_filter", "fs/suid_dumpable"):
+        put(name, "0")
+    assert run(call["probe"][2]) != 0, "it was never applied"
+    assert run(re.findall(r"^ExecReload=/bin/sh -c '(.*)'$", unit, re.MULTILINE)[0]) == 0
+    assert len(note.read_text(encoding="utf-8").splitlines()) == 4
+    (kernel / "net/ipv4/conf/gone/rp_filter").unlink()
+    put("net/ipv4/conf/new/rp_filter", "1")
+    assert run(call["probe"][2]) == 0
+    for name in drifts:
+        put(name, "2")
+        assert run(call["probe"][2]) != 0
+        put(name, "0")
+
+
+def test_of_a_containers_kernel_nothing_is_set_or_asked(files, rendered):
+    assert "sysctl" not in files["base-container"]["/etc/systemd/system/webstack-hardening.service"]["content"]
+    assert "sysctl" not in next(call["probe"][2] for call in rendered["base-container"] if "probe" in call)
+
+
+def test_the_units_of_the_host_are_sandboxed(files, tmp_path):
+    for case in ("base", "base-container"):
+        for path in (path for path in files[case] if path.endswith(".service")):
+            unit = tmp_path / Path(path).name
+            unit.write_text(files[case][path]["content"], encoding="utf-8")
+            argv = ["systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=30", unit]
+            assert subprocess.run(argv, capture_output=True, check=False).returncode == 0, path
+
+
 def rules(files: dict[str, dict[str, dict[str, Any]]], case: str) -> list[str]:
     """The lines of the firewall's file that let a port be reached."""
     text = files[case]["/etc/webstack/firewall.nft"]["content"]
@@ -923,7 +1008,8 @@ def rules(files: dict[str, dict[str, dict[str, Any]]], case: str) -> list[str]:
 
 def test_the_firewall_opens_ssh_where_it_listens_and_nothing_else(files):
     assert rules(files, "base") == ["tcp dport 22 goto ssh", "tcp dport 2222 goto ssh"]
-    assert files["base"]["/etc/webstack/firewall.nft"]["content"].count("limit rate 30/minute burst 30 packets") == 2
+    limit = "limit rate over 30/minute burst 30 packets } drop\n"
+    assert files["base"]["/etc/webstack/firewall.nft"]["content"].count(limit) == 2
 
 
 def test_the_firewall_opens_what_is_declared_to_those_who_are(files):

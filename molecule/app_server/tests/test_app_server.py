@@ -398,6 +398,8 @@ BAD_INPUTS = {
     "app_server_processes": (9999, "app_server_processes: 9999 workers of 64 MiB do not fit"),
     "app_server_static": ("../etc", "without '..'"),
     "app_server_threads": (0, "at least 1"),
+    "app_server_migrate_seconds": (0, "app_server_migrate_seconds: 0 is not possible"),
+    "app_server_shared_files": (["a/b"], "app_server_shared_files[0]: 'a/b' is not a file at the top"),
     "app_server_worker_memory_mb": (64, "every value is a string"),
 }
 BAD_TYPES = {

@@ -133,6 +133,27 @@ def test_background_jobs_follow_the_verified_release(host):
     assert float(words.split(": ")[1].split()[0]) <= 2.0, words
 
 
+def test_a_background_job_that_somebody_stopped_comes_back(converge, host):
+    for unit in ("hello-job-beat.service", "hello-job-once.timer"):
+        host.check_output(f"systemctl disable --quiet --now {unit}")
+        assert not status(host)["settled"]
+        converge().must_succeed()
+        as_it_should_be(host)
+        host.check_output(f"systemctl is-enabled {unit}")
+        until(lambda unit=unit: host.run(f"systemctl is-active {unit}").rc == 0)
+
+
+def test_what_stops_the_warm_slot_is_sandboxed_and_can(host):
+    deploy(not_live(host, "better", "main")).must_succeed()
+    words = host.check_output("systemd-analyze security --no-pager hello-cool | tail -n 1")
+    assert float(words.split(": ")[1].split()[0]) <= 3.0, words
+    warm = "green" if status(host)["slot"] == "blue" else "blue"
+    host.check_output("systemctl start hello-cool.service")
+    until(lambda: host.run(f"systemctl is-active hello@{warm}").rc != 0)
+    host.check_output("systemctl stop hello-cool.timer")
+    as_it_should_be(host)
+
+
 def test_a_converge_changes_nothing_after_deploys(converge):
     assert converge().must_succeed().changed == []
 
@@ -322,6 +343,22 @@ def test_a_rollback_that_is_killed_leaves_what_was_live(host, victim):
     assert live["release"] == before
     assert history(host)[-1]["verdict"] in ("cut off", *(("failed", "reverted") if victim == "host" else ()))
     assert "was rolled back" not in host.check_output(f"webstack-release hello status | grep {before}")
+
+
+def test_whoever_wants_to_know_is_told_of_a_change_that_a_reboot_cut_off(host):
+    host.check_output("rm -f /srv/hello/shared/media/told")
+    ref = not_live(host, "slow", "slower")
+    run = running("deploy.yml", ref=ref)
+    until(lambda: in_phase(host, "gate"))
+    kill(host, "host", run)
+    until(lambda: f"deploy cut off {ref}" in host.run("cat /srv/hello/shared/media/told").stdout)
+
+
+def test_a_deploy_waits_for_a_migration_that_outlived_its_change(host):
+    ref = not_live(host, "better", "main")
+    host.check_output("systemd-run --quiet --unit hello-migrate sleep 20")
+    deploy(ref).must_succeed().must_say("wait for the migration of the change before")
+    assert as_it_should_be(host)["version"] == ref
 
 
 def test_the_next_deploy_succeeds(host):

@@ -51,6 +51,12 @@ def succeeds(argv: list[str]) -> bool:
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
 
 
+def goes_on(unit: str) -> bool:
+    """Whether a unit has begun and not ended."""
+    state = run(["systemctl", "show", "--property=ActiveState", "--value", unit]).strip()
+    return state in ("active", "activating", "deactivating")
+
+
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)  # a repository may hold a link of this name, which leads anywhere

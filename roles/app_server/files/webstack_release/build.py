@@ -46,6 +46,11 @@ class Builder:
                 path.mkdir(parents=True)
             shutil.chown(path, owner, owner)
             path.chmod(mode)
+        for name in self.config["shared_files"]:
+            path = self.at.shared / name
+            if not path.is_file():
+                path.touch(0o640, exist_ok=False)  # not where there is a folder
+            shutil.chown(path, self.config["user"], self.config["user"])
 
     def build(self, commit: str, version: str, tar: Path) -> str:
         """Makes a release of a commit at its final path; nobody but root can change it afterwards."""
@@ -114,8 +119,8 @@ class Builder:
         self.sandbox.building([python, "-c", code], place)
 
     def link_shared(self, place: Path) -> None:
-        """Puts the shared folders where the release expects them; what the commit has there is in the way."""
-        for name in self.config["shared"]:
+        """Puts what is shared where the release expects it; what the commit has there is in the way."""
+        for name in (*self.config["shared"], *self.config["shared_files"]):
             link = place / name
             if os.path.lexists(link):
                 raise ReleaseError(f"the commit has a {name} of its own, where app_server_shared wants the shared one")
@@ -137,9 +142,10 @@ class Builder:
         """
         log = self.at.migration_log
         settings = (f"StandardOutput=truncate:{log}", f"StandardError=append:{log}")
+        seconds, unit = self.config["migrate_seconds"], self.at.migration_unit
         write_atomically(log, "", 0o600)
         try:
-            self.sandbox.serving(release, self.config["migrate_command"], seconds=BUILD_SECONDS, settings=settings)
+            self.sandbox.serving(release, self.config["migrate_command"], seconds=seconds, settings=settings, unit=unit)
         except ReleaseError as error:
             said = read(log).strip()[-4000:]
             raise ReleaseError(

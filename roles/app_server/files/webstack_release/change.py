@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from .asking import ask_at_the_door
-from .basics import ReleaseError, run, told_as
+from .basics import ReleaseError, goes_on, run, told_as
 from .build import Builder
 from .jobs import Jobs
 from .layout import SLOTS, Layout, other
 from .record import Journal, Record
 from .releases import Releases
 from .repository import Repository
-from .sandbox import Sandbox
+from .sandbox import Sandbox, on_its_own
 from .slots import Slots
 
 LOOK_SECONDS = 0.5  # between two looks at a release that is being watched
@@ -59,8 +59,7 @@ class Application:
 
     def busy(self) -> bool:
         """Whether a change goes on. Its unit is the lock: it ends with the change, however that ends."""
-        state = run(["systemctl", "show", "--property=ActiveState", "--value", self.at.deploy_unit]).strip()
-        return state in ("active", "activating", "deactivating")
+        return goes_on(self.at.deploy_unit)
 
     def status(self, settings: str = "") -> dict[str, Any]:
         """What is live. `settings` is the digest of those that it should have, by default the ones on the host."""
@@ -134,7 +133,7 @@ class Change:
         else:
             self.journal.end(verdict, "\n".join(self.undone))
         if self.journal.record.verdict != "unchanged":
-            self.notify()
+            self.notify(self.journal.record)
         return self.journal.record.verdict in ("live", "unchanged")
 
     # What is asked for; each returns the verdict, or raises why not
@@ -155,6 +154,7 @@ class Change:
             self.journal.note(commit=commit, release=live["release"])
             self.journal.say(f"{version} is commit {commit[:12]}, which is live already")
             return "unchanged"
+        self.await_migration()
         self.journal.enter("build", f"build a release of commit {commit[:12]}", commit=commit)
         self.sweep()
         release = self.app.builder.build(commit, version, Path(tar) if tar else self.app.repository.archive(commit))
@@ -198,6 +198,17 @@ class Change:
         return "live"
 
     # The way of each
+
+    def await_migration(self) -> None:
+        """Lets a migration end that has outlived its change: two must not overlap, and it needs its release."""
+        unit = self.at.migration_unit
+        deadline = time.monotonic() + self.config["migrate_seconds"] + 30  # systemd ends it before that
+        if goes_on(unit):
+            self.journal.enter("wait", "wait for the migration of the change before")
+        while goes_on(unit):
+            if time.monotonic() > deadline:
+                raise ReleaseError(f"the migration of the change before does not end; systemctl status {unit} shows it")
+            self.sleep(LOOK_SECONDS)
 
     def switch(self, release: str) -> None:
         """Starts the release in the idle slot, asks it there, makes it live, watches it."""
@@ -361,7 +372,7 @@ class Change:
         if known.id != self.journal.record.id or not known.open:
             return  # a slot that was started just now has asked for the same
         self.close()
-        self.notify()
+        self.notify(self.journal.record)
 
     def recover_at_boot(self) -> None:
         """The same while the host starts, and slots by themselves: the one that was tried does not, unless it is verified."""
@@ -373,6 +384,12 @@ class Change:
             self.slots.point(record.before_slot or None, record.before_release)
             self.attempt(lambda: self.releases.publish(record.before_release))
         self.close()
+        if self.config["notify_command"]:
+            # Of itself, when there is a network: the host's start does not wait for either.
+            unit = ["--no-block", f"--unit={self.at.notice_unit}"]
+            network = [f"{kind}=network-online.target" for kind in ("Wants", "After")]
+            command = ["notify", record.id]
+            self.attempt(lambda: on_its_own(self.at, unit, command, *network, "CapabilityBoundingSet="))
 
     def close(self) -> None:
         """The verdict of a change that was cut off, when all is done for it."""
@@ -382,6 +399,8 @@ class Change:
         self.journal.end("live" if verified else "cut off", why)
 
     def sweep(self) -> None:
+        if goes_on(self.at.migration_unit):
+            return  # of a change that was cut off, in a release that would go; a later change sweeps
         needed = [self.slots.release(slot) for slot in SLOTS]
         self.releases.sweep(needed, self.config["keep"])
         for pattern in (self.at.archives, self.at.requests):  # of who gave up before there was a change
@@ -389,9 +408,9 @@ class Change:
                 if path.stat().st_mtime < time.time() - LEFT_OVER_SECONDS:
                     path.unlink()
 
-    def notify(self) -> None:
+    def notify(self, record: Record) -> None:
         """Tells whoever wants to know, by a command of the operator's. That it fails fails nothing."""
-        command, record = self.config["notify_command"], self.journal.record
+        command = self.config["notify_command"]
         if not command:
             return
         known = {

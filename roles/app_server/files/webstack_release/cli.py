@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from .asking import ask
-from .basics import ReleaseError, run
+from .basics import ReleaseError
 from .change import Application, Change
 from .layout import TOOL, Layout, other
 from .record import Journal
-from .sandbox import CLOSED
+from .sandbox import on_its_own
 
 BUSY_SECONDS = 30  # for which another change is waited for
 FOLLOW_SECONDS = 5  # how long a question for progress may wait for some
@@ -51,18 +51,15 @@ def start(app: Application, request: dict[str, Any]) -> str:
     path = at.state / f"request-{identity}.json"
     with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
         json.dump({**request, "id": identity, "by": re.sub(r"[^\w.@+-]", "", request.get("by") or whoever())}, handle)
-    argv = ["systemd-run", "--quiet", "--collect", "--service-type=exec", f"--unit={at.deploy_unit}"]
-    # It has others work for it, by systemd; itself it keeps the files of releases and slots.
+    # Itself it keeps the files of releases and slots.
     places = (at.home, at.state, at.public_link.parent, at.unit_folder, Path("/var/cache"))
-    for setting in (
+    settings = (
         f"ExecStopPost={TOOL} {at.app} recover --ended", "TimeoutStopSec=300",
-        *CLOSED, *(f"ReadWritePaths=-{place}" for place in places),
-        "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER", "SystemCallFilter=@system-service",
-        "MemoryDenyWriteExecute=yes",
-    ):  # fmt: skip
-        argv.append(f"--property={setting}")
+        *(f"ReadWritePaths=-{place}" for place in places),
+        "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER",
+    )  # fmt: skip
     try:
-        run([*argv, "--", TOOL, at.app, "carry-out", str(path)])
+        on_its_own(at, ["--service-type=exec", f"--unit={at.deploy_unit}"], ["carry-out", str(path)], *settings)
     except ReleaseError as error:
         path.unlink(missing_ok=True)
         if app.busy():  # somebody was faster by a moment
@@ -171,7 +168,7 @@ def tell(app: Application, status: dict[str, Any]) -> list[str]:
         if not status["release"]:
             lines.append("  it is not verified" + (" yet" if busy else ""))
         if not (busy or status["settled"]):
-            lines.append("  its last change did not come to its end; a converge mends that")
+            lines.append("  its last change did not come to its end, or was undone in part; a converge mends that")
         if status["warm"]:
             lines.append(f"  slot {idle} is warm with {app.slots.release(idle)}")
     if busy:
@@ -219,6 +216,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     commands.add_parser("renew", help="give the live release the settings of now")
     commands.add_parser("ask", help="GET a path from the live slot").add_argument("path")
     # What the action app_release, systemd and the tool itself call.
+    commands.add_parser("notify").add_argument("id")
     plan = commands.add_parser("plan")
     plan.add_argument("declared")
     plan.add_argument("settings")
@@ -278,6 +276,8 @@ def main(argv: list[str] | None = None) -> int:
                 recover(options.app, ended=options.ended, boot=options.boot)
             case "cool":
                 cool(app)
+            case "notify":
+                Change(app).notify(app.journal.of(options.id))
     except (ReleaseError, OSError) as error:
         print(f"webstack-release: {error}", file=sys.stderr)
         return 1

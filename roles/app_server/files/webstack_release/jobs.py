@@ -26,9 +26,24 @@ class Jobs:
         }
 
     def settled(self, slot: str) -> bool:
-        """Whether systemd has what is declared, and jobs run what this slot is bound to."""
+        """Whether systemd has what is declared and keeps it going, and jobs run what this slot is bound to."""
         return self.installed() == self.declared() and (
-            not self.declared() or self.at.live_bound.resolve() == self.at.bound(slot).resolve()
+            not self.declared() or (self.at.live_bound.resolve() == self.at.bound(slot).resolve() and self.on())
+        )
+
+    def started(self) -> list[str]:
+        """The units that systemd starts by itself: of a job with a schedule, the timer."""
+        names = self.declared()
+        return [name for name in names if name.endswith(".timer") or f"{Path(name).stem}.timer" not in names]
+
+    def on(self) -> bool:
+        """Whether each of them is enabled, and runs, or is between two starts, or has one before it (Job)."""
+        said = run(["systemctl", "show", "--property=UnitFileState,ActiveState,Job", *self.started()])
+        units = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in said.strip().split("\n\n")]
+        return all(
+            unit["UnitFileState"] == "enabled"
+            and (unit["ActiveState"] not in ("inactive", "failed") or unit.get("Job"))
+            for unit in units
         )
 
     def look_at(self, slot: str) -> None:
@@ -46,8 +61,6 @@ class Jobs:
                 write_atomically(self.at.unit_folder / name, text)
         if wanted or found:  # a run that was cut off here may have written them
             run(["systemctl", "daemon-reload"])
-        timers = {Path(name).stem for name in wanted if name.endswith(".timer")}
-        for name in wanted:
-            if name.endswith(".timer") or Path(name).stem not in timers:
-                run(["systemctl", "enable", "--quiet", name])
-                run(["systemctl", "restart", "--no-block", name])
+        for name in self.started():
+            run(["systemctl", "enable", "--quiet", name])
+            run(["systemctl", "restart", "--no-block", name])

@@ -43,7 +43,7 @@ class Layout:
 
     @property
     def shared(self) -> Path:
-        """Folders that all releases share, such as uploads."""
+        """Folders and files that all releases share, such as uploads."""
         return self.home / "shared"
 
     @property
@@ -145,6 +145,16 @@ class Layout:
     def deploy_unit(self) -> str:
         """The unit as which a change runs: there is one, so there is one change at a time."""
         return f"{self.app}-deploy.service"
+
+    @property
+    def migration_unit(self) -> str:
+        """It has a name because it may outlive the change that began it."""
+        return f"{self.app}-migrate.service"
+
+    @property
+    def notice_unit(self) -> str:
+        """Tells of a change that a reboot has cut off."""
+        return f"{self.app}-notify.service"
 
     @property
     def cooling_unit(self) -> str:

@@ -76,7 +76,8 @@ class Journal:
     def say(self, line: str) -> None:
         """To whoever follows the change, and to the journal of the host."""
         print(line, flush=True)
-        with open(self.at.progress, "a", encoding="utf-8") as handle:
+        # A full disk must not keep a change from being undone.
+        with contextlib.suppress(OSError), open(self.at.progress, "a", encoding="utf-8") as handle:
             handle.write(line + "\n")
 
     def end(self, verdict: str, reason: str = "") -> None:

@@ -16,6 +16,7 @@ from .layout import Layout
 from .sandbox import BUILD_SECONDS, Sandbox
 
 GIT_SECONDS = 60  # an unreachable git host fails within this
+FSCK_SECONDS = 300
 MIRROR = "mirror.git"
 
 
@@ -48,7 +49,7 @@ class Repository:
         return commit
 
     def update(self, mirror: str, url: str, *refs: str) -> None:
-        """Fetches into a mirror; one that a power cut has left unusable is made anew."""
+        """Fetches into a mirror; one that a power cut has left broken is made anew."""
         # A host that does not answer is found out soon; a first fetch may be long.
         self.git("ls-remote", "--quiet", "--heads", "--", url, mirror=mirror, seconds=GIT_SECONDS)
         for last in (False, True):
@@ -58,9 +59,17 @@ class Repository:
                 self.git("fetch", "--quiet", "--no-tags", url, *refs, mirror=mirror)
                 return
             except ReleaseError:
-                if last:
+                if last or self.whole(mirror):
                     raise
                 shutil.rmtree(self.at.fetch / mirror)
+
+    def whole(self, mirror: str) -> bool:
+        """Whether a mirror has all that its branches need, and no lock of a git that was killed: then others are at fault."""
+        try:
+            self.git("fsck", "--connectivity-only", "--no-dangling", mirror=mirror, seconds=FSCK_SECONDS)
+        except ReleaseError:
+            return False
+        return not any((self.at.fetch / mirror).rglob("*.lock"))
 
     def commits(self, mirror: str = MIRROR) -> Commits:
         return Commits(functools.partial(self.git, mirror=mirror), ReleaseError, self.config["repository"])

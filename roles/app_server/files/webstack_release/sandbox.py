@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .basics import run
-from .layout import Layout
+from .layout import TOOL, Layout
 
 BUILD_SECONDS = 900
 # What neither a change nor a step of it needs.
@@ -19,6 +19,14 @@ CLOSED = (
 )  # fmt: skip
 
 
+def on_its_own(at: Layout, options: list[str], command: list[str], *settings: str) -> None:
+    """Has this tool run as a unit that outlives who asked for it. Others work for it, by systemd, so it needs little."""
+    argv = ["systemd-run", "--quiet", "--collect", *options]
+    for setting in (*CLOSED, "SystemCallFilter=@system-service", "MemoryDenyWriteExecute=yes", *settings):
+        argv.append(f"--property={setting}")
+    run([*argv, "--", TOOL, at.app, *command])
+
+
 class Sandbox:
     """Three users: one fetches and has the deploy key, one builds, one serves."""
 
@@ -27,10 +35,12 @@ class Sandbox:
 
     def run_as(
         self, user: str, argv: list[str], *, writes: list[Path], seconds: float = BUILD_SECONDS,
-        place: Path = Path("/"), settings: tuple[str, ...] = (), stdin: Any = None, stdout: Any = None,
+        place: Path = Path("/"), settings: tuple[str, ...] = (), unit: str = "", stdin: Any = None, stdout: Any = None,
     ) -> str:  # fmt: skip
         """Runs a command as a system user; when it ends, nothing that it started goes on."""
         command = ["systemd-run", "--quiet", "--wait", "--collect", "--service-type=exec"]
+        if unit:
+            command.append(f"--unit={unit}")
         # A log outlives who asked for it, and what writes to it does not notice.
         if not any(setting.startswith("StandardOutput=") for setting in settings):
             command.append("--pipe")
@@ -71,7 +81,7 @@ class Sandbox:
             settings=self.network_settings(Path("/tmp")), **options,
         )  # fmt: skip
 
-    def serving(self, release: str, argv: list[str], *, seconds: float, settings: tuple[str, ...] = ()) -> str:
+    def serving(self, release: str, argv: list[str], *, settings: tuple[str, ...] = (), **options: Any) -> str:
         """As who serves, with the environment that it will serve with."""
         place = self.at.releases / release
         environment = (
@@ -81,7 +91,7 @@ class Sandbox:
         )
         writes = [Path(path) for path in self.config["writable_paths"]]
         return self.run_as(
-            self.config["user"], argv, place=place, writes=writes, settings=(*environment, *settings), seconds=seconds
+            self.config["user"], argv, place=place, writes=writes, settings=(*environment, *settings), **options
         )
 
     def telling(self, argv: list[str], known: dict[str, str]) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 from .asking import ask, requests_so_far
 from .basics import ReleaseError, link_atomically, read, run, succeeds, target, write_atomically
-from .layout import SETTINGS, SLOTS, TOOL, Layout, other
+from .layout import SETTINGS, SLOTS, Layout, other
+from .sandbox import on_its_own
 
 PAUSE = 0.1  # seconds between two questions of the gate
 UWSGI = Path("/usr/bin/uwsgi-core")
@@ -148,8 +149,8 @@ class Slots:
     def cool_later(self, seconds: int) -> None:
         """Leaves the idle slot running for a while: going back to it takes no start."""
         self.cool_never()
-        argv = ["systemd-run", "--quiet", "--collect", f"--unit={self.at.cooling_unit}", f"--on-active={seconds}"]
-        run([*argv, "--", TOOL, self.at.app, "cool"])
+        timer = [f"--unit={self.at.cooling_unit}", f"--on-active={seconds}"]
+        on_its_own(self.at, timer, ["cool"], "CapabilityBoundingSet=")
 
     def cool_never(self) -> None:
         for unit in (self.at.cooling_unit, self.at.cooling_unit.replace(".timer", ".service")):
