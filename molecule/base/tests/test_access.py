@@ -313,6 +313,8 @@ def test_rules_come_back_with_the_host_before_its_network(converge, servers):
         order = server.check_output("systemctl show --value -p Before webstack-firewall")
         assert "network-pre.target" in order
     assert reaches(servers[0], servers[1], 8081) and not reaches(servers[0], servers[1], 8082)
+    for server in servers:
+        assert server.run("systemctl --failed --no-legend --plain").stdout == ""
     assert converge().must_succeed().changed == []
 
 
