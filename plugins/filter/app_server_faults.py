@@ -60,8 +60,8 @@ ITEMS = {
         "one line of ssh's allowed_signers, such as 'ann@example.com ssh-ed25519 AAAA…'",
     ),
     "app_server_shared_files": (
-        re.compile(r"(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]*"),
-        "a file at the top of the repository, such as 'settings.local'",
+        re.compile(r"(?!.*\.\.)(?!\.(git|venv)$)\.?[A-Za-z0-9_-][A-Za-z0-9_.-]*"),
+        "a file at the top of the repository, such as 'settings.local', of letters, digits and '_.-', and not .git or .venv",
     ),
     "app_server_writable_paths": (
         re.compile(r"(?!.*\.\.)/[./]*[A-Za-z0-9_-][A-Za-z0-9_./-]*"),

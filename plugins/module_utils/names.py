@@ -13,13 +13,14 @@ PORT = 53
 SECONDS = 5
 TRIES = 2  # a datagram may get lost
 TYPES = {4: 1, 6: 28}  # A, AAAA
+NO_SUCH_NAME = 3
 RECURSE = 0x0100  # who serves the zone itself does not mind
 
 
 def asked(server: str, domain: str, version: int) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     """The addresses of a version of IP that a name server answers for a name (RFC 1035, 4).
 
-    Raises OSError where nothing comes within SECONDS, or what comes cannot be read.
+    Raises OSError where nothing comes within SECONDS, or no answer to the question.
     """
     kind = TYPES[version]
     labels = b"".join(bytes([len(label)]) + label.encode() for label in domain.rstrip(".").split("."))
@@ -42,6 +43,9 @@ def asked(server: str, domain: str, version: int) -> set[ipaddress.IPv4Address |
 
 def _addresses(answer: bytes, place: int, kind: int) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     """The addresses in an answer, whose records begin at `place`, behind the question."""
+    code = answer[3] & 0xF
+    if code not in (0, NO_SUCH_NAME):
+        raise ValueError(f"error {code} of RFC 1035, 4.1.1")
     found = set()
     for _record in range(int.from_bytes(answer[6:8], "big")):
         while 0 < answer[place] < 0xC0:  # the parts of a name, up to an empty one or a pointer

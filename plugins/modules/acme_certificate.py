@@ -173,10 +173,11 @@ class Certificate:
                 continue
             leads = {address for address in found_here if not address.startswith("127.") and address != "::1"}
             # A host's own name is often on its loopback in /etc/hosts, which says nothing of the DNS.
-            leads = leads or in_the_dns(name)
-            if not leads:
-                found.append(f"{name} is not in the DNS, but for this host's own /etc/hosts")
-            elif not leads <= own:
+            if not leads and (known := in_the_dns(name)) is not None:
+                leads = known
+                if not known:
+                    found.append(f"{name} is not in the DNS, but for this host's own /etc/hosts")
+            if not leads <= own:
                 found.append(f"{name} leads to {', '.join(sorted(leads - own))}; this host is {', '.join(sorted(own))}")
         return found
 
@@ -225,14 +226,15 @@ class Certificate:
         return out.strip()
 
 
-def in_the_dns(name: str) -> set[str]:
-    """Where a name leads for others than this host; empty where no name server knows, or none answers."""
+def in_the_dns(name: str) -> set[str] | None:
+    """Where a name leads for others than this host; None where no name server tells, or one that reads a hosts file, too."""
     text = next((path.read_text(encoding="utf-8") for path in RESOLVERS if path.exists()), "")
     for server in re.findall(r"^nameserver\s+(\S+)", text, re.MULTILINE):
         with contextlib.suppress(OSError):
             found = names.asked(server, name, 4) | names.asked(server, name, 6)
-            return {str(address) for address in found if not address.is_loopback}
-    return set()
+            others = {str(address) for address in found if not address.is_loopback}
+            return others if others or not found else None
+    return None
 
 
 def main() -> None:

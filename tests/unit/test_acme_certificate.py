@@ -116,13 +116,15 @@ def test_the_hosts_own_entry_for_its_name_says_nothing_and_the_dns_is_asked(stra
 
     monkeypatch.setattr(module.names, "asked", asked)
     nowhere = ["shop.example.com is not in the DNS, but for this host's own /etc/hosts"]
+    assert strays(entry) == [], "nobody tells"
+    said["192.0.2.54"] = set()
     assert strays(entry) == nowhere
     said["192.0.2.54"] = {"10.0.0.5", "2001:db8::5"}
     assert strays(entry) == []
     said["192.0.2.53"] = {"10.0.0.5", "192.0.2.1"}
     assert "leads to 192.0.2.1;" in strays(entry)[0]
-    said["192.0.2.53"] = {"127.0.0.1"}
-    assert strays(entry) == nowhere
+    said["192.0.2.53"] = {"127.0.1.1"}
+    assert strays(entry) == [], "a name server that reads the hosts file"
 
 
 def test_an_address_in_front_of_the_host_is_declared(strays):

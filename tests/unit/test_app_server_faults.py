@@ -143,6 +143,7 @@ SERVER = [
     ({"shared": ["media", "a/b"]}, {"shared": ["media", "a_b"]}, "shared[1]", "'a/b' is not a folder at the top"),
     ({"shared": ["a..b"]}, {"shared": ["a.b"]}, "shared[0]", "without '/' and '..'"),
     ({"shared_files": ["a", "a/b"]}, {"shared_files": ["a", "a.b"]}, "shared_files[1]", "'a/b' is not a file at the top"),
+    ({"shared_files": [".git"]}, {"shared_files": [".env", ".gitignore"]}, "shared_files[0]", "and not .git or .venv"),
     ({"shared_files": ["a..b"]}, {"shared_files": ["a_b"]}, "shared_files[0]", "is not a file at the top"),
     ({"shared": ["a"], "shared_files": ["a"]}, {"shared": ["a"], "shared_files": ["b"]}, "shared_files", "'a' stands in app_server_shared, too"),
     ({"migrate_seconds": 0}, {"migrate_seconds": "1"}, "migrate_seconds", "it must be at least 1"),

@@ -178,6 +178,22 @@ def test_a_commit_that_is_live_already_is_not_built(host, tmp_path):
     assert calls() == [] and not tar.exists()
 
 
+def test_a_commit_that_is_live_is_not_built_because_something_of_it_stands_still(host):
+    deployed(host)
+    declare(host, mails_service="mails")
+    known = carry_out(host)
+    assert known.verdict == "live" and "build" not in known.phases
+    assert again(host).status()["settled"]
+    assert carry_out(host).verdict == "unchanged"
+
+
+def test_the_tool_does_with_settings_that_an_older_role_has_written(host):
+    old = {key: value for key, value in CONFIG.items() if key not in ("migrate_seconds", "shared_files")}
+    (host.at.config / "release.json").write_text(json.dumps(old))
+    config = again(host).config
+    assert (config["migrate_seconds"], config["shared_files"]) == (3600, [])
+
+
 def test_a_commit_that_is_live_is_built_again_when_the_way_to_build_changed(host):
     a_release(host, "20260101500000-bbbbbbbbbbbb", commit=COMMIT, declared="repo main, built otherwise")
     make_live(host, "blue", "20260101500000-bbbbbbbbbbbb")
@@ -219,6 +235,18 @@ def test_a_deploy_waits_for_a_migration_that_outlived_its_change_and_sweeps_afte
 
     assert change.Change(host, sleep=ends).carry_out(DEPLOY)
     assert "wait for the migration of the change before" in host.journal.said() and not migrating.exists()
+
+
+def test_what_was_sent_is_not_left_over_however_long_it_waited(host, migrating, tmp_path, monkeypatch):
+    tar = tmp_path / "tar"
+    tar.touch()
+    os.utime(tar, (0, 0))
+    mark("active", host.at.migration_unit).unlink()
+    ages: list[float] = []
+    monkeypatch.setattr(change.Change, "sweep", lambda self: ages.append(time.time() - tar.stat().st_mtime))
+    monkeypatch.setattr(host.builder, "build", lambda *_args: a_release(host, NEXT).name)
+    carry_out(host, commit=COMMIT, archive=str(tar))
+    assert ages[0] < 60
 
 
 def test_a_migration_that_does_not_end_is_not_waited_for_for_ever(host, migrating):
@@ -912,6 +940,9 @@ def test_a_background_job_that_somebody_stopped_comes_back(host, name, turned, w
     turned(name)
     assert again(host).status()["settled"] == well
     assert again(host).plan("repo main", host.config["settings"])["renew"] != well
+    told = "\n".join(cli.tell(again(host), again(host).status()))
+    assert (f"of its background jobs, {name} is stopped; a converge starts it" in told) != well
+    assert "did not come to its end" not in told
     assert carry_out(host, kind="renew").verdict == "live"
     assert again(host).status()["settled"] and mark("active", name).exists() and mark("enabled", name).exists()
 

@@ -168,7 +168,7 @@ CHANGED_SETTINGS: dict[str, Any] = {
 CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "base": ("base", ["validate", "configure", "access"], {}),
     "base-container": ("base", ["configure"], {"ansible_facts": {**FACTS, "virtualization_type": "docker", "virtualization_role": "guest"}}),
-    "base-rebooting": ("base", ["validate", "configure"], {"base_reboot_time": "04:30", "base_security_updates": "no", "base_journal_max_days": "1"}),
+    "base-rebooting": ("base", ["validate", "configure"], {"base_reboot_time": "04:30", "base_security_updates": "no", "base_journal_max_days": "1", "base_sysctl": {"-kernel.kptr_restrict": 1, "net.ipv6.conf.*.accept_redirects": 1}}),
     "base-open": (
         "base", ["validate", "access"],
         {"base_ssh_root_login": "yes", "base_ssh_from": ["192.0.2.0/24", "2001:db8::/32"], "base_ssh_new_connections": 0,
@@ -953,6 +953,10 @@ def test_kernel_settings_are_a_name_and_a_value_a_line(files):
     assert "net.core.somaxconn = 4096" in settings and "kernel.core_pattern = |/bin/false" in settings
     assert all(re.fullmatch(r"-?[a-z0-9_.*]+ = \S+", line) for line in settings)
     assert not [line for line in settings if "forward" in line], "a container engine needs it as it is"
+    settings = files["base-rebooting"]["/etc/sysctl.d/60-webstack.conf"]["content"].splitlines()
+    for name in ("kernel.kptr_restrict", "net.ipv6.conf.*.accept_redirects"):
+        assert len([line for line in settings if name in line]) == 1, "the inventory's alone, minus or not"
+    assert "-kernel.kptr_restrict = 1" in settings
 
 
 def test_a_kernel_setting_that_has_drifted_is_seen(rendered, command, tmp_path):

@@ -147,10 +147,8 @@ class Builder:
         try:
             self.sandbox.serving(release, self.config["migrate_command"], seconds=seconds, settings=settings, unit=unit)
         except ReleaseError as error:
-            said = read(log).strip()[-4000:]
-            raise ReleaseError(
-                f"The migration failed; the release before goes on serving. It said:\n{said or error}"
-            ) from error
+            said = "\n".join(filter(None, [read(log).strip()[-4000:], str(error)]))
+            raise ReleaseError(f"The migration failed; the release before goes on serving. It said:\n{said}") from error
         return read(log).strip().splitlines()
 
 

@@ -7,6 +7,7 @@ So what is about to happen is on the disk before it does, and `recover` can undo
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import time
 from collections.abc import Callable
@@ -41,9 +42,11 @@ class Application:
     def __init__(self, at: Layout) -> None:
         self.at = at
         try:
-            self.config: dict[str, Any] = json.loads((at.config / "release.json").read_text(encoding="utf-8"))
+            told = json.loads((at.config / "release.json").read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ReleaseError(f"no application {at.app} on this host: {error.filename} is missing") from error
+        # The tool may be newer than what an application was last configured with.
+        self.config: dict[str, Any] = {"migrate_seconds": 3600, "shared_files": [], **told}
         for key in ("static_command", "migrate_command", "notify_command"):
             try:
                 self.config[key] = shlex.split(self.config[key])
@@ -148,13 +151,18 @@ class Change:
             commit = self.app.repository.fetch(version)
         live = self.app.status()
         same = live["commit"] == commit and live["declared"] == self.config["declared"]
-        if same and live["fits"] and live["active"] and self.app.whole(live["slot"]):
+        if same and live["fits"] and live["active"]:
             if tar:
                 Path(tar).unlink(missing_ok=True)
             self.journal.note(commit=commit, release=live["release"])
             self.journal.say(f"{version} is commit {commit[:12]}, which is live already")
-            return "unchanged"
+            if self.app.whole(live["slot"]):
+                return "unchanged"
+            self.switch(live["release"])  # what belongs to it comes to where it should be
+            return "live"
         self.await_migration()
+        if tar:
+            os.utime(tar)  # it may have waited for longer than what is left over is kept
         self.journal.enter("build", f"build a release of commit {commit[:12]}", commit=commit)
         self.sweep()
         release = self.app.builder.build(commit, version, Path(tar) if tar else self.app.repository.archive(commit))

@@ -28,7 +28,7 @@ class Jobs:
     def settled(self, slot: str) -> bool:
         """Whether systemd has what is declared and keeps it going, and jobs run what this slot is bound to."""
         return self.installed() == self.declared() and (
-            not self.declared() or (self.at.live_bound.resolve() == self.at.bound(slot).resolve() and self.on())
+            not self.declared() or (self.at.live_bound.resolve() == self.at.bound(slot).resolve() and not self.off())
         )
 
     def started(self) -> list[str]:
@@ -36,15 +36,19 @@ class Jobs:
         names = self.declared()
         return [name for name in names if name.endswith(".timer") or f"{Path(name).stem}.timer" not in names]
 
-    def on(self) -> bool:
-        """Whether each of them is enabled, and runs, or is between two starts, or has one before it (Job)."""
-        said = run(["systemctl", "show", "--property=UnitFileState,ActiveState,Job", *self.started()])
+    def off(self) -> list[str]:
+        """Those of them that are not enabled, or neither run, nor are between two starts, nor have one before them (Job)."""
+        names = self.started()
+        if not names:
+            return []
+        said = run(["systemctl", "show", "--property=UnitFileState,ActiveState,Job", *names])
         units = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in said.strip().split("\n\n")]
-        return all(
-            unit["UnitFileState"] == "enabled"
-            and (unit["ActiveState"] not in ("inactive", "failed") or unit.get("Job"))
-            for unit in units
-        )
+        return [
+            name
+            for name, unit in zip(names, units, strict=True)
+            if unit["UnitFileState"] != "enabled"
+            or (unit["ActiveState"] in ("inactive", "failed") and not unit.get("Job"))
+        ]
 
     def look_at(self, slot: str) -> None:
         """From now on what starts runs what the slot is bound to."""
