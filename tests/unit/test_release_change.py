@@ -214,7 +214,7 @@ def test_a_migration_that_fails_leaves_what_was_live_and_says_how_far_it_came(ho
     ]
     known = carry_out(host)
     assert known.verdict == "failed"
-    assert "Running upgrade a to b\nthe column is in the way" in known.reason
+    assert "Running upgrade a to b\nthe column is in the way\nsh failed" in known.reason
     assert calls() == []
     as_before(host)
 

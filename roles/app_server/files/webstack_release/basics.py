@@ -42,7 +42,7 @@ def run(
         raise ReleaseError(f"{shlex.join(named)}: no end after {seconds:.0f} s") from error
     if done.returncode != 0:
         words = (done.stderr.strip() + "\n" + (done.stdout or "").strip()).strip()
-        raise ReleaseError(f"{Path(named[0]).name} failed:\n{words[-4000:]}")
+        raise ReleaseError(f"{Path(named[0]).name} failed" + (f":\n{words[-4000:]}" if words else ""))
     return done.stdout or ""
 
 
