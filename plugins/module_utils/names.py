@@ -13,7 +13,8 @@ PORT = 53
 SECONDS = 5
 TRIES = 2  # a datagram may get lost
 TYPES = {4: 1, 6: 28}  # A, AAAA
-NO_SUCH_NAME = 3
+NO_ERROR, NO_SUCH_NAME = 0, 3
+ERRORS = {1: "FORMERR", 2: "SERVFAIL", 4: "NOTIMP", 5: "REFUSED"}
 RECURSE = 0x0100  # who serves the zone itself does not mind
 
 
@@ -35,6 +36,9 @@ def asked(server: str, domain: str, version: int) -> set[ipaddress.IPv4Address |
             except TimeoutError:
                 continue
             try:
+                code = answer[3] & 0xF
+                if code not in (NO_ERROR, NO_SUCH_NAME):
+                    raise OSError(f"it says {ERRORS.get(code, f'error {code}')}")
                 return _addresses(answer, len(question), kind)
             except (IndexError, ValueError, struct.error) as error:
                 raise OSError(f"what it says cannot be read ({error})") from error
@@ -43,9 +47,6 @@ def asked(server: str, domain: str, version: int) -> set[ipaddress.IPv4Address |
 
 def _addresses(answer: bytes, place: int, kind: int) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     """The addresses in an answer, whose records begin at `place`, behind the question."""
-    code = answer[3] & 0xF
-    if code not in (0, NO_SUCH_NAME):
-        raise ValueError(f"error {code} of RFC 1035, 4.1.1")
     found = set()
     for _record in range(int.from_bytes(answer[6:8], "big")):
         while 0 < answer[place] < 0xC0:  # the parts of a name, up to an empty one or a pointer

@@ -47,6 +47,23 @@ def test_a_host_that_is_a_placeholder_is_not_asked_anything(name):
     assert "unreachable=0" in said
 
 
+def test_the_first_run_names_all_that_is_to_be_edited():
+    done = subprocess.run(
+        ["ansible-playbook", "--inventory", "inventories/production", "site.yml", "--extra-vars", '{"site_version": 1.10}'],
+        cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    for words in (
+        "ansible_host: www.foobar.com has the address 8.8.8.8",
+        "site_domain: still www.foobar.com",
+        "site_repository: not set, or still a placeholder",
+        "site_version: put quotes around it; YAML has read it as the number 1.1",
+        "site_database_password: not set, or still a placeholder",
+        "site_secret_key: not set, or still a placeholder",
+    ):
+        assert f"  - {words}" in said, said
+
+
 def test_ansible_itself_does_not_take_an_inventory_that_is_not_there_for_an_empty_one():
     done = subprocess.run(
         ["ansible-playbook", "--inventory", "inventories/producton", "deploy.yml"],

@@ -5,7 +5,7 @@ import secrets
 import time
 
 import pytest
-from scenario import watched
+from scenario import until, watched
 
 SERVER = "mysql : Configure | The server and its sandbox"
 ACCOUNTS = "mysql : Accounts | Databases, users and what they may do"
@@ -85,15 +85,6 @@ def unit(server):
 def starts(server):
     """How often the server was started."""
     return int(server.check_output(f"journalctl -u {unit(server)} -o cat --no-pager | grep -c '^Started '"))
-
-
-def answers_within(server, seconds):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if run_sql(server, "SELECT 1").rc == 0:
-            return True
-        time.sleep(0.2)
-    return False
 
 
 def everywhere(servers, task):
@@ -206,7 +197,7 @@ def test_a_killed_server_is_back_with_every_acknowledged_row(server):
     )
     server.check_output(f"systemctl kill --signal=KILL {unit(server)}")
     # 2 s on a host at rest; the bound leaves room for the other hosts' tests.
-    assert answers_within(server, 20)
+    until(lambda: run_sql(server, "SELECT 1").rc == 0, 20)
     assert as_app(server, "SELECT COUNT(*) FROM kept") == [[3]]
 
 
@@ -292,7 +283,7 @@ def test_a_setting_with_which_the_server_does_not_start_is_taken_back(converge, 
     run = converge(mysql_options={"innodb_data_file_path": "ibdata1:1G"})
     run.must_fail("The previous configuration is back, and the service runs with it.")
     for server in servers:
-        assert answers_within(server, 5)
+        until(lambda server=server: run_sql(server, "SELECT 1").rc == 0, 5)
 
 
 def test_hand_edits_are_repaired_and_nothing_else(converge, servers):

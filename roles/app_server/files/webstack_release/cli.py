@@ -167,8 +167,7 @@ def tell(app: Application, status: dict[str, Any]) -> list[str]:
             lines.append("  it runs with settings or libraries of before; a converge mends that")
         if not status["release"]:
             lines.append("  it is not verified" + (" yet" if busy else ""))
-        off = app.jobs.off()
-        if off:
+        if not status["settled"] and (off := app.jobs.off()):
             lines.append(f"  of its background jobs, {', '.join(off)} is stopped; a converge starts it")
         elif not (busy or status["settled"]):
             lines.append("  its last change did not come to its end, or was undone in part; a converge mends that")
