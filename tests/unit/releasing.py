@@ -51,6 +51,7 @@ CONFIG = {
     "plugin": "python3",
     "modifier": 0,
     "entry": "app:application",
+    "preload": False,
     "requirements": "requirements.txt",
     "static": "",
     "static_command": "",

@@ -920,3 +920,26 @@ def test_an_archive_of_the_controller_is_unpacked_and_removed(buildable, upstrea
     release = buildable.builder.build(upstream.second, "main", archive)
     assert (buildable.at.releases / release / "app.py").read_text() == "number = 2\n"
     assert not archive.exists()
+
+
+ENTRIES = {
+    "connects to nothing": ("", ""),
+    "connects and lets go": ("import socket; socket.socketpair()", ""),
+    "opens a connection": ("import socket; kept = socket.socketpair()", "it opens a connection"),
+    "starts a thread": ("import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()", "it starts a thread"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ENTRIES)
+def test_code_that_workers_would_share_a_connection_or_a_thread_of_is_refused(application, what):
+    lines, words = ENTRIES[what]
+    place = application.at.releases / GOOD
+    place.mkdir()
+    (place / "app.py").write_text(f"{lines}\ndef application(environ, start_response): ...\n")
+    application.builder.check(GOOD)
+    application.config["preload"] = True
+    if not words:
+        application.builder.check(GOOD)
+    else:
+        with pytest.raises(basics.ReleaseError, match=rf"not once for all workers \(app_server_preload\)(.|\n)*{words}"):
+            application.builder.check(GOOD)

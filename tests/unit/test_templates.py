@@ -156,11 +156,13 @@ NUMBERS = {
     "app_server_request_seconds": "8",
     "app_server_migrate_seconds": "60",
     "app_server_worker_memory_mb": "64",
+    "app_server_preload": "yes",
 }
 CHANGED_SETTINGS: dict[str, Any] = {
     "environment": {"A": "1"},
     "secrets": {"A": "a long enough secret"},
     "threads": 3,
+    "preload": True,
     "writable_paths": ["/srv/media"],
     "socket_group": "adm",
 }
@@ -460,9 +462,11 @@ def test_files_with_secrets_are_readable_for_root_alone(files):
 
 def test_a_number_is_written_as_one_however_it_was_given(files):
     options = ini(files["app-numbers"]["/etc/shop/uwsgi.ini"]["content"])["uwsgi"]
-    names = ("threads", "listen", "harakiri", "worker-reload-mercy", "reload-on-rss", "evil-reload-on-rss")
-    assert [options[name] for name in names] == ["1", "100", "8", "8", "64", "128"]
-    assert json.loads(files["app-numbers"]["/etc/shop/release.json"]["content"])["migrate_seconds"] == 60
+    names = ("threads", "listen", "harakiri", "worker-reload-mercy", "reload-on-rss")
+    assert [options[name] for name in names] == ["1", "100", "8", "8", "64"]
+    assert "\nLimitDATA=128M\n" in files["app-numbers"]["/etc/systemd/system/shop@.service"]["content"]
+    told = json.loads(files["app-numbers"]["/etc/shop/release.json"]["content"])
+    assert (told["migrate_seconds"], told["preload"], options["lazy-apps"]) == (60, True, "false")
     journal = ini(files["base-rebooting"]["/etc/systemd/journald.conf.d/webstack.conf"]["content"])["Journal"]
     assert journal["MaxRetentionSec"] == "1day"
     text = files["nginx-tls-bookworm"]["/etc/nginx/sites/shop.conf"]["content"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 from pathlib import Path
 
@@ -107,11 +108,34 @@ def test_static_files_are_published_and_compressed(server):
 
 
 def test_workers_that_leak_or_hang_are_replaced_and_others_answer(server):
-    pid = ask(server, "/leak?mb=100")[1]
+    pid = ask(server, "/leak?mb=60")[1]
     until(lambda: server.run(f"kill -0 {pid}").rc != 0)
+    # A worker that would take the host's memory within one request does not get it.
+    assert ask(server, "/leak?mb=4000")[0] == 500
+    assert "MemoryError" in server.check_output("journalctl -u 'hello@*' --no-pager -o cat")
     server.run("for i in 1 2; do (webstack-release hello ask '/sleep?seconds=60' >/dev/null 2>&1 &) ; done")
     assert ask(server, "/healthz")[0] == 200
     until(lambda: "HARAKIRI" in server.check_output("journalctl -u 'hello@*' --no-pager -o cat"))
+
+
+def loads(server):
+    """How often the live slot has loaded the code, which two workers serve."""
+    run = server.check_output(f"systemctl show --value -p InvocationID hello@{status(server)['slot']}")
+    said = server.check_output(f"journalctl _SYSTEMD_INVOCATION_ID={run} --no-pager -o cat")
+    return len(re.findall(r"^WSGI app 0 .* ready in", said, re.MULTILINE))
+
+
+def test_code_is_loaded_once_for_all_workers_if_they_may_share_it(converge, servers, restored):
+    assert [loads(server) for server in servers] == [2 for _server in servers]
+    once = {"app_server_preload": True}
+    run = only_hello(converge, app_server_version="connects-at-import", **once)
+    run.must_fail("not once for all workers (app_server_preload)", "while it is loaded, it opens a connection")
+    only_hello(converge, app_server_version="connects-at-import").must_succeed()
+    only_hello(converge, **once).must_succeed()
+    for server in servers:
+        must_serve(server, status(server)["release"])
+        assert loads(server) == 1
+    assert only_hello(converge, **once).must_succeed().changed == []
 
 
 @pytest.mark.parametrize("which", ["worker", "master"])

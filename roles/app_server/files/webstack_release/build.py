@@ -19,6 +19,16 @@ from .sandbox import BUILD_SECONDS, Sandbox
 CHECK_SECONDS = 60
 PYTHON_WHEELS = Path("/usr/share/python-wheels")  # what ensurepip installs, on Debian
 COMPRESSIBLE = {".css", ".html", ".js", ".json", ".map", ".mjs", ".svg", ".txt", ".xml"}
+# With its arguments: a module, the name of what uWSGI calls, and whether workers are to share what it loads.
+LOAD = """
+import importlib, os, sys, threading
+module, name, preload = sys.argv[1:]
+assert callable(getattr(importlib.import_module(module), name)), "not callable"
+if preload == "True":
+    files = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if int(number) > 2]
+    assert not any("socket:[" in file for file in files), "while it is loaded, it opens a connection"
+    assert threading.active_count() == 1, "while it is loaded, it starts a thread"
+"""
 GZIP_WORTH = 512  # bytes; below this a compressed copy is not smaller on the wire
 
 
@@ -131,9 +141,11 @@ class Builder:
         if self.config["plugin"] != "python3":
             return
         module, _colon, name = self.config["entry"].partition(":")
-        code = f"import importlib; m = importlib.import_module({module!r}); assert callable(getattr(m, {name or 'application'!r})), 'not callable'"
-        with told_as(f"{self.config['entry']} (app_server_entry) cannot be imported; nothing was switched."):
-            self.sandbox.serving(release, ["python", "-c", code], seconds=CHECK_SECONDS)
+        preload = self.config["preload"]
+        how = ", not once for all workers (app_server_preload)" if preload else ""
+        with told_as(f"{self.config['entry']} (app_server_entry) cannot be imported{how}; nothing was switched."):
+            argv = ["python", "-c", LOAD, module, name or "application", str(preload)]
+            self.sandbox.serving(release, argv, seconds=CHECK_SECONDS)
 
     def migrate(self, release: str) -> list[str]:
         """Brings the database to the schema of the release; returns what the command has said.

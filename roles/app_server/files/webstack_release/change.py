@@ -46,7 +46,7 @@ class Application:
         except FileNotFoundError as error:
             raise ReleaseError(f"no application {at.app} on this host: {error.filename} is missing") from error
         # The tool may be newer than what an application was last configured with.
-        self.config: dict[str, Any] = {"migrate_seconds": 3600, "shared_files": [], **told}
+        self.config: dict[str, Any] = {"migrate_seconds": 3600, "shared_files": [], "preload": False, **told}
         for key in ("static_command", "migrate_command", "notify_command"):
             try:
                 self.config[key] = shlex.split(self.config[key])
