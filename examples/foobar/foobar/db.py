@@ -87,6 +87,8 @@ def driver_arguments(url: URL, answer_seconds: int) -> dict[str, Any]:
         "connect_timeout": CONNECT_SECONDS,
         "read_timeout": answer_seconds,
         "write_timeout": answer_seconds,
+        # The driver would encrypt what never leaves the host.
+        "ssl_disabled": "unix_socket" in url.query,
     }
     if url.password:
         # PyMySQL would encode a text as Latin-1 and refuse all characters beyond it.

@@ -12,7 +12,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from conftest import FOLDER, SECRET, migrate
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 
 from foobar import create_app, db
 from foobar.settings import SettingsError, database_url
@@ -125,6 +125,9 @@ def test_mysql_password_reaches_the_driver_and_nothing_else(environ, monkeypatch
     assert calls[0]["password"] == PASSWORD.encode()
     assert calls[0]["unix_socket"] == "/nowhere/mysqld.sock"
     assert calls[0]["connect_timeout"] == 2
+    assert calls[0]["ssl_disabled"] is True
+    away = make_url(MYSQL_URL).set(query={})
+    assert db.driver_arguments(away, 2)["ssl_disabled"] is False
     assert caplog.messages == [
         'GET /: the database failed: (2003, "Can\'t connect\\nto the server")'
     ]
