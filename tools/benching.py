@@ -50,6 +50,7 @@ def inventory() -> str:
         "site_repository": str(PROJECT / ".cache/foobar.git"),
         "site_version": "main",
         "site_push": True,
+        "app_server_preload": True,  # as in the demo; stock does it for any code
         "site_address": sh("hostname -I", SITE).split()[0],
         "site_database_password": "only for the bench, on a container",
         "site_secret_key": "only for the bench, on a container",

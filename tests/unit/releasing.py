@@ -52,6 +52,7 @@ CONFIG = {
     "modifier": 0,
     "entry": "app:application",
     "preload": False,
+    "worker_data_mb": 0,
     "requirements": "requirements.txt",
     "static": "",
     "static_command": "",

@@ -562,6 +562,34 @@ def test_settings_that_do_not_work_are_not_what_the_live_slot_comes_back_with(ho
     must_be_live(host, "blue", GOOD)
 
 
+@pytest.mark.parametrize("kind", ["renew", "rollback"])
+def test_code_that_its_workers_may_not_share_is_not_loaded_once_for_all_by_another_way(host, monkeypatch, kind):
+    checked: list[str] = []
+
+    def check(release: str) -> None:
+        checked.append(release)
+        raise change.ReleaseError("while it is loaded, it opens a socket")
+
+    if kind == "rollback":
+        assert carry_out(host).verdict == "live"
+    before = again(host).status()["release"]
+    host.config.update(settings="others", preload=True)
+    monkeypatch.setattr(host.builder, "check", check)
+    assert carry_out(host, kind=kind).verdict == "failed"
+    assert checked == [GOOD] and again(host).status()["release"] == before
+    host.config["preload"] = False
+    assert carry_out(host, kind=kind).verdict == "live"
+    assert checked == [GOOD]
+
+
+def test_a_deploy_looks_once_whether_its_code_may_be_shared(host, monkeypatch):
+    checked: list[str] = []
+    monkeypatch.setattr(host.builder, "check", checked.append)
+    host.config["preload"] = True
+    assert carry_out(host).verdict == "live"
+    assert checked == [NEXT]
+
+
 def test_nothing_live_cannot_be_renewed(host):
     host.at.live_link.unlink()
     known = carry_out(host, kind="renew")

@@ -464,9 +464,14 @@ def test_a_number_is_written_as_one_however_it_was_given(files):
     options = ini(files["app-numbers"]["/etc/shop/uwsgi.ini"]["content"])["uwsgi"]
     names = ("threads", "listen", "harakiri", "worker-reload-mercy", "reload-on-rss")
     assert [options[name] for name in names] == ["1", "100", "8", "8", "64"]
-    assert "\nLimitDATA=128M\n" in files["app-numbers"]["/etc/systemd/system/shop@.service"]["content"]
+    assert "\nLimitDATA=136M\n" in files["app-numbers"]["/etc/systemd/system/shop@.service"]["content"]
     told = json.loads(files["app-numbers"]["/etc/shop/release.json"]["content"])
-    assert (told["migrate_seconds"], told["preload"], options["lazy-apps"]) == (60, True, "false")
+    assert (told["migrate_seconds"], told["preload"], told["worker_data_mb"], options["lazy-apps"]) == (
+        60,
+        True,
+        136,
+        "false",
+    )
     journal = ini(files["base-rebooting"]["/etc/systemd/journald.conf.d/webstack.conf"]["content"])["Journal"]
     assert journal["MaxRetentionSec"] == "1day"
     text = files["nginx-tls-bookworm"]["/etc/nginx/sites/shop.conf"]["content"]

@@ -23,11 +23,15 @@ COMPRESSIBLE = {".css", ".html", ".js", ".json", ".map", ".mjs", ".svg", ".txt",
 LOAD = """
 import importlib, os, sys, threading
 module, name, preload = sys.argv[1:]
-assert callable(getattr(importlib.import_module(module), name)), "not callable"
+del sys.argv[1:]
+if not callable(getattr(importlib.import_module(module), name)):
+    sys.exit(f"{module}:{name} is not callable")
 if preload == "True":
-    files = [os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd") if int(number) > 2]
-    assert not any("socket:[" in file for file in files), "while it is loaded, it opens a connection"
-    assert threading.active_count() == 1, "while it is loaded, it starts a thread"
+    for number in os.listdir("/proc/self/fd"):
+        if int(number) > 2 and "socket:[" in os.path.realpath(f"/proc/self/fd/{number}"):
+            sys.exit(f"while it is loaded, it opens a socket (file {number}), which all workers would share")
+    for thread in threading.enumerate()[1:]:
+        sys.exit(f"while it is loaded, it starts a thread ({thread.name}), which no worker would have")
 """
 GZIP_WORTH = 512  # bytes; below this a compressed copy is not smaller on the wire
 
@@ -141,11 +145,13 @@ class Builder:
         if self.config["plugin"] != "python3":
             return
         module, _colon, name = self.config["entry"].partition(":")
-        preload = self.config["preload"]
-        how = ", not once for all workers (app_server_preload)" if preload else ""
+        preload, most = self.config["preload"], self.config["worker_data_mb"]
+        how = " once for all workers (app_server_preload)" if preload else ""
+        how += f", with the {most} MiB that a worker gets (app_server_worker_memory_mb)" if most else ""
         with told_as(f"{self.config['entry']} (app_server_entry) cannot be imported{how}; nothing was switched."):
             argv = ["python", "-c", LOAD, module, name or "application", str(preload)]
-            self.sandbox.serving(release, argv, seconds=CHECK_SECONDS)
+            settings = (f"LimitDATA={most}M",) if most else ()
+            self.sandbox.serving(release, argv, seconds=CHECK_SECONDS, settings=settings)
 
     def migrate(self, release: str) -> list[str]:
         """Brings the database to the schema of the release; returns what the command has said.

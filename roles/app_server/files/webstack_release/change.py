@@ -33,6 +33,8 @@ FAILURES_SEEN = 3
 SHARE_ALLOWED = 0.02
 BACK_SECONDS = 60  # who rolls back has seen the trouble in these
 DOOR_TRIES = 5
+# The tool may be newer than what an application was last configured with.
+LATER: dict[str, Any] = {"migrate_seconds": 3600, "shared_files": [], "preload": False, "worker_data_mb": 0}
 LEFT_OVER_SECONDS = 3600  # after which nobody waits any more to begin a change
 
 
@@ -45,8 +47,7 @@ class Application:
             told = json.loads((at.config / "release.json").read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise ReleaseError(f"no application {at.app} on this host: {error.filename} is missing") from error
-        # The tool may be newer than what an application was last configured with.
-        self.config: dict[str, Any] = {"migrate_seconds": 3600, "shared_files": [], "preload": False, **told}
+        self.config: dict[str, Any] = {**LATER, **told}
         for key in ("static_command", "migrate_command", "notify_command"):
             try:
                 self.config[key] = shlex.split(self.config[key])
@@ -114,6 +115,7 @@ class Change:
         self.app, self.at, self.config = app, app.at, app.config
         self.slots, self.releases, self.journal = app.slots, app.releases, app.journal
         self.sleep = sleep
+        self.checked = ""  # the release that has been imported
         self.undone: list[str] = []  # what could not be done, and what served does so without it
 
     def carry_out(self, request: dict[str, Any]) -> bool:
@@ -166,8 +168,8 @@ class Change:
         self.journal.enter("build", f"build a release of commit {commit[:12]}", commit=commit)
         self.sweep()
         release = self.app.builder.build(commit, version, Path(tar) if tar else self.app.repository.archive(commit))
-        self.journal.enter("check", f"import {self.config['entry']} of {release}", release=release)
-        self.app.builder.check(release)
+        self.journal.note(release=release)
+        self.check(release)
         if self.config["migrate_command"]:
             self.journal.enter("migrate", "migrate the database")
             for line in self.app.builder.migrate(release):
@@ -218,6 +220,11 @@ class Change:
                 raise ReleaseError(f"the migration of the change before does not end; systemctl status {unit} shows it")
             self.sleep(LOOK_SECONDS)
 
+    def check(self, release: str) -> None:
+        self.journal.enter("check", f"import {self.config['entry']} of {release}")
+        self.app.builder.check(release)
+        self.checked = release
+
     def switch(self, release: str) -> None:
         """Starts the release in the idle slot, asks it there, makes it live, watches it."""
         if not self.releases.fits(release):
@@ -231,6 +238,9 @@ class Change:
         slot = other(live)
         warm = self.slots.release(slot) == release and self.slots.active(slot) and self.slots.current(slot)
         if not warm:
+            # Built before its workers were to share what it loads, it may be unfit for that.
+            if self.config["preload"] and self.checked != release:
+                self.check(release)
             self.journal.enter("start", f"start {release} in slot {slot}", slot=slot)
             self.slots.start(slot, release)
         self.journal.enter("gate", f"ask slot {slot} for {self.config['health_path']}", slot=slot)
