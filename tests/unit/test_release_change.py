@@ -188,10 +188,15 @@ def test_a_commit_that_is_live_is_not_built_because_something_of_it_stands_still
 
 
 def test_the_tool_does_with_settings_that_an_older_role_has_written(host):
-    old = {key: value for key, value in CONFIG.items() if key not in ("migrate_seconds", "shared_files", "preload")}
+    old = {
+        key: value
+        for key, value in CONFIG.items()
+        if key not in ("migrate_seconds", "shared_files", "preload", "worker_data_mb")
+    }
     (host.at.config / "release.json").write_text(json.dumps(old))
     config = again(host).config
     assert (config["migrate_seconds"], config["shared_files"], config["preload"]) == (3600, [], False)
+    assert config["worker_data_mb"] == 0
 
 
 def test_a_commit_that_is_live_is_built_again_when_the_way_to_build_changed(host):

@@ -944,3 +944,29 @@ def test_code_that_workers_would_share_a_connection_or_a_thread_of_is_refused(ap
     else:
         with pytest.raises(basics.ReleaseError, match=rf"once for all workers \(app_server_preload\)(.|\n)*{words}"):
             application.builder.check(GOOD)
+
+
+def test_code_is_looked_at_with_the_memory_that_a_worker_gets(application, monkeypatch):
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(application.sandbox, "run_as", lambda user, argv, **options: given.update(options))
+    application.builder.check(GOOD)
+    assert not any(setting.startswith("LimitDATA=") for setting in given["settings"])
+    application.config["worker_data_mb"] = 136
+    application.builder.check(GOOD)
+    assert "LimitDATA=136M" in given["settings"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ("raise MemoryError", "it needs more memory than a worker gets (app_server_worker_memory_mb)"),
+        ("import sys; raise SystemExit(repr(sys.argv))", "['-c']"),  # it is not told what it is looked at for
+    ],
+)
+def test_code_that_does_not_load_says_why(application, lines, words):
+    place = application.at.releases / GOOD
+    place.mkdir()
+    (place / "app.py").write_text(f"{lines}\n")
+    with pytest.raises(basics.ReleaseError, match=r"cannot be imported; nothing was switched\.") as refusal:
+        application.builder.check(GOOD)
+    assert words in str(refusal.value)

@@ -208,7 +208,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     ),
     "app-numbers": ("app_server", ["validate", "configure"], {**APPLICATION, **NUMBERS}),
     "app-perl": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "psgi", "app_server_entry": "shop.psgi"}),
-    "app-php": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "php", "app_server_entry": "shop.php"}),
+    "app-php": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "php", "app_server_entry": "shop.php", "app_server_threads": 4}),
     # Each of what a slot reads when it starts, changed by itself.
     **{
         f"app-changed-{name}": ("app_server", ["configure"], {**APPLICATION, f"app_server_{name}": value})
@@ -472,6 +472,9 @@ def test_a_number_is_written_as_one_however_it_was_given(files):
         136,
         "false",
     )
+    php = files["app-php"]
+    assert ini(php["/etc/shop/uwsgi.ini"]["content"])["uwsgi"]["threads"] == "1"
+    assert "\nLimitDATA=520M\n" in php["/etc/systemd/system/shop@.service"]["content"]
     journal = ini(files["base-rebooting"]["/etc/systemd/journald.conf.d/webstack.conf"]["content"])["Journal"]
     assert journal["MaxRetentionSec"] == "1day"
     text = files["nginx-tls-bookworm"]["/etc/nginx/sites/shop.conf"]["content"]

@@ -24,7 +24,11 @@ LOAD = """
 import importlib, os, sys, threading
 module, name, preload = sys.argv[1:]
 del sys.argv[1:]
-if not callable(getattr(importlib.import_module(module), name)):
+try:
+    entry = getattr(importlib.import_module(module), name)
+except MemoryError:
+    sys.exit("it needs more memory than a worker gets (app_server_worker_memory_mb)")
+if not callable(entry):
     sys.exit(f"{module}:{name} is not callable")
 if preload == "True":
     for number in os.listdir("/proc/self/fd"):
@@ -147,7 +151,6 @@ class Builder:
         module, _colon, name = self.config["entry"].partition(":")
         preload, most = self.config["preload"], self.config["worker_data_mb"]
         how = " once for all workers (app_server_preload)" if preload else ""
-        how += f", with the {most} MiB that a worker gets (app_server_worker_memory_mb)" if most else ""
         with told_as(f"{self.config['entry']} (app_server_entry) cannot be imported{how}; nothing was switched."):
             argv = ["python", "-c", LOAD, module, name or "application", str(preload)]
             settings = (f"LimitDATA={most}M",) if most else ()
