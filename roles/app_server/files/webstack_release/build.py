@@ -31,11 +31,12 @@ except MemoryError:
 if not callable(entry):
     sys.exit(f"{module}:{name} is not callable")
 if preload == "True":
+    otherwise = "set app_server_preload to false, or have the code do it at its first request"
     for number in os.listdir("/proc/self/fd"):
         if int(number) > 2 and "socket:[" in os.path.realpath(f"/proc/self/fd/{number}"):
-            sys.exit(f"while it is loaded, it opens a socket (file {number}), which all workers would share")
+            sys.exit(f"while it is loaded, it opens a socket (file {number}), which all workers would share; {otherwise}")
     for thread in threading.enumerate()[1:]:
-        sys.exit(f"while it is loaded, it starts a thread ({thread.name}), which no worker would have")
+        sys.exit(f"while it is loaded, it starts a thread ({thread.name}), which no worker would have; {otherwise}")
 """
 GZIP_WORTH = 512  # bytes; below this a compressed copy is not smaller on the wire
 
