@@ -436,7 +436,7 @@ def test_every_template_was_rendered(rendered):
 
 def test_a_file_says_at_its_top_where_it_comes_from(files):
     for _case, path, text in all_files(files, r"."):
-        if path.endswith(("release.json", "/webstack-release", "/etc/issue.net")) or "/webstack_release/" in path:
+        if path.endswith(("release.json", "/webstack-release", "/etc/issue.net")) or "/usr/local/lib/webstack/" in path:
             continue
         first = (
             text.split("\n")[1]
@@ -462,8 +462,8 @@ def test_files_with_secrets_are_readable_for_root_alone(files):
 
 def test_a_number_is_written_as_one_however_it_was_given(files):
     options = ini(files["app-numbers"]["/etc/shop/uwsgi.ini"]["content"])["uwsgi"]
-    names = ("threads", "listen", "harakiri", "worker-reload-mercy", "reload-on-rss")
-    assert [options[name] for name in names] == ["1", "100", "8", "8", "64"]
+    names = ("threads", "listen", "harakiri", "worker-reload-mercy", "set-placeholder")
+    assert [options[name] for name in names] == ["1", "100", "8", "8", "worker-memory-mb=64"]
     assert "\nLimitDATA=136M\n" in files["app-numbers"]["/etc/systemd/system/shop@.service"]["content"]
     told = json.loads(files["app-numbers"]["/etc/shop/release.json"]["content"])
     assert (told["migrate_seconds"], told["preload"], told["worker_data_mb"], options["lazy-apps"]) == (
@@ -473,7 +473,8 @@ def test_a_number_is_written_as_one_however_it_was_given(files):
         "false",
     )
     php = files["app-php"]
-    assert ini(php["/etc/shop/uwsgi.ini"]["content"])["uwsgi"]["threads"] == "1"
+    options = ini(php["/etc/shop/uwsgi.ini"]["content"])["uwsgi"]
+    assert (options["threads"], options["reload-on-rss"]) == ("1", "256")
     assert "\nLimitDATA=520M\n" in php["/etc/systemd/system/shop@.service"]["content"]
     journal = ini(files["base-rebooting"]["/etc/systemd/journald.conf.d/webstack.conf"]["content"])["Journal"]
     assert journal["MaxRetentionSec"] == "1day"
@@ -647,6 +648,7 @@ def test_the_release_tool_finds_every_setting_that_it_reads(files):
 def test_the_release_tool_is_installed_as_it_stands_in_the_role(files):
     parts = {f"/usr/local/lib/webstack/webstack_release/{path.name}": path for path in TOOL.glob("*.py")}
     parts["/usr/local/sbin/webstack-release"] = TOOL.parent / "webstack-release"
+    parts["/usr/local/lib/webstack/worker_memory.py"] = TOOL.parent / "worker_memory.py"
     for name, path in parts.items():
         assert files["app"][name]["content"].strip() == path.read_text(encoding="utf-8").strip()
     assert files["app"]["/usr/local/sbin/webstack-release"]["mode"] == "0755"

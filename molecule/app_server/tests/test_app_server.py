@@ -107,9 +107,21 @@ def test_static_files_are_published_and_compressed(server):
     )
 
 
-def test_workers_that_leak_or_hang_are_replaced_and_others_answer(server):
+def a_worker_that_leaks_is_replaced(server):
+    """Whatever it is answering by then is answered to the end."""
+    server.check_output("rm -f /run/slow-*")
+    for number in range(3):
+        command = f"webstack-release hello ask '/sleep?seconds=4' > /run/slow-{number}"
+        server.check_output(f"systemd-run --quiet sh -c {shlex.quote(command)}")
     pid = ask(server, "/leak?mb=60")[1]
-    until(lambda: server.run(f"kill -0 {pid}").rc != 0)
+    # Its memory is looked at after a request, once a second.
+    until(lambda: ask(server, "/healthz")[0] == 200 and server.run(f"kill -0 {pid}").rc != 0)
+    until(lambda: server.check_output("cat /run/slow-*").count("slept in") == 3)
+    assert "more than 64: it is replaced" in server.check_output("journalctl -u 'hello@*' --no-pager -o cat")
+
+
+def test_workers_that_leak_or_hang_are_replaced_and_others_answer(server):
+    a_worker_that_leaks_is_replaced(server)
     # What would take the host's memory within one request does not get it.
     assert ask(server, "/leak?mb=200")[0] != 200
     assert "MemoryError" in server.check_output("journalctl -u 'hello@*' --no-pager -o cat")
@@ -142,6 +154,7 @@ def test_code_is_loaded_once_for_all_workers_if_they_may_share_it(converge, serv
         assert said.rc != 0 and refusal[1] in said.stdout + said.stderr
     for server in servers:
         must_serve(server, status(server)["release"])
+        a_worker_that_leaks_is_replaced(server)
         assert loads(server) == 1
     assert only_hello(converge, **once).must_succeed().changed == []
 
