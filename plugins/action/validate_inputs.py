@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 from ansible_collections.foobar.webstack.plugins.module_utils.faults import shown
 
@@ -28,12 +29,11 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         task_vars = task_vars or {}
+        role_path = Path(task_vars.get("role_path") or "")
+        who = f"Role {role_path.name}" if role_path.name else "The play"
         if "rules" in self._task.args:
-            broken = [rule["say"] for rule in self._task.args["rules"] if rule["refuse"]]
-            role_path = task_vars.get("role_path")
-            _refuse_inputs(f"Role {Path(role_path).name}" if role_path else "The play", broken)
+            _refuse_inputs(who, [rule["say"] for rule in self._task.args["rules"] if rule["refuse"]])
             return {"changed": False}
-        role_path = Path(task_vars["role_path"])
         prefix = f"{role_path.name}_"
         options = _yaml(role_path / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
 
@@ -51,7 +51,7 @@ class ActionModule(ActionBase):
             except AnsibleUndefinedVariable as error:
                 faults.append(f"{name}: {error}")
         faults += _spec_faults(options, inputs)
-        _refuse_inputs(f"Role {role_path.name}", faults)
+        _refuse_inputs(who, faults)
 
         result: dict[str, Any] = {"changed": False}
         facts = task_vars.get("ansible_facts", {})
@@ -64,7 +64,17 @@ class ActionModule(ActionBase):
             result["ansible_facts"] = gathered["ansible_facts"]
             facts = {key.removeprefix("ansible_"): value for key, value in gathered["ansible_facts"].items()}
         _refuse_host(facts, _yaml(role_path / "meta/main.yml")["galaxy_info"]["platforms"])
+        if "rules_from" in self._task.args:
+            rules = task_vars[self._task.args["rules_from"]]
+            templar = self._templar.copy_with_new_env(available_variables={**task_vars, "ansible_facts": facts})
+            _refuse_inputs(who, _broken(rules, templar.template))
         return result
+
+
+def _broken(rules: Any, template: Callable[[Any], Any]) -> list[str]:
+    """What the rules refuse. One that is kept has nothing to say, so that is not worked out."""
+    listed = template(rules) if isinstance(rules, str) else rules
+    return [template(rule["say"]) for rule in listed if template(rule["refuse"])]
 
 
 def _refuse_inputs(who: str, faults: list[str]) -> None:
@@ -85,7 +95,7 @@ def _explained(gathered: dict[str, Any]) -> dict[str, Any]:
 
 
 def _yaml(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml_load(path.read_text(encoding="utf-8"))
 
 
 def _plain(value: Any) -> Any:

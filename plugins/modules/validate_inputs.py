@@ -13,11 +13,14 @@ description:
     keys in the same way, holds every input marked C(no_log) in the spec to the rules for secrets,
     never prints a secret's value, and refuses hosts that the role does not support.
   - Gathers the facts that the roles use where the play has not.
-  - With O(rules) it judges only these, for what no spec can say. That is a task of its own, behind
-    the first, because rules are worked out on values that have passed the spec.
 options:
+  rules_from:
+    description:
+      - The name of a variable with rules, in the form of O(rules), for what no spec can say. They are worked out
+        when the inputs have passed the spec, so that they can rely on its types; a value could not wait for that.
+    type: str
   rules:
-    description: What to refuse, and how to say it.
+    description: What to refuse, and how to say it. With it, nothing else is judged.
     type: list
     elements: dict
     suboptions:
@@ -35,12 +38,17 @@ author: The foobar web stack maintainers
 EXAMPLES = r"""
 - name: Validate | Refuse inputs that cannot work
   foobar.webstack.validate_inputs:
-
-- name: Validate | Refuse values of the wrong form
-  foobar.webstack.validate_inputs:
-    rules:
+    rules_from: __base_rules
+  vars:
+    __base_rules:
       - refuse: "{{ base_journal_max_days | int < 1 }}"
         say: "base_journal_max_days: must be 1 or more"
+
+- name: Refuse what the play cannot do
+  foobar.webstack.validate_inputs:
+    rules:
+      - refuse: "{{ site_domain is not defined }}"
+        say: "site_domain: not set; the name that visitors type"
 """
 
 RETURN = r"""# """

@@ -201,7 +201,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "app": ("app_server", ["validate", "configure"], APPLICATION),
     "app-hostile": (
         "app_server", ["validate", "configure"],
-        {**APPLICATION, "app_server_environment": HOSTILE, "app_server_secrets": {f"S_{k}": v + SECRET for k, v in HOSTILE.items()},
+        {**APPLICATION, "app_server_threads": 2, "app_server_environment": HOSTILE, "app_server_secrets": {f"S_{k}": v + SECRET for k, v in HOSTILE.items()},
          "app_server_uwsgi_options": {"harakiri": 7, "env": "RATE=100%"}, "app_server_writable_paths": ["/srv/media"],
          "app_server_jobs": [{"name": "mails", "command": "python -m shop.mails"}, {"name": "tidy", "command": "python -m shop.tidy", "schedule": "*-*-* 03:30"}],
          "app_server_known_hosts": ["git.example.com ssh-ed25519 AAAA"]},
@@ -475,6 +475,8 @@ def test_a_number_is_written_as_one_however_it_was_given(files):
     php = files["app-php"]
     options = ini(php["/etc/shop/uwsgi.ini"]["content"])["uwsgi"]
     assert (options["threads"], options["reload-on-rss"]) == ("1", "256")
+    threaded = ini(files["app-hostile"]["/etc/shop/uwsgi.ini"]["content"])["uwsgi"]
+    assert "python-import" not in threaded and "reload-on-rss" in threaded
     assert "\nLimitDATA=520M\n" in php["/etc/systemd/system/shop@.service"]["content"]
     journal = ini(files["base-rebooting"]["/etc/systemd/journald.conf.d/webstack.conf"]["content"])["Journal"]
     assert journal["MaxRetentionSec"] == "1day"

@@ -283,6 +283,20 @@ def test_no_fault_is_no_failure():
     assert action._refuse_inputs("Role web", []) is None
 
 
+def test_rules_are_worked_out_one_by_one_and_their_words_only_where_they_are_broken():
+    templar = Templar(variables={"web_port": 0, "web_rules": [{"refuse": True, "say": "web_name: taken"}]})
+
+    def rule(refuse: Any, say: str) -> dict[str, Any]:
+        return {"refuse": trust_as_template(refuse), "say": trust_as_template(say)}
+
+    rules = [
+        rule("{{ web_port | int < 1 }}", "web_port: {{ web_port }} is none"),
+        rule("{{ web_port | int > 1 }}", "{{ undefined_variable }}"),
+    ]
+    assert action._broken(rules, templar.template) == ["web_port: 0 is none"]
+    assert action._broken(trust_as_template("{{ web_rules }}"), templar.template) == ["web_name: taken"]
+
+
 # The host
 
 

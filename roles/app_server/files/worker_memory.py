@@ -2,6 +2,9 @@
 
 `reload-on-rss` of uWSGI does the same, but looks after every request before it closes the connection, which costs a
 small page 3 to 5 % of its requests a second. Here the visitor has the answer before the worker looks.
+
+For workers of one thread: to end others, uWSGI 2.0.21 waits in its signal handler for threads that wait for the
+interpreter, which the one that has sent the signal keeps.
 """
 
 import os
