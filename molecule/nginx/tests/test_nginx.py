@@ -641,6 +641,13 @@ def test_nginx_is_sandboxed(server):
     assert server.service("nginx").is_enabled
 
 
+def test_nginx_lets_the_application_go_on(server):
+    workers = server.check_output("pgrep -P $(cat /run/nginx.pid)").split()
+    assert workers
+    for worker in workers:
+        assert "SCHED_BATCH" in server.check_output(f"chrt -p {worker}")
+
+
 def test_killed_processes_come_back(server):
     server.check_output("kill -9 $(cat /run/nginx.pid)")
     until(lambda: answers_at_all(server))
