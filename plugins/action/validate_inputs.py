@@ -25,15 +25,19 @@ class ActionModule(ActionBase):
     """Role, spec and inputs are those of the role that calls it."""
 
     TRANSFERS_FILES = False
+    _VALID_ARGS = frozenset({"rules", "rules_from"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         task_vars = task_vars or {}
         role_path = Path(task_vars.get("role_path") or "")
         who = f"Role {role_path.name}" if role_path.name else "The play"
-        if "rules" in self._task.args:
-            _refuse_inputs(who, [rule["say"] for rule in self._task.args["rules"] if rule["refuse"]])
+        args = self._task.args
+        if "rules" in args:
+            _refuse_inputs(who, [rule["say"] for rule in args["rules"] if rule["refuse"]])
             return {"changed": False}
+        if "rules_from" in args and args["rules_from"] not in task_vars:
+            raise AnsibleActionFail(f"rules_from: there is no variable {args['rules_from']}")
         prefix = f"{role_path.name}_"
         options = _yaml(role_path / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
 
@@ -62,12 +66,11 @@ class ActionModule(ActionBase):
             if gathered.get("failed"):
                 return _explained(gathered)
             result["ansible_facts"] = gathered["ansible_facts"]
-            facts = {key.removeprefix("ansible_"): value for key, value in gathered["ansible_facts"].items()}
+            facts = facts | {key.removeprefix("ansible_"): value for key, value in gathered["ansible_facts"].items()}
         _refuse_host(facts, _yaml(role_path / "meta/main.yml")["galaxy_info"]["platforms"])
-        if "rules_from" in self._task.args:
-            rules = task_vars[self._task.args["rules_from"]]
+        if "rules_from" in args:
             templar = self._templar.copy_with_new_env(available_variables={**task_vars, "ansible_facts": facts})
-            _refuse_inputs(who, _broken(rules, templar.template))
+            _refuse_inputs(who, _broken(task_vars[args["rules_from"]], templar.template))
         return result
 
 

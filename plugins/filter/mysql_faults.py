@@ -22,7 +22,11 @@ options:
 """
 
 EXAMPLES = r"""
-rules: "{{ __mysql_inputs | foobar.webstack.mysql_faults(ansible_facts) }}"
+- name: Validate | Refuse inputs that cannot work
+  foobar.webstack.validate_inputs:
+    rules_from: __mysql_rules
+  vars:
+    __mysql_rules: "{{ __mysql_inputs | foobar.webstack.mysql_faults(ansible_facts) }}"
 """
 
 RETURN = r"""

@@ -16,8 +16,8 @@ description:
 options:
   rules_from:
     description:
-      - The name of a variable with rules, in the form of O(rules), for what no spec can say. They are worked out
-        when the inputs have passed the spec, so that they can rely on its types; a value could not wait for that.
+      - The name of a variable with rules, in the form of O(rules), for what no spec can say. They are worked out,
+        one by one, once the spec has found no fault; Ansible works out what an argument holds before that.
     type: str
   rules:
     description: What to refuse, and how to say it. With it, nothing else is judged.

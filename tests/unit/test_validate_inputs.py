@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +14,7 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from loading import load
+from loading import ROOT, load
 
 action = load("plugins/action/validate_inputs.py")
 SPEC: dict[str, Any] = {
@@ -331,3 +336,99 @@ def test_a_host_without_sudo_is_told_what_to_do():
     assert "Install sudo there, or log in as root" in outcome["msg"]
     other = {"failed": True, "msg": "unreachable"}
     assert action._explained(other)["msg"] == "unreachable"
+
+
+# As a task
+
+
+FACTS = {**TRIXIE, "memtotal_mb": 2048, "processor_vcpus": 2, "virtualization_type": "kvm"}
+SHOP = {
+    "app_server_name": "shop", "app_server_push": True, "app_server_version": "main", "app_server_entry": "shop.wsgi",
+    "app_server_repository": "/nowhere/shop",
+}  # fmt: skip
+# name: (the role, what its inputs are)
+ROLES: dict[str, tuple[str, dict[str, Any]]] = {
+    "rules": ("base", {"base_journal_max_days": -5, "base_reboot_time": "noon"}),
+    "spec": ("base", {"base_journal_max_days": "many", "base_reboot_time": "noon"}),
+    "clone": ("app_server", SHOP),
+    "secret": ("app_server", {**SHOP, "app_server_repository": f"https://bob:{SECRET}@git.example.com/shop.git"}),
+    "null": ("app_server", {**SHOP, "app_server_deploy_key_file": None}),
+}
+# name: what the task is given
+TASKS: dict[str, dict[str, Any]] = {
+    "misspelt": {"rules_form": "web_rules"},
+    "undefined": {"rules_from": "web_rules"},
+}
+
+
+@pytest.fixture(scope="module")
+def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """For each of ROLES and TASKS, what it was refused with."""
+    work = tmp_path_factory.mktemp("refused")
+    plugins = work / "collections/ansible_collections/foobar/webstack/plugins"
+    plugins.parent.mkdir(parents=True)
+    plugins.symlink_to(ROOT / "plugins")
+    steps = {
+        name: {"ansible.builtin.include_role": {"name": role, "tasks_from": "validate"}, "vars": inputs}
+        for name, (role, inputs) in ROLES.items()
+    } | {name: {"foobar.webstack.validate_inputs": arguments} for name, arguments in TASKS.items()}
+    tell = {"content": "{{ ansible_failed_result.msg }}", "mode": "0600"}
+    play = {
+        "hosts": "localhost", "gather_facts": False, "vars": {"ansible_facts": FACTS},
+        "tasks": [
+            {"block": [step], "rescue": [{"ansible.builtin.copy": {**tell, "dest": str(work / name)}}]}
+            for name, step in steps.items()
+        ],
+    }  # fmt: skip
+    (work / "play.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(work / "collections"),
+        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
+    }
+    argv = [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-c", "local", work / "play.yml"]
+    done = subprocess.run(argv, env=environment, cwd=work, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert SECRET not in done.stdout + done.stderr
+    return {name: (work / name).read_text(encoding="utf-8") for name in steps}
+
+
+def test_rules_wait_for_the_spec(said):
+    assert "base_journal_max_days: must be 1 or more" in said["rules"] and "base_reboot_time: 'noon'" in said["rules"]
+    assert "base_journal_max_days: 'many' is not a whole number" in said["spec"]
+    assert "base_reboot_time" not in said["spec"]
+
+
+def test_what_is_asked_of_the_controller_waits_for_inputs_of_the_right_form(said):
+    assert "names no commit, or more than one, in the controller's clone /nowhere/shop" in said["clone"]
+    for name, words in (("secret", "app_server_repository: "), ("null", "app_server_deploy_key_file: has no value")):
+        assert words in said[name] and "names no commit" not in said[name] and SECRET not in said[name]
+
+
+def test_rules_that_would_not_be_judged_are_refused(said):
+    assert said["misspelt"].endswith("Invalid options for foobar.webstack.validate_inputs: rules_form")
+    assert said["undefined"].endswith("rules_from: there is no variable web_rules")
+
+
+def test_facts_that_the_play_has_are_kept_beside_those_that_the_task_gathers(monkeypatch, tmp_path):
+    monkeypatch.setattr(action.ActionBase, "run", lambda *_args, **_options: {})
+    (tmp_path / "web/meta").mkdir(parents=True)
+    for name, content in (
+        ("argument_specs", {"argument_specs": {"main": {"options": {}}}}),
+        ("main", {"galaxy_info": {"platforms": SUPPORTED}}),
+    ):
+        (tmp_path / f"web/meta/{name}.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    words = trust_as_template("{{ ansible_facts['fqdn'] }} runs {{ ansible_facts['distribution'] }}")
+    task_vars = {
+        "role_path": str(tmp_path / "web"),
+        "ansible_facts": {"fqdn": "web.example.com"},
+        "__web_rules": [{"refuse": True, "say": words}],
+    }
+    plugin = action.ActionModule.__new__(action.ActionModule)
+    plugin._task = SimpleNamespace(args={"rules_from": "__web_rules"})
+    plugin._templar = Templar(variables=task_vars)
+    gathered = {f"ansible_{name}": value for name, value in FACTS.items()}
+    plugin._execute_module = lambda **_options: {"ansible_facts": gathered}
+    with pytest.raises(AnsibleActionFail, match=r"web\.example\.com runs Debian"):
+        plugin.run(task_vars=task_vars)

@@ -107,20 +107,20 @@ def test_static_files_are_published_and_compressed(server):
     )
 
 
-def a_worker_that_leaks_is_replaced(server):
-    """It, and others that answer meanwhile, do so to the end."""
+def a_worker_that_leaks_is_replaced(server, path="/leak?mb=60"):
+    pid = ask(server, path)[1]
+    # Its memory is looked at after a request, and not before it is ten seconds old.
+    until(lambda: ask(server, "/healthz")[0] == 200 and server.run(f"kill -0 {pid}").rc != 0)
+
+
+def test_workers_that_leak_or_hang_are_replaced_and_others_answer(server):
     server.check_output("rm -f /run/slow-*")
     for number in range(3):
         command = f"webstack-release hello ask '/sleep?seconds=4' > /run/slow-{number}"
         server.check_output(f"systemd-run --quiet sh -c {shlex.quote(command)}")
-    pid = ask(server, "/leak?mb=60")[1]
-    # Its memory is looked at after a request, once a second.
-    until(lambda: ask(server, "/healthz")[0] == 200 and server.run(f"kill -0 {pid}").rc != 0)
-    until(lambda: server.check_output("cat /run/slow-*").count("slept in") == 3)
-
-
-def test_workers_that_leak_or_hang_are_replaced_and_others_answer(server):
     a_worker_that_leaks_is_replaced(server)
+    # What other threads of it were answering is answered to the end.
+    until(lambda: server.check_output("cat /run/slow-*").count("slept in") == 3)
     # What would take the host's memory within one request does not get it.
     assert ask(server, "/leak?mb=200")[0] != 200
     assert "MemoryError" in server.check_output("journalctl -u 'hello@*' --no-pager -o cat")
@@ -129,29 +129,22 @@ def test_workers_that_leak_or_hang_are_replaced_and_others_answer(server):
     until(lambda: "HARAKIRI" in server.check_output("journalctl -u 'hello@*' --no-pager -o cat"))
 
 
-# With threads, uWSGI looks at a worker's memory itself.
-@pytest.mark.parametrize("preload", [False, True])
-def test_a_worker_of_one_thread_that_leaks_is_replaced(converge, servers, restored, preload):
-    only_hello(converge, app_server_threads=1, app_server_preload=preload).must_succeed()
-    for server in servers:
-        a_worker_that_leaks_is_replaced(server)
-        run = server.check_output(f"systemctl show --value -p InvocationID hello@{status(server)['slot']}")
-        said = server.check_output(f"journalctl _SYSTEMD_INVOCATION_ID={run} --no-pager -o cat")
-        assert said.count("more than 64: it is replaced") == 1, said
+def journal(server):
+    """What the live slot has said since it was started."""
+    run = server.check_output(f"systemctl show --value -p InvocationID hello@{status(server)['slot']}")
+    return server.check_output(f"journalctl _SYSTEMD_INVOCATION_ID={run} --no-pager -o cat")
 
 
 def loads(server):
     """How often the live slot has loaded the code, which two workers serve."""
-    run = server.check_output(f"systemctl show --value -p InvocationID hello@{status(server)['slot']}")
-    said = server.check_output(f"journalctl _SYSTEMD_INVOCATION_ID={run} --no-pager -o cat")
-    return len(re.findall(r"^WSGI app 0 .* ready in", said, re.MULTILINE))
+    return len(re.findall(r"^WSGI app 0 .* ready in", journal(server), re.MULTILINE))
 
 
 def test_code_is_loaded_once_for_all_workers_if_they_may_share_it(converge, servers, restored):
     for server in servers:
         server.check_output(f"systemctl restart hello@{status(server)['slot']}")
         assert loads(server) == 2
-    once = {"app_server_preload": True}
+    once = {"app_server_preload": True, "app_server_threads": 1}
     refusal = ("cannot be imported once for all workers (app_server_preload)", "while it is loaded, it opens a socket")
     only_hello(converge, app_server_version="connects-at-import", **once).must_fail(*refusal)
     only_hello(converge, app_server_version="connects-at-import").must_succeed()
@@ -166,6 +159,17 @@ def test_code_is_loaded_once_for_all_workers_if_they_may_share_it(converge, serv
         must_serve(server, status(server)["release"])
         assert loads(server) == 1
     assert only_hello(converge, **once).must_succeed().changed == []
+    # Each worker of one thread looks at its memory itself, and a thread of the application does not keep it.
+    for server in servers:
+        a_worker_that_leaks_is_replaced(server, "/leak?mb=60&linger=1")
+        assert journal(server).count("more than 64: it is replaced") == 1
+
+
+def test_a_worker_that_has_loaded_the_code_itself_looks_at_its_memory_too(converge, servers, restored):
+    only_hello(converge, app_server_threads=1).must_succeed()
+    for server in servers:
+        a_worker_that_leaks_is_replaced(server)
+        assert journal(server).count("more than 64: it is replaced") == 1
 
 
 @pytest.mark.parametrize("which", ["worker", "master"])

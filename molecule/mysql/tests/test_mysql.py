@@ -225,8 +225,9 @@ def test_a_full_disk_loses_no_acknowledged_row_and_passes(servers):
             f"systemctl stop {unit(server)} && mount -t tmpfs -o size=800m tmpfs /mnt && cp -a /var/lib/mysql/. /mnt/"
             f" && chown mysql: /mnt && mount --move /mnt /var/lib/mysql && systemctl start {unit(server)}"
             # MySQL goes on making its files for a while.
-            " && timeout 60 sh -c 'until fallocate -l $(($(df --output=avail -B1 /var/lib/mysql | tail -n 1) - 12000000))"
-            " /var/lib/mysql/filler; do sleep 1; done'"
+            " && room() { df --output=avail -B1 /var/lib/mysql | tail -n 1; }"
+            ' && for _ in $(seq 20); do now=$(room); [ $now != "$before" ] || break; before=$now; sleep 3; done'
+            " && fallocate -l $((now - 12000000)) /var/lib/mysql/filler"
         )
     try:
         acknowledged = [int(server.check_output("python3 -c %s", FILL)) for server in servers]

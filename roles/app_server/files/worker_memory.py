@@ -3,8 +3,8 @@
 `reload-on-rss` of uWSGI does the same, but looks after every request before it closes the connection, which costs a
 small page 3 to 5 % of its requests a second. Here the visitor has the answer before the worker looks.
 
-For workers of one thread: to end others, uWSGI 2.0.21 waits in its signal handler for threads that wait for the
-interpreter, which the one that has sent the signal keeps.
+For workers that have one request at a time. To end one with threads, uWSGI 2.0.21 waits in its signal handler for
+threads that wait for the interpreter, which the one that has sent the signal keeps.
 """
 
 import os
@@ -15,18 +15,24 @@ import time
 import uwsgi
 
 LIMIT_MB = int(uwsgi.opt["worker-memory-mb"])
+MERCY = int(uwsgi.opt["worker-reload-mercy"])  # seconds
 PAGE = os.sysconf("SC_PAGE_SIZE")
+# Seconds before a worker's first look, and between two. As with uWSGI, a worker has some time: an application that is
+# too large from the start is slow then, and not down.
+FIRST, PAUSE = 10, 1
 
-looked = 0.0
+next_look = 0.0
 
 
 def look() -> None:
-    """Once a second at most, after a request; a worker that gets SIGHUP ends, and uWSGI's master starts another."""
-    global looked
+    """After a request: has a worker that is too large end, and uWSGI's master starts another."""
+    global next_look
     now = time.monotonic()
-    if now - looked < 1:
+    if not next_look:
+        next_look = now + FIRST
+    if now < next_look:
         return
-    looked = now
+    next_look = now + PAUSE
     # Pages: all that is mapped, then what of it is in memory, and more (proc_pid_statm(5)).
     with open("/proc/self/statm", "rb", buffering=0) as statm:
         resident_mb = int(statm.read().split()[1]) * PAGE // 2**20
@@ -35,6 +41,9 @@ def look() -> None:
             f"worker {uwsgi.worker_id()} has {resident_mb} MiB of memory, more than {LIMIT_MB}: it is replaced",
             file=sys.stderr,
         )
+        # It waits for threads of the application, which may have no end.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(MERCY)
         os.kill(os.getpid(), signal.SIGHUP)
 
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import threading
 import time
 from urllib.parse import parse_qs
 
@@ -39,6 +40,8 @@ def sleep(query):
 
 
 def leak(query):
+    if "linger" in query:  # with a thread for which the interpreter waits before it ends
+        threading.Thread(target=threading.Event().wait).start()
     HOARD.append(bytearray(int(query["mb"]) * 2**20))
     return "200 OK", f"{os.getpid()}"
 

@@ -8,8 +8,8 @@ from pathlib import Path
 TOOL = "/usr/local/sbin/webstack-release"
 SLOTS = ("blue", "green")
 # What a slot reads when it starts, copied from /etc/APP: settings that are declared later, and may be
-# wrong, are not what a slot that is live comes back with.
-SETTINGS = ("uwsgi.ini", "environment", "secrets")
+# wrong, are not what a slot that is live comes back with. The application's user reads the first two.
+SETTINGS = {"uwsgi.ini": 0o644, "worker_memory.py": 0o644, "environment": 0o600, "secrets": 0o600}
 
 
 @dataclass(frozen=True)

@@ -103,8 +103,7 @@ class Slots:
         self.stop(slot)
         folder = self.at.bound(slot)
         folder.mkdir(parents=True, exist_ok=True)
-        for name in SETTINGS:
-            mode = 0o644 if name == "uwsgi.ini" else 0o600
+        for name, mode in SETTINGS.items():
             write_atomically(folder / name, read(self.at.config / name), mode)
         bound = {
             "RELEASE": release, "SLOT": slot, "APP_RELEASE": release, "SETTINGS": self.config["settings"],
