@@ -349,6 +349,48 @@ def test_code_is_fetched_over_ssh_with_a_pinned_host_key(converge, servers, rest
     )
 
 
+GIT_OVER_HTTPS = """
+import functools, http.server, ssl
+files = functools.partial(http.server.SimpleHTTPRequestHandler, directory="/home/git")
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 8444), files)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("/home/git/https.pem", "/home/git/https.key")
+server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+
+
+def cached_wheels(server):
+    """The downloaded package that the application needs, as pip has kept it, and since when."""
+    cache = "grep -rlaF itsdangerous/__init__.py /var/lib/hello/build/pip | xargs -r stat --format '%n %y'"
+    return server.check_output(cache).splitlines()
+
+
+def test_code_is_fetched_over_https_from_a_host_that_is_trusted(converge, servers, restored):
+    over_https = {"app_server_push": False, "app_server_repository": "https://localhost:8444/hello"}
+    for server in servers:
+        server.check_output(
+            "cd /home/git && git -C hello -c safe.directory='*' update-server-info && openssl req -x509 -newkey rsa:2048 -nodes"
+            " -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost -keyout https.key -out https.pem 2>&1"
+        )
+        server.check_output(f"systemd-run --quiet --unit git-over-https python3 -c {shlex.quote(GIT_OVER_HTTPS)}")
+    only_hello(converge, app_server_version="better", **over_https).must_fail("could not be fetched", "certificate")
+    for server in servers:
+        server.check_output(
+            "cp /home/git/https.pem /usr/local/share/ca-certificates/git.crt && update-ca-certificates 2>&1"
+        )
+    before = [cached_wheels(server) for server in servers]
+    only_hello(converge, app_server_version="better", **over_https).must_succeed()
+    for server, wheels in zip(servers, before, strict=True):
+        must_serve(server, status(server)["release"])
+        assert status(server)["repository"] == over_https["app_server_repository"]
+        # What an earlier release has downloaded was not downloaded again.
+        assert len(wheels) == 1 and cached_wheels(server) == wheels
+        server.check_output(
+            "systemctl stop git-over-https; rm /usr/local/share/ca-certificates/git.crt; update-ca-certificates --fresh 2>&1"
+        )
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
