@@ -349,10 +349,16 @@ def test_failures_of_visitors_are_counted(host, monkeypatch, requests, failures,
 
 
 def test_failures_are_read_from_what_uwsgi_logs(host):
+    killed = "DAMN ! worker 1 (pid: 7) MISTERIOUSLY killed by signal {} :( trying respawn ..."
     journal_of(
         FAILED, FAILED, "hello", "*** HARAKIRI ON WORKER 1 (pid: 7, try: 1) ***", "DAMN ! worker 1 (pid: 7) died"
     )
     assert host.slots.failures("green", 0) == 4
+    journal_of(killed.format(11))
+    assert host.slots.failures("green", 0) == 1
+    # A worker that was too large and would not end: it had answered (worker_memory.py).
+    journal_of(killed.format(14))
+    assert host.slots.failures("green", 0) == 0
 
 
 def test_requests_are_read_from_uwsgis_counters(host, slot):
@@ -539,6 +545,16 @@ def test_a_renewal_takes_the_live_release_to_the_settings_of_now(host):
     assert carry_out(host, kind="renew").verdict == "live"
     must_be_live(host, "green", GOOD)
     assert (host.at.bound("green") / "environment").read_text() == "NEW=1\n"
+
+
+def test_a_slot_has_its_own_copy_of_what_it_reads_and_its_secrets_are_roots(host):
+    names = {"uwsgi.ini": 0o644, "worker_memory.py": 0o644, "environment": 0o600, "secrets": 0o600}
+    for name in names:
+        (host.at.config / name).write_text(f"{name} of now\n")
+    carry_out(host)
+    for name, mode in names.items():
+        copy = host.at.bound("green") / name
+        assert (copy.read_text(), copy.stat().st_mode & 0o777) == (f"{name} of now\n", mode)
 
 
 @pytest.mark.parametrize("warm", [True, False])

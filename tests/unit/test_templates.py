@@ -207,8 +207,10 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
          "app_server_known_hosts": ["git.example.com ssh-ed25519 AAAA"]},
     ),
     "app-numbers": ("app_server", ["validate", "configure"], {**APPLICATION, **NUMBERS}),
-    "app-own-threads": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_uwsgi_options": {"threads": 4}}),
-    "app-own-look": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_uwsgi_options": {"reload-on-rss": 512}}),
+    **{
+        f"app-own-{name}": ("app_server", ["configure"], {**APPLICATION, "app_server_uwsgi_options": {name: 512}})
+        for name in ("threads", "async", "reload-on-rss")
+    },
     "app-perl": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "psgi", "app_server_entry": "shop.psgi"}),
     "app-php": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "php", "app_server_entry": "shop.php", "app_server_threads": 4}),
     # Each of what a slot reads when it starts, changed by itself.
@@ -491,7 +493,8 @@ def test_a_number_is_written_as_one_however_it_was_given(files):
 @pytest.mark.parametrize(
     ("case", "who", "limit"),
     [("app", "worker", None), ("app-numbers", "worker", None), ("app-changed-threads", "uwsgi", "256"),
-     ("app-own-threads", "uwsgi", "256"), ("app-own-look", "uwsgi", "512"), ("app-perl", "uwsgi", "256"), ("app-php", "uwsgi", "256")],
+     ("app-own-threads", "uwsgi", "256"), ("app-own-async", "uwsgi", "256"), ("app-own-reload-on-rss", "uwsgi", "512"),
+     ("app-perl", "uwsgi", "256"), ("app-php", "uwsgi", "256")],
 )  # fmt: skip
 def test_one_looks_at_a_workers_memory_and_it_can_end_that_worker(files, case, who, limit):
     sections = ini(files[case]["/etc/shop/uwsgi.ini"]["content"])

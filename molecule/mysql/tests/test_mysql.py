@@ -227,7 +227,7 @@ def test_a_full_disk_loses_no_acknowledged_row_and_passes(servers):
             # MySQL goes on making its files for a while.
             " && room() { df --output=avail -B1 /var/lib/mysql | tail -n 1; }"
             ' && for _ in $(seq 20); do now=$(room); [ $now != "$before" ] || break; before=$now; sleep 3; done'
-            " && fallocate -l $((now - 12000000)) /var/lib/mysql/filler"
+            ' && [ $now = "$before" ] && fallocate -l $((now - 12000000)) /var/lib/mysql/filler'
         )
     try:
         acknowledged = [int(server.check_output("python3 -c %s", FILL)) for server in servers]

@@ -9,13 +9,12 @@ threads that wait for the interpreter, which the one that has sent the signal ke
 
 import os
 import signal
-import sys
 import time
 
 import uwsgi
 
 LIMIT_MB = int(uwsgi.opt["worker-memory-mb"])
-MERCY = int(uwsgi.opt["worker-reload-mercy"])  # seconds
+MERCY = max(1, int(uwsgi.opt["worker-reload-mercy"]))  # seconds; an alarm of 0 would be none
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # Seconds before a worker's first look, and between two. As with uWSGI, a worker has some time: an application that is
 # too large from the start is slow then, and not down.
@@ -37,10 +36,7 @@ def look() -> None:
     with open("/proc/self/statm", "rb", buffering=0) as statm:
         resident_mb = int(statm.read().split()[1]) * PAGE // 2**20
     if resident_mb > LIMIT_MB:
-        print(
-            f"worker {uwsgi.worker_id()} has {resident_mb} MiB of memory, more than {LIMIT_MB}: it is replaced",
-            file=sys.stderr,
-        )
+        uwsgi.log(f"worker {uwsgi.worker_id()} has {resident_mb} MiB of memory, more than {LIMIT_MB}: it is replaced")
         # It waits for threads of the application, which may have no end.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(MERCY)
