@@ -217,6 +217,6 @@ class Slots:
 
 
 def digest(folder: Path) -> str:
-    """Of the settings that a slot is bound to."""
+    """Of the settings that a slot is bound to. The word between is that of slots that were bound before."""
     texts = "".join(f"{name} True {read(folder / name)}\n" for name in SETTINGS if os.path.exists(folder / name))
     return hashlib.sha256(texts.encode()).hexdigest()
