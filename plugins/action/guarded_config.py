@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
 UNDO_SECONDS = 40  # from just before the change to the undo, where the task does not say
@@ -40,7 +41,13 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         self._vars = task_vars or {}
-        args = dict(self._task.args)
+        if boolean(self._task.args.get("look", False)):
+            self._task.check_mode = True
+            return self._run() | {"changed": False}
+        return self._run()
+
+    def _run(self) -> dict[str, Any]:
+        args = {name: value for name, value in self._task.args.items() if name != "look"}
         admits, check = args.pop("admits", None), args.pop("check", [])
         self._undo_seconds = int(args.pop("undo_seconds", UNDO_SECONDS))
         self._unit = args.get("unit", "")

@@ -10,80 +10,161 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
+from ansible.template import is_trusted_as_template
 from ansible_collections.foobar.webstack.plugins.module_utils.faults import shown
+from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import (
+    HIDDEN,
+    collected,
+    is_collected,
+    refused,
+    report,
+)
 
 SECRET_LENGTH = 16  # characters, at least
 PLACEHOLDER = re.compile(r"change[-_ ]?me|replace[-_ ]?me|^<.*>$|^(x+|\*+|placeholder.*|password.*)$", re.IGNORECASE)
-WHERE = "Set it in the inventory (inventories/<name>/group_vars/) or where the role is called."
+# What Ansible takes for a template, and a value that is nothing else, such as a lookup.
+TEMPLATE = re.compile(r"\{[{%#]")
+EXPRESSION = re.compile(r"\s*\{\{((?!\}\}).)*\}\}\s*", re.DOTALL)
+SECRET_NAME = re.compile(r"vault_|.*(password|secret|token)")
+UNDEFINED = re.compile(r"'(\w+)' is undefined")
+NOT_SET = re.compile(r"(\w+): not set")
 
 
 class ActionModule(ActionBase):
     """Role, spec and inputs are those of the role that calls it."""
 
     TRANSFERS_FILES = False
-    _VALID_ARGS = frozenset({"rules", "rules_from"})
+    _VALID_ARGS = frozenset({"rules", "rules_from", "collected"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        task_vars = task_vars or {}
-        role_path = Path(task_vars.get("role_path") or "")
+        self._vars = task_vars or {}
+        role_path = Path(self._vars.get("role_path") or "")
         who = f"Role {role_path.name}" if role_path.name else "The play"
         args = self._task.args
-        if "rules" in args:
-            _refuse_inputs(who, [rule["say"] for rule in args["rules"] if rule["refuse"]])
+        if args.get("collected"):
+            found = collected(self._vars)
+            if found:
+                raise AnsibleActionFail(report(found))
             return {"changed": False}
-        if "rules_from" in args and args["rules_from"] not in task_vars:
+        if "rules" in args:
+            return refused(who, [rule["say"] for rule in args["rules"] if rule["refuse"]], self._vars)
+        if "rules_from" in args and args["rules_from"] not in self._vars:
             raise AnsibleActionFail(f"rules_from: there is no variable {args['rules_from']}")
+        result: dict[str, Any] = {}
+        faults = self._faults(role_path, result)
+        return result if result.get("failed") else result | refused(who, faults, self._vars)
+
+    def _faults(self, role_path: Path, result: dict[str, Any]) -> list[str]:
+        """All that is wrong; facts that had to be gathered for it go to `result`."""
+        facts = self._vars.get("ansible_facts", {})
+        if role_path.name:
+            faults = self._role_faults(role_path)
+            if faults:
+                return faults
+            if not {"distribution", "memtotal_mb", "service_mgr", "virtualization_type"} <= set(facts):
+                gathered = self._execute_module(
+                    module_name="foobar.webstack.host_facts", module_args={}, task_vars=self._vars
+                )
+                if gathered.get("failed"):
+                    result |= _explained(gathered)
+                    return []
+                result["ansible_facts"] = gathered["ansible_facts"]
+                facts = facts | {
+                    key.removeprefix("ansible_"): value for key, value in gathered["ansible_facts"].items()
+                }
+            try:
+                _refuse_host(facts, _yaml(role_path / "meta/main.yml")["galaxy_info"]["platforms"])
+            except AnsibleActionFail as error:
+                if not is_collected(self._vars):
+                    raise
+                return [str(error)]
+        elif faults := templates_in_secrets(self._vars, "vault_"):
+            return faults
+        if "rules_from" not in self._task.args:
+            return []
+        templar = self._templar.copy_with_new_env(available_variables={**self._vars, "ansible_facts": facts})
+        try:
+            broken = _broken(self._vars[self._task.args["rules_from"]], templar.template)
+        except AnsibleError as error:
+            return self._unworkable(self._task.args["rules_from"], True, error)
+        return [fault + _misspelt(fault, self._vars) for fault in broken]
+
+    def _role_faults(self, role_path: Path) -> list[str]:
+        """What the spec of a role refuses in its inputs."""
         prefix = f"{role_path.name}_"
         options = _yaml(role_path / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
-
         faults = [
             f"{name}: unknown variable{_nearest(name, options)}"
-            for name in sorted(task_vars)
+            for name in sorted(self._vars)
             if name.startswith(prefix) and name not in options
         ]
-        inputs = {}
-        for name in options:
-            if name not in task_vars:
+        inputs, judged = {}, dict(options)
+        for name, option in options.items():
+            if name not in self._vars:
                 continue
             try:
-                inputs[name] = _plain(self._templar.template(task_vars[name]))
-            except AnsibleUndefinedVariable as error:
-                faults.append(f"{name}: {error}")
-        faults += _spec_faults(options, inputs)
-        _refuse_inputs(who, faults)
+                inputs[name] = _plain(self._templar.template(self._vars[name]))
+            except AnsibleError as error:
+                faults += self._unworkable(name, _holds_secrets(option), error)
+                del judged[name]
+        return list(dict.fromkeys(faults + _spec_faults(judged, inputs)))
 
-        result: dict[str, Any] = {"changed": False}
-        facts = task_vars.get("ansible_facts", {})
-        if not {"distribution", "memtotal_mb", "service_mgr", "virtualization_type"} <= set(facts):
-            gathered = self._execute_module(
-                module_name="foobar.webstack.host_facts", module_args={}, task_vars=task_vars
-            )
-            if gathered.get("failed"):
-                return _explained(gathered)
-            result["ansible_facts"] = gathered["ansible_facts"]
-            facts = facts | {key.removeprefix("ansible_"): value for key, value in gathered["ansible_facts"].items()}
-        _refuse_host(facts, _yaml(role_path / "meta/main.yml")["galaxy_info"]["platforms"])
-        if "rules_from" in args:
-            templar = self._templar.copy_with_new_env(available_variables={**task_vars, "ansible_facts": facts})
-            _refuse_inputs(who, _broken(task_vars[args["rules_from"]], templar.template))
-        return result
+    def _unworkable(self, name: str, secret: bool, error: AnsibleError) -> list[str]:
+        """Why a template has no value. Ansible's words repeat a part of it, which may be a part of a secret."""
+        faults = templates_in_secrets(self._vars)
+        if faults:
+            return faults
+        missing = UNDEFINED.search(str(error))
+        reported = [fault for found in collected(self._vars).values() for fault in found]
+        if missing and is_collected(self._vars) and any(fault.startswith(f"{missing[1]}:") for fault in reported):
+            return [HIDDEN]
+        if secret and not (missing and missing[1].startswith(("site_", "vault_"))):
+            return [
+                f"{name}: a template in it, or in what it is made of, has no value (not shown, as it holds secrets)"
+            ]
+        return [f"{name}: {missing[0] if missing else error}"]
+
+
+def templates_in_secrets(variables: dict[str, Any], prefix: str = "") -> list[str]:
+    """Secrets that hold what Ansible takes for a template, without saying them.
+
+    One that is a template as a whole, such as a lookup, is meant so.
+    """
+    return [
+        f"{name}: holds '{{{{', '{{%' or '{{#', which Ansible takes for a template; write it as {name}: !unsafe '…'"
+        for name, value in variables.items()
+        if name.startswith(prefix)
+        and SECRET_NAME.match(name)
+        and is_trusted_as_template(value)
+        and TEMPLATE.search(value)
+        and not EXPRESSION.fullmatch(value)
+    ]
+
+
+def _holds_secrets(option: dict[str, Any]) -> bool:
+    return bool(option.get("no_log")) or any(map(_holds_secrets, option.get("options", {}).values()))
 
 
 def _broken(rules: Any, template: Callable[[Any], Any]) -> list[str]:
     """What the rules refuse. One that is kept has nothing to say, so that is not worked out."""
     listed = template(rules) if isinstance(rules, str) else rules
-    return [template(rule["say"]) for rule in listed if template(rule["refuse"])]
+    found = [template(rule) if isinstance(rule, str) else rule for rule in listed]
+    return [template(rule["say"]) for rule in found if template(rule["refuse"])]
 
 
-def _refuse_inputs(who: str, faults: list[str]) -> None:
-    if faults:
-        listed = "".join(f"  - {fault}\n" for fault in faults)
-        raise AnsibleActionFail(f"{who} refuses its inputs; nothing was changed.\n{listed}{WHERE}")
+def _misspelt(fault: str, variables: dict[str, Any]) -> str:
+    """Of a variable that is not set: what is set under a name like it."""
+    missing = NOT_SET.match(fault)
+    if not missing or missing[1] in variables:
+        return ""
+    family = missing[1].split("_")[0]
+    close = difflib.get_close_matches(missing[1], [name for name in variables if name.startswith(family)], 1, 0.85)
+    return f" (there is a {close[0]})" if close else ""
 
 
 def _explained(gathered: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,10 @@ options:
     type: list
     elements: str
     default: []
+  look:
+    description: Whether only to see what would be refused, and to change nothing.
+    type: bool
+    default: false
   admits:
     description: >-
       What a firewall would let in, each entry with C(port), C(protocol) and C(from), the addresses

@@ -7,13 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: listeners
-short_description: What listens to the network, and whether it was declared
+short_description: What role base must know of a host before it changes anything
 description:
   - Reads the sockets of the host on which a program waits for others, those on loopback addresses
     left out, and warns of each whose port nobody has declared.
-  - Says whether the host has an ssh server, and on which ports.
+  - Says whether the host has an ssh server, and on which ports; which settings of it somebody else has made that
+    those of the role would overrule; which other tool keeps a firewall; and to which inventory the host belongs.
   - Changes nothing.
 options:
+  settings:
+    description: The role's settings of the ssh server, as its file has them.
+    type: str
+    default: ""
   declared:
     description: The ports on which something may listen, such as C(80/tcp), besides those of the ssh server.
     type: list
@@ -46,6 +51,30 @@ firewall:
   description: Whether the unit of this collection's firewall is there.
   type: bool
   returned: always
+belongs_to:
+  description: What the host says that it belongs to; empty before the first run.
+  type: str
+  returned: always
+firewalls:
+  description: The units of other tools that keep a firewall on the host.
+  type: list
+  elements: str
+  returned: always
+overruled:
+  description: >-
+    Where O(settings) are not on the host yet, what somebody else has set to another value, such as
+    C(/etc/ssh/sshd_config.d/mine.conf: PasswordAuthentication yes).
+  type: list
+  elements: str
+  returned: always
+settings_differ:
+  description: Whether the host has an ssh server without O(settings).
+  type: bool
+  returned: always
+rules:
+  description: The firewall that the host has in the role's file; empty where there is none.
+  type: str
+  returned: always
 undeclared:
   description: What listens to the network undeclared, such as C(tcp 0.0.0.0:9100 (exporter)).
   type: list
@@ -60,13 +89,32 @@ in_use:
   returned: always
 """
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.foobar.webstack.plugins.module_utils.ownership import conffiles
+from ansible_collections.foobar.webstack.plugins.module_utils.sockets import listeners
 
-UNITS = ("ssh.service", "ssh.socket", "webstack-firewall.service")
+# What keeps a firewall of its own. Those of container engines, and of fail2ban, are rules beside ours, not instead.
+FIREWALLS = (
+    "ufw.service",
+    "firewalld.service",
+    "nftables.service",
+    "netfilter-persistent.service",
+    "shorewall.service",
+    "ferm.service",
+)
+UNITS = ("ssh.service", "ssh.socket", "webstack-firewall.service", *FIREWALLS)
+SSHD = Path("/etc/ssh/sshd_config")
+SSHD_SHIPPED = Path("/usr/share/openssh/sshd_config")  # what Debian's package makes SSHD of
+SSHD_DROP_INS = Path("/etc/ssh/sshd_config.d")
+SSHD_OURS = SSHD_DROP_INS / "00-webstack.conf"
+RULES = Path("/etc/webstack/firewall.nft")
+BELONGS_TO = Path("/etc/webstack/belongs-to")
 # Clients of DHCP, which wait for answers on a port of their own.
 ALWAYS = {"68/udp", "546/udp"}
 # Of IPsec, OpenVPN and WireGuard. Other programs on UDP are mostly clients that wait for answers.
@@ -99,6 +147,19 @@ def sockets(listing: str) -> list[Socket]:
         who = re.search(r'\("([^"]*)",pid=(\d+)', owner[0] if owner else "")
         found.append(Socket(protocol, address, int(port), *(who.groups() if who else ("", ""))))
     return found
+
+
+def of_kernel() -> list[Socket]:
+    return [
+        Socket(
+            one.protocol,
+            f"[{one.address}]" if one.address.version == 6 else str(one.address),
+            one.port,
+            one.program,
+            str(one.pid),
+        )
+        for one in listeners()
+    ]
 
 
 def undeclared(found: list[Socket], declared: set[str]) -> list[Socket]:
@@ -140,16 +201,65 @@ def ssh_ports(
     return sorted(ports | {int(port) for port in re.findall(r"^port (\d+)$", out, re.MULTILINE)})
 
 
+def text(path: Path) -> str:
+    """Of a file; empty where there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+
+
+def settings(of: str) -> dict[str, str]:
+    """Keyword and value of each line of a file of sshd's, before the first Match; of a keyword, the first."""
+    found: dict[str, str] = {}
+    for line in of.splitlines():
+        keyword, _blank, value = line.strip().partition(" ")
+        if keyword.lower() == "match":
+            break
+        if keyword and not keyword.startswith("#"):
+            found.setdefault(keyword, value.strip())
+    return found
+
+
+def overruled(declared: str) -> list[str]:
+    """What somebody else has set in another way than `declared`, which comes first and so would count alone."""
+    ours = {keyword.lower(): value.lower() for keyword, value in settings(declared).items()}
+    shipped = settings(text(SSHD_SHIPPED)).items()
+    found = []
+    for path in [*sorted(SSHD_DROP_INS.glob("*.conf")), SSHD]:
+        for keyword, value in settings(text(path)).items():
+            if path == SSHD_OURS or (path == SSHD and (keyword, value) in shipped):
+                continue
+            if ours.get(keyword.lower(), value.lower()) != value.lower():
+                found.append(f"{path}: {keyword} {value}")
+    return found
+
+
+def other_firewalls(known: dict[str, dict[str, str]]) -> list[str]:
+    """Units that keep a firewall. Those of ufw and nftables are active with nothing to keep, too."""
+    found = [name for name in FIREWALLS if known.get(name, {}).get("ActiveState") == "active"]
+    if "ENABLED=yes" not in text(Path("/etc/ufw/ufw.conf")).splitlines():
+        found = [name for name in found if name != "ufw.service"]
+    own = Path("/etc/nftables.conf")
+    if (
+        own.exists()
+        and conffiles("/etc").get(str(own)) == hashlib.md5(own.read_bytes(), usedforsecurity=False).hexdigest()
+    ):
+        found = [name for name in found if name != "nftables.service"]
+    return found
+
+
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"declared": {"type": "list", "elements": "str", "default": []}},
+        argument_spec={
+            "declared": {"type": "list", "elements": "str", "default": []},
+            "settings": {"type": "str", "default": ""},
+        },
         supports_check_mode=True,
     )
     ss = module.get_bin_path("ss")
-    if ss is None and not module.check_mode:
-        module.fail_json(msg="ss is not on this host: install iproute2")
-    # In a dry run of a bare host, where the package would have come first, nothing can be said.
-    found = sockets(module.run_command([ss, "-Hlntup"], check_rc=True)[1]) if ss else []
+    # A bare host may have no `ss`; the kernel tells as much, but for interfaces.
+    found = sockets(module.run_command([ss, "-Hlntup"], check_rc=True)[1]) if ss else of_kernel()
     known = units(module)
     sshd = module.get_bin_path("sshd", opt_dirs=["/usr/sbin"])
     ports = ssh_ports(module, sshd, known, found)
@@ -165,6 +275,11 @@ def main() -> None:
         ssh_unit="ssh.service" if known["ssh.service"]["ActiveState"] == "active" else "",
         ssh_ports=ports,
         firewall=known["webstack-firewall.service"]["LoadState"] == "loaded",
+        firewalls=other_firewalls(known),
+        belongs_to=text(BELONGS_TO).strip(),
+        overruled=overruled(module.params["settings"]) if sshd and not SSHD_OURS.exists() else [],
+        settings_differ=sshd is not None and text(SSHD_OURS).strip() != module.params["settings"].strip(),
+        rules=text(RULES).strip(),
         undeclared=[str(stranger) for stranger in strangers],
         in_use=[str(stranger) for stranger in strangers if stranger.protocol == "tcp" or stranger.port in VPN],
     )

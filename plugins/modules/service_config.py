@@ -62,6 +62,16 @@ options:
     type: list
     elements: str
     default: []
+  first_contact:
+    description: >-
+      Whether O(owns) may hold files of others when this host is met first. They are refused then, each by its name,
+      or with O(take_over) a dated copy of the folder is kept in C(/var/lib/webstack/copies) before anything changes.
+    type: bool
+    default: false
+  take_over:
+    description: Whether folders that hold files of others are taken, see O(first_contact).
+    type: bool
+    default: false
   watch:
     description: Files that others write and that the service reads, by what makes it take a change.
     type: list
@@ -125,6 +135,11 @@ action:
   description: What was done to the unit, one of none, start, reload, restart.
   type: str
   returned: always
+copies:
+  description: Where copies of what O(owns) held at the first contact are.
+  type: list
+  elements: str
+  returned: when there are some
 """
 
 import datetime
@@ -141,6 +156,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.foobar.webstack.plugins.module_utils.ownership import is_ours, sign, strangers, take
 
 STAMPS = Path("/run/webstack")  # gone after a reboot, as are the processes that it speaks of
 UNIT_FOLDER = "/etc/systemd/system/"
@@ -508,6 +524,33 @@ def bring_up(unit: Unit, action: str, config_changed: list[str], confirm: dict[s
     return ""
 
 
+def untaken(module: AnsibleModule) -> dict[str, list[str]]:
+    """The owned folders that are met for the first time, each with what others have in it; refused without a word."""
+    params = module.params
+    if not params["first_contact"]:
+        return {}
+    met = [folder for folder in params["owns"] if not is_ours(folder, params["unit"] or "")]
+    found = {folder: strangers(folder, params["keeps"]) for folder in met}
+    for folder, paths in found.items():
+        if paths and not params["take_over"]:
+            module.fail_json(
+                msg=f"{folder} holds what somebody else has put there: {', '.join(paths)}. Nothing was changed."
+            )
+    return found
+
+
+def take_folders(module: AnsibleModule, found: dict[str, list[str]]) -> list[str]:
+    """Makes the owned folders this module's, before the first file in them changes; returns the copies."""
+    copies = [take(folder, keep_copy=bool(paths)) for folder, paths in found.items()]
+    if module.params["first_contact"]:
+        for folder in module.params["owns"]:
+            if not sign(folder).exists():  # a host of a version without signs
+                take(folder, keep_copy=False)
+    for copy in filter(None, copies):
+        module.warn(f"what somebody else had put there before this run is kept in {copy}")
+    return [copy for copy in copies if copy]
+
+
 def apply(module: AnsibleModule, unit: Unit | None, config: Configuration, action: str) -> None:
     before: Before = {}
     try:
@@ -553,6 +596,8 @@ def main() -> None:
             "files": {"type": "list", "elements": "dict", "required": True, "options": file_spec},
             "owns": {"type": "list", "elements": "path", "default": []},
             "keeps": {"type": "list", "elements": "str", "default": []},
+            "first_contact": {"type": "bool", "default": False},
+            "take_over": {"type": "bool", "default": False},
             "watch": {"type": "list", "elements": "dict", "default": [], "options": watch_spec},
             "check": {"type": "list", "elements": "str", "default": []},
             "probe": {"type": "list", "elements": "str", "default": []},
@@ -562,6 +607,7 @@ def main() -> None:
     )
     params = module.params
     os.umask(0o022)  # folders that are made are for everybody to enter, whatever the host's habit
+    met = untaken(module)
     config = Configuration(params)
     unit = Unit(module, params["unit"]) if params["unit"] else None
     action = next_action(unit, config, params["probe"]) if unit else "none"
@@ -576,6 +622,8 @@ def main() -> None:
     if files_changed or action != "none":
         run_check(module, params["check"], config)
     if not module.check_mode:
+        if copies := take_folders(module, met):
+            result["copies"] = copies
         if result["changed"]:
             apply(module, unit, config, action)
         elif unit and not unit.stamp():

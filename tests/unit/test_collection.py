@@ -93,12 +93,12 @@ def test_a_role_is_found_and_runs_by_its_full_name(installed, tmp_path):
     play = {
         "hosts": "localhost",
         "gather_facts": False,
-        "vars": {"ansible_facts": FACTS},
+        "vars": {"ansible_facts": FACTS, "certificate_name": "shop", "certificate_names": ["shop.example.com"]},
         "tasks": [
-            {"ansible.builtin.include_role": {"name": "foobar.webstack.base", "tasks_from": "validate"}},
+            {"ansible.builtin.include_role": {"name": "foobar.webstack.certificate", "tasks_from": "validate"}},
             {
-                "ansible.builtin.include_role": {"name": "foobar.webstack.base", "tasks_from": "validate"},
-                "vars": {"base_journl_max_size": "1G"},
+                "ansible.builtin.include_role": {"name": "foobar.webstack.certificate", "tasks_from": "validate"},
+                "vars": {"certificate_sorce": "acme"},
             },
         ],
     }
@@ -117,4 +117,4 @@ def test_a_role_is_found_and_runs_by_its_full_name(installed, tmp_path):
     assert done.returncode == 2, said
     # Two inclusions and the first one's task pass, the second's is refused: so the action judged, and not an error of its own.
     assert "ok=3 " in said and "failed=1 " in said, said
-    assert "base_journl_max_size: unknown variable; did you mean base_journal_max_size?" in said
+    assert "certificate_sorce: unknown variable; did you mean certificate_source?" in said

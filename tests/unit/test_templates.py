@@ -65,13 +65,19 @@ def plain(value):
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 # What listeners would say.
-HOST = {"sshd": True, "ssh_unit": "ssh.service", "ssh_ports": [22, 2222], "firewall": False, "undeclared": [], "in_use": []}
+HOST = {"sshd": True, "ssh_unit": "ssh.service", "ssh_ports": [22, 2222], "firewall": False, "undeclared": [], "in_use": [],
+        "firewalls": [], "overruled": [], "belongs_to": "", "settings_differ": True, "rules": ""}
 
 class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
-        with open(self._templar.template(task_vars["recording"]), "a", encoding="utf-8") as handle:
-            handle.write(json.dumps(plain(self._task.args)) + "\\n")
+        given = json.dumps(plain(self._task.args))
+        recording = Path(self._templar.template(task_vars["recording"]))
+        known = recording.read_text(encoding="utf-8").splitlines() if recording.exists() else []
+        # Neither a question that was asked before, nor one whether a change would be refused.
+        if given not in known and not self._task.args.get("look") and self._task.action != "foobar.webstack.first_contact":
+            with open(recording, "a", encoding="utf-8") as handle:
+                handle.write(given + "\\n")
         return {"changed": False, "missing": plain(self._task.args).get("name", []), **HOST}
 """
 SITES = [
@@ -245,10 +251,10 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
     work = tmp_path_factory.mktemp("rendered")
     plugins = work / "collections/ansible_collections/foobar/webstack/plugins"
     (plugins / "action").mkdir(parents=True)
-    for name in ("modules", "module_utils", "filter"):
+    for name in ("modules", "module_utils", "plugin_utils", "callback", "filter"):
         (plugins / name).symlink_to(ROOT / "plugins" / name)
     (plugins / "action/validate_inputs.py").symlink_to(ROOT / "plugins/action/validate_inputs.py")
-    for name in ("service_config", "guarded_config", "listeners", "packages"):
+    for name in ("service_config", "guarded_config", "listeners", "first_contact", "packages"):
         (plugins / f"action/{name}.py").write_text(RECORDER, encoding="utf-8")
     plays = [
         {
@@ -440,7 +446,7 @@ def test_every_template_was_rendered(rendered):
 
 def test_a_file_says_at_its_top_where_it_comes_from(files):
     for _case, path, text in all_files(files, r"."):
-        if path.endswith(("release.json", "/webstack-release", "/etc/issue.net", ".py")):
+        if path.endswith(("release.json", "/webstack-release", "/etc/issue.net", "/etc/webstack/belongs-to", ".py")):
             continue
         first = (
             text.split("\n")[1]

@@ -17,6 +17,7 @@ from ansible.template import Templar, trust_as_template
 from loading import ROOT, load
 
 action = load("plugins/action/validate_inputs.py")
+refusals = load("plugins/plugin_utils/refusals.py")
 SPEC: dict[str, Any] = {
     "web_name": {"type": "str", "required": True, "description": "Names the site. More about it."},
     "web_port": {"type": "int", "default": 80, "description": "A port."},
@@ -273,7 +274,7 @@ def test_values_are_judged_and_not_converted():
 
 def test_all_faults_come_in_one_message_that_says_where_to_mend_them():
     with pytest.raises(AnsibleActionFail) as failure:
-        action._refuse_inputs("Role web", ["web_a: wrong", "web_b: wrong too"])
+        refusals.refused("Role web", ["web_a: wrong", "web_b: wrong too"], {})
     message = str(failure.value)
     for words in (
         "Role web refuses its inputs; nothing was changed.",
@@ -285,7 +286,7 @@ def test_all_faults_come_in_one_message_that_says_where_to_mend_them():
 
 
 def test_no_fault_is_no_failure():
-    assert action._refuse_inputs("Role web", []) is None
+    assert refusals.refused("Role web", [], {}) == {"changed": False}
 
 
 def test_rules_are_worked_out_one_by_one_and_their_words_only_where_they_are_broken():

@@ -1,0 +1,90 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Whose a folder of the host is: a role's, a Debian package's, or that of somebody whose files must not be lost."""
+
+from __future__ import annotations
+
+import datetime
+import fnmatch
+import hashlib
+import os
+import shutil
+from pathlib import Path
+
+STATUS = Path("/var/lib/dpkg/status")
+TAKEN = Path("/var/lib/webstack/taken")  # a file for each folder that a role owns whole
+COPIES = Path("/var/lib/webstack/copies")
+UNIT_FOLDER = Path("/etc/systemd/system")
+
+
+def sign(folder: str) -> Path:
+    """The file that says that a folder is a role's. It is there before the first change of the folder."""
+    return TAKEN / folder.strip("/").replace("/", "-")
+
+
+def is_ours(folder: str, unit: str = "") -> bool:
+    """Whether a role has taken a folder. Hosts of versions without signs have the role's drop-in for the unit."""
+    return sign(folder).exists() or (bool(unit) and (UNIT_FOLDER / f"{unit}.d/webstack.conf").exists())
+
+
+def strangers(folder: str, keeps: list[str]) -> list[str]:
+    """Files below `folder` that are not as a Debian package brought them, each path with what it is.
+
+    What `keeps` names (glob patterns) stays where it is, whoever takes the folder.
+    """
+    shipped = conffiles(folder)
+    found = []
+    for base, folders, names in os.walk(folder):
+        for name in sorted([*names, *(name for name in folders if os.path.islink(os.path.join(base, name)))]):
+            path = os.path.join(base, name)
+            if any(fnmatch.fnmatch(path, pattern) for pattern in keeps) or ".dpkg-" in name:
+                continue
+            if os.path.islink(path):
+                # As Debian's packages make them: what is switched on is a link to what is there.
+                if os.path.realpath(path) not in shipped or _changed(os.path.realpath(path), shipped):
+                    found.append(f"{path} (leads to {os.readlink(path)})")
+            elif path not in shipped:
+                found.append(path)
+            elif _changed(path, shipped):
+                found.append(f"{path} (changed by hand)")
+    return sorted(found)
+
+
+def conffiles(folder: str) -> dict[str, str]:
+    """MD5 of each configuration file below `folder` as its package brought it (dpkg's status file)."""
+    shipped = {}
+    try:
+        text = STATUS.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return {}
+    for line in text.splitlines():
+        if line.startswith(f" {folder}/"):
+            path, digest, *rest = line.split()
+            if "obsolete" not in rest:
+                shipped[path] = digest
+    return shipped
+
+
+def _changed(path: str, shipped: dict[str, str]) -> bool:
+    with open(path, "rb") as handle:
+        return hashlib.md5(handle.read(), usedforsecurity=False).hexdigest() != shipped[path]
+
+
+def take(folder: str, keep_copy: bool) -> str:
+    """Makes a folder a role's; returns where a copy of what it held is, empty where there is none."""
+    copy = ""
+    if keep_copy:
+        moment = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H%M%SZ")
+        place = COPIES / f"{moment}{folder.replace('/', '-')}"
+        COPIES.mkdir(mode=0o700, parents=True, exist_ok=True)
+        fresh = place.with_name(f".{place.name}.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(folder, fresh, symlinks=True)
+        fresh.rename(place)
+        os.sync()
+        copy = str(place)
+    TAKEN.mkdir(mode=0o755, parents=True, exist_ok=True)
+    sign(folder).write_text(
+        f"{folder} is kept by Ansible. {f'What it held before: {copy}' if copy else ''}\n", encoding="utf-8"
+    )
+    return copy

@@ -1,0 +1,26 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Questions to a host that are asked once a run: site.yml asks them before the first change, the role asks again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+ASKED = "webstack_asked"  # in a registered result: the digest of the question
+
+
+def ask_once(question: Any, task_vars: dict[str, Any], ask: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The answer that a registered result of this host holds, or else that of `ask`.
+
+    Registered results end with the run: no cache of facts can answer for the host. `question` is all that the answer
+    depends on.
+    """
+    key = hashlib.sha256(json.dumps(question, sort_keys=True, default=str).encode()).hexdigest()
+    for value in list(task_vars.values()):
+        if isinstance(value, dict) and value.get(ASKED) == key:
+            return {name: item for name, item in value.items() if name not in ("warnings", "ansible_facts", "skipped")}
+    answer = ask()
+    return answer if answer.get("failed") else {**answer, ASKED: key}
