@@ -14,6 +14,8 @@ from pathlib import Path
 PROC = Path("/proc")
 # Table of the kernel, protocol, and the state of a socket that waits for others: LISTEN, or of UDP, unconnected.
 TABLES = (("tcp", "tcp", "0A"), ("tcp6", "tcp", "0A"), ("udp", "udp", "07"), ("udp6", "udp", "07"))
+Owner = tuple[str, int, str]  # program, process, unit
+NOBODY: Owner = ("", 0, "")
 UNIT = re.compile(r"/([^/]+\.(?:service|scope|socket))(?=/|$)")
 
 
@@ -47,7 +49,7 @@ class Listener:
 
 def listeners(proc: Path = PROC) -> list[Listener]:
     """All of them, in the network of whoever asks; needs root to name programs of others."""
-    owners = _owners(proc)
+    by_inode, by_user = _owners(proc)
     found = []
     for table, protocol, waits in TABLES:
         try:
@@ -55,11 +57,10 @@ def listeners(proc: Path = PROC) -> list[Listener]:
         except FileNotFoundError:  # a kernel without IPv6
             continue
         for fields in map(str.split, lines):
-            if fields[3] != waits:
-                continue
-            local, inode = fields[1], fields[9]
-            digits, port = local.split(":")
-            found.append(Listener(protocol, _address(digits), int(port, 16), *owners.get(inode, ("", 0, ""))))
+            if fields[3] == waits:
+                digits, port = fields[1].split(":")
+                owner = by_inode.get(fields[9]) or by_user.get(fields[7]) or NOBODY
+                found.append(Listener(protocol, _address(digits), int(port, 16), *owner))
     return found
 
 
@@ -70,16 +71,25 @@ def _address(digits: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _owners(proc: Path) -> dict[str, tuple[str, int, str]]:
-    """Program, process and unit, by the socket's inode. Of several processes, that of the lowest number: the master."""
-    owners: dict[str, tuple[str, int, str]] = {}
+def _owners(proc: Path) -> tuple[dict[str, Owner], dict[str, Owner]]:
+    """Owners by the socket's inode; by user, those whose files root of a container may not see (ptrace(2)).
+
+    Of several processes, that of the lowest number: the master.
+    """
+    by_inode: dict[str, Owner] = {}
+    by_user: dict[str, Owner] = {}
     for pid in sorted(int(path.name) for path in proc.iterdir() if path.name.isdigit()):
-        with contextlib.suppress(OSError):  # a process that has ended meanwhile
-            links = [os.readlink(entry.path) for entry in os.scandir(proc / str(pid) / "fd")]
-            inodes = [link[8:-1] for link in links if link.startswith("socket:[")]
-            if inodes:
-                program = (proc / str(pid) / "comm").read_text(encoding="utf-8", errors="replace").strip()
-                units = UNIT.findall((proc / str(pid) / "cgroup").read_text(encoding="utf-8", errors="replace"))
-                for inode in inodes:
-                    owners.setdefault(inode, (program, pid, units[-1] if units else ""))
-    return owners
+        place = proc / str(pid)
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a process that has ended meanwhile
+            units = UNIT.findall((place / "cgroup").read_text(encoding="utf-8", errors="replace"))
+            program = (place / "comm").read_text(encoding="utf-8", errors="replace").strip()
+            owner = (program, pid, units[-1] if units else "")
+            try:
+                links = [os.readlink(entry.path) for entry in os.scandir(place / "fd")]
+            except PermissionError:
+                by_user.setdefault(str(place.stat().st_uid), owner)
+                continue
+            for link in links:
+                if link.startswith("socket:["):
+                    by_inode.setdefault(link[8:-1], owner)
+    return by_inode, by_user

@@ -1,0 +1,146 @@
+"""site.yml, and single roles, on hosts that are in use: refused before anything changes, and all that is theirs goes on."""
+
+import contextlib
+
+import pytest
+from scenario import names, playbook, until
+
+
+def is_new(server):
+    return "debian13" in server.backend.name
+
+
+# What the operator has, in bytes: files, answers, what runs. (The time that a service runs for is a part of it.)
+THEIRS = (
+    "find /etc/nginx /etc/knot /etc/ssh /etc/mysql /etc/systemd/system /etc/sysctl.d /etc/apt -type f -exec sha256sum {} + 2>/dev/null | sort;"
+    " curl --silent --show-error --header 'Host: theirs.example.com' http://127.0.0.1/ 2>&1;"
+    " kdig +short @127.0.0.1 ns.theirs.example.com 2>/dev/null;"
+    " systemctl show --property=Id,ActiveState,InvocationID nginx apache2 knot ssh mariadb;"
+    " getent passwd; dpkg --get-selections"
+)
+
+
+@contextlib.contextmanager
+def untouched(servers):
+    """Whatever the block runs, the hosts are the same afterwards."""
+    before = [server.run(THEIRS).stdout for server in servers]
+    yield
+    assert [server.run(THEIRS).stdout for server in servers] == before
+
+
+@contextlib.contextmanager
+def on_all(servers, begin, end):
+    for server in servers:
+        server.check_output(begin)
+    try:
+        yield
+    finally:
+        for server in servers:
+            server.check_output(end)
+
+
+def test_their_page_and_their_zone_are_there(server):
+    assert server.check_output("curl -s -H 'Host: theirs.example.com' http://127.0.0.1/") == "somebody's page"
+    if is_new(server):
+        assert server.check_output("kdig +short @127.0.0.1 ns.theirs.example.com") == "192.0.2.7"
+
+
+def test_all_that_somebody_else_has_is_refused_at_once_by_its_name(converge, servers):
+    with untouched(servers):
+        run = converge()
+    run.must_be_refused(
+        "Role nginx refuses this host as it is; nothing was changed.",
+        "/etc/nginx/sites-available/theirs,",
+        "/etc/nginx/sites-enabled/theirs (leads to ../sites-available/theirs)",
+        "/etc/nginx/snippets/theirs.conf",
+        "-e nginx_take_over=true",
+        "Role dns refuses this host as it is",
+        "/etc/knot/knot.conf (changed by hand)",
+        "-e dns_take_over=true",
+        "/etc/ssh/sshd_config.d/50-theirs.conf: PasswordAuthentication yes",
+        "-e base_take_over=true",
+    )
+    assert "sites-enabled/default" not in run.output and "X11Forwarding" not in run.output
+    assert all(f"{name} " in run.output for name in names())
+
+
+def test_a_role_alone_refuses_too(converge, servers):
+    nginx_sites = [{"name": "www", "server_names": ["www.example.com"], "root": "/srv/www"}]
+    with untouched(servers):
+        playbook(name="role.yml", the_role="nginx", nginx_sites=nginx_sites).must_be_refused(
+            "/etc/nginx/snippets/theirs.conf"
+        )
+        # Whoever leaves the question out is refused by the task that would have made the change.
+        tags = ("--tags", "nginx_configure")
+        playbook(*tags, name="nginx.yml", nginx_sites=nginx_sites).must_be_refused("/etc/nginx/snippets/theirs.conf")
+
+
+def test_faults_of_inputs_stand_in_the_same_report_each_once(converge, servers):
+    with untouched(servers):
+        run = converge(
+            site_domain="",
+            base_journal_max_size="much",
+            mysql_vendor="postgres",
+            nginx_http_prot=80,
+            certificate_surce="acme",
+        )
+    run.must_be_refused(
+        "site_domain: not set", "base_journal_max_size: 'much' is not a size", "mysql_vendor", "did you mean nginx_http_port?",
+        "did you mean certificate_source?",
+    )  # fmt: skip
+    assert run.output.count("base_journal_max_size: 'much'") == len(servers)
+
+
+@pytest.mark.parametrize("word", ["site_version", "site_database_password"])
+def test_a_word_that_is_not_set_is_a_line_and_what_rests_on_it_is_none(converge, servers, word):
+    run = converge(**{word: ""})
+    run.must_be_refused(f"{word}: not set")
+    assert "Traceback" not in run.output and "is undefined" not in run.output
+
+
+def test_a_template_in_a_secret_is_refused_and_not_said(converge, servers, tmp_path):
+    (tmp_path / "vault.yml").write_text("site_database_password: 'sixteen or more {{hunter2}} letters'\n")
+    run = playbook("--extra-vars", f"@{tmp_path}/vault.yml")
+    run.must_be_refused("site_database_password: holds '{{'", "!unsafe")
+    assert "hunter2" not in run.output and "letters" not in run.output
+
+
+def test_a_port_that_another_program_holds_is_refused_with_the_program(converge, servers):
+    with (
+        on_all(
+            servers,
+            "systemctl stop nginx && systemctl start apache2",
+            "systemctl stop apache2 && systemctl start nginx",
+        ),
+        untouched(servers),
+    ):
+        converge(nginx_take_over=True).must_be_refused(
+            "nginx_http_port: port 80/tcp is held by",
+            "(apache2, process",
+            "apache2.service)",
+            "stop and disable that program",
+        )
+
+
+def test_another_firewall_is_refused_by_its_name(converge, servers):
+    rules = "table ip theirs { chain input { type filter hook input priority 0; tcp dport 8080 accept; }; }"
+    begin = f"cp -p /etc/nftables.conf /root/ && echo '{rules}' > /etc/nftables.conf && systemctl start nftables"
+    with (
+        on_all(servers, begin, "systemctl stop nftables; cp -p /root/nftables.conf /etc/nftables.conf"),
+        untouched(servers),
+    ):
+        converge().must_be_refused("base_firewall: nftables.service keeps a firewall on this host already")
+
+
+def test_a_host_of_another_inventory_is_refused_with_its_name(converge, servers):
+    place = "/etc/webstack/belongs-to"
+    with (
+        on_all(
+            servers, f"mkdir -p /etc/webstack && echo 'site shop of here in inventory theirs' > {place}", f"rm {place}"
+        ),
+        untouched(servers),
+    ):
+        converge().must_be_refused(
+            'this host is kept as "site shop of here in inventory theirs"', "-e base_take_over=true"
+        )
+    until(lambda: all(server.run(f"test -e {place}").rc for server in servers))

@@ -1,0 +1,125 @@
+"""What a play refuses: at once, or all of it in one report; and the questions that a run asks once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible.errors import AnsibleActionFail
+from loading import ROOT, load
+
+refusals = load("plugins/plugin_utils/refusals.py")
+asking = load("plugins/plugin_utils/asking.py")
+COLLECTING = {"webstack_collect": True}
+
+
+def test_a_play_that_collects_goes_on_and_its_report_has_everything_once():
+    first = refusals.refused("The play", ["a: not set"], COLLECTING)
+    second = refusals.refused("Role web", ["b: wrong", refusals.HIDDEN], COLLECTING)
+    third = refusals.refused("Role web", ["b: wrong"], COLLECTING)
+    found = refusals.collected({"x": first, "__web_judged": second, "y": third, "other": {"webstack_faults": 5}})
+    assert found == {"The play refuses its inputs": ["a: not set"], "Role web refuses its inputs": ["b: wrong"]}
+    assert refusals.report(found).count("nothing was changed") == 2
+
+
+@pytest.mark.parametrize("word", [False, "false", "no", None])
+def test_a_play_that_does_not_collect_is_refused_at_once(word):
+    with pytest.raises(AnsibleActionFail, match="a: not set"):
+        refusals.refused("The play", ["a: not set"], {} if word is None else {"webstack_collect": word})
+
+
+def test_what_follows_from_another_fault_is_no_line():
+    hidden = refusals.refused("Role web", [refusals.HIDDEN], COLLECTING)
+    assert "webstack_faults" in hidden  # so that the role's further tasks are skipped
+    assert refusals.collected({"x": hidden}) == {}
+
+
+def test_a_question_is_asked_once_a_run_and_again_if_it_is_another():
+    asked = []
+
+    def ask():
+        asked.append(1)
+        return {"changed": False, "answer": len(asked), "warnings": ["once"]}
+
+    first = asking.ask_once(["what", {"a": 1}], {}, ask)
+    known = {"__web_contact": first}
+    assert asking.ask_once(["what", {"a": 1}], known, ask) == {key: first[key] for key in first if key != "warnings"}
+    assert len(asked) == 1
+    assert asking.ask_once(["what", {"a": 2}], known, ask)["answer"] == 2
+
+
+def test_a_question_that_failed_is_asked_again():
+    answers = [{"failed": True}, {"answer": 1}]
+    first = asking.ask_once("what", {}, lambda: answers.pop(0))
+    assert asking.ask_once("what", {"x": first}, lambda: answers.pop(0))["answer"] == 1
+
+
+# As a play
+
+
+SECRET = "hunter2"
+PLAY = [
+    {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {"webstack_collect": True},
+        "tasks": [
+            {
+                "foobar.webstack.validate_inputs": {"rules_from": "first_rules"},
+                "register": "first",
+                "vars": {
+                    "first_rules": [
+                        {"refuse": "{{ shop_version is not defined }}", "say": "shop_version: not set; what to ship"},
+                        {"refuse": False, "say": "{{ shop_version }}"},
+                    ]
+                },
+            },
+            {
+                "foobar.webstack.validate_inputs": {"rules": [{"refuse": True, "say": "shop_name: taken"}]},
+                "register": "second",
+            },
+            {"foobar.webstack.validate_inputs": {"collected": True}},
+        ],
+    }
+]
+
+
+def run(folder: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    (folder / "play.yml").write_text(yaml.safe_dump(PLAY), encoding="utf-8")
+    (folder / "vars.yml").write_text(yaml.safe_dump(variables), encoding="utf-8")
+    argv = [
+        Path(sys.executable).with_name("ansible-playbook"),
+        "-i",
+        "localhost,",
+        "-c",
+        "local",
+        "-e",
+        "@vars.yml",
+        "play.yml",
+    ]
+    environment = {
+        **os.environ,
+        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
+    }
+    return subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_all_of_a_play_stands_in_one_report_and_each_word_once(tmp_path):
+    done = run(tmp_path, {"shop_verison": "main"})
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    assert said.count("shop_version: not set; what to ship (there is a shop_verison)") == 1, said
+    assert said.count("shop_name: taken") == 1 and "Origin:" not in said and "Traceback" not in said
+
+
+@pytest.mark.parametrize("secret", ["a {{hunter2}} b", "{% hunter2", "{# hunter2 #} rest", "{{ hunter2 }} rest"])
+def test_a_template_in_a_secret_is_named_and_not_said(tmp_path, secret):
+    done = run(tmp_path, {"vault_password": secret, "shop_version": "{{ vault_password }}"})
+    said = done.stdout + done.stderr
+    assert done.returncode == 2 and SECRET not in said and "rest" not in said, said
+    assert "vault_password: holds" in said and "!unsafe" in said
