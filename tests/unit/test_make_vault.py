@@ -128,7 +128,7 @@ def test_a_play_that_needs_the_secrets_calls_a_wrong_password_wrong(inventory, w
     run(ROOT / "tools/make-vault", inventory, folder=inventory)
     (inventory.parent / "wrong").write_text("another")
     play = inventory.parent / "play.yml"
-    tasks = [{"ansible.builtin.import_tasks": str(ROOT / "tasks/vault.yml")}]
+    tasks = [{"ansible.builtin.import_tasks": str(ROOT / "tasks/secrets.yml")}]
     play.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     files = {"wrong": inventory.parent / "wrong", "right": inventory.parent / "password"}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
