@@ -1,13 +1,13 @@
 # The verbs. Each prints the real command that it runs; `make help` lists them.
 # ENV is a folder under inventories/.
 ENV ?= demo
-REF ?=
-RELEASE ?=
-ROLE ?=
-STATE ?=
-SECRET ?=
 DEMO_PORT ?= 8080
 DEMO_HTTPS_PORT ?= 8443
+
+# What a command line says reaches tools/words and the recipes as it was typed: a $ in it stands for no variable of make.
+$(foreach word,ENV REF RELEASE ROLE STATE SECRET COMMAND DEMO_PORT DEMO_HTTPS_PORT,$(if $(filter-out undefined,$(origin $(word))),$(if $(filter command,$(firstword $(origin $(word)))),$(eval GIVEN += $(word)))$(eval override export $(word) := $$(value $(word)))))
+export WEBSTACK_GIVEN := $(GIVEN) $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+export WEBSTACK_GOALS := $(MAKECMDGOALS)
 
 PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PATH
@@ -16,15 +16,21 @@ export WEBSTACK_ID := $(shell printf %s '$(CURDIR)' | sha1sum | cut -c1-8)
 DEMO := foobar-demo-$(shell printf %s '$(CURDIR)/inventories/demo' | sha1sum | cut -c1-8)
 export MOLECULE_GLOB := molecule/*/molecule.yml
 
-# What is handed on from here must be a word to the shell, too: a name that git takes may be more.
-export REF RELEASE STATE SECRET
-plain = case "$$$(1)" in *[!0-9A-Za-z_./+-]*) echo '$(1): may have letters, digits and _ . / + - in it; nothing was done' >&2; exit 2;; esac
+# --ask-vault-pass where an inventory is encrypted and nobody has said how its password is found: tools/vault
+ask = $(shell tools/vault inventories/$(ENV) $(1))
 
 .DEFAULT_GOAL := help
-.PHONY: help toolchain inventory lock demo demo-destroy site check deploy rollback maintenance verify status secrets rotate test test-fast test-role lint unit docs bench clean
+.NOTPARALLEL:
+.PHONY: help words engine toolchain lock demo demo-destroy site check deploy rollback maintenance run verify status secrets rotate test test-fast test-role lint unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
+
+words:
+	@tools/words $$WEBSTACK_GOALS
+
+engine:
+	@tools/engine
 
 toolchain: ## the pinned Python tools, in .venv
 	@tools/toolchain
@@ -33,8 +39,7 @@ lock: toolchain ## pin the toolchain anew (requirements.in → requirements.txt)
 	test -x .cache/uv/bin/uv || { python3 -m venv .cache/uv && .cache/uv/bin/pip install --quiet uv; }
 	.cache/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.txt requirements.in
 
-demo: toolchain ## the whole site in one container on this machine
-	@tools/engine
+demo: words engine toolchain ## the whole site in one container on this machine
 	@tools/demo-repository
 	tools/container up $(DEMO) trixie --publish 127.0.0.1:$(DEMO_PORT):80 --publish 127.0.0.1:$(DEMO_HTTPS_PORT):$(DEMO_HTTPS_PORT) || \
 	  { echo 'demo: if another program has a port: make demo DEMO_PORT=8081 DEMO_HTTPS_PORT=8444'; exit 1; }
@@ -45,49 +50,43 @@ demo-destroy: ## remove the demo's container, its secrets and its repository
 	tools/container down $(DEMO)
 	rm -rf .cache/demo-secrets .cache/foobar.git
 
-inventory:
-	@[ -d 'inventories/$(ENV)' ] || { echo 'ENV: there is no folder inventories/$(ENV); nothing was done. There are:' $$(ls inventories) >&2; exit 2; }
+site: words toolchain ## converge an inventory: make site ENV=production
+	ansible-playbook --inventory inventories/$(ENV) site.yml $(call ask,secrets)
 
-site: inventory toolchain ## converge an inventory: make site ENV=production
-	ansible-playbook --inventory inventories/$(ENV) site.yml
+check: words toolchain ## what a converge would change, without changing it
+	ansible-playbook --inventory inventories/$(ENV) site.yml --check --diff $(call ask,secrets)
 
-check: inventory toolchain ## what a converge would change, without changing it
-	ansible-playbook --inventory inventories/$(ENV) site.yml --check --diff
+verify: words toolchain ## the nine steps of the request's way
+	ansible-playbook --inventory inventories/$(ENV) verify.yml $(call ask,)
 
-verify: inventory toolchain ## the nine steps of the request's way
-	ansible-playbook --inventory inventories/$(ENV) verify.yml
+deploy: words toolchain ## ship a branch, tag or commit: make deploy ENV=production REF=v1.2
+	ansible-playbook --inventory inventories/$(ENV) deploy.yml $(if $(REF),--extra-vars ref=$(REF)) $(call ask,)
 
-deploy: inventory toolchain ## ship a branch, tag or commit: make deploy ENV=production REF=v1.2
-	@$(call plain,REF)
-	ansible-playbook --inventory inventories/$(ENV) deploy.yml $(if $(REF),--extra-vars ref=$(REF))
+rollback: words toolchain ## back to the last verified release, or to RELEASE=
+	ansible-playbook --inventory inventories/$(ENV) rollback.yml $(if $(RELEASE),--extra-vars release=$(RELEASE)) $(call ask,)
 
-rollback: inventory toolchain ## back to the last verified release, or to RELEASE=
-	@$(call plain,RELEASE)
-	ansible-playbook --inventory inventories/$(ENV) rollback.yml $(if $(RELEASE),--extra-vars release=$(RELEASE))
+maintenance: words toolchain ## close the site to visitors, or open it: make maintenance ENV=production STATE=on
+	ansible-playbook --inventory inventories/$(ENV) maintenance.yml --extra-vars state=$(STATE) $(call ask,)
 
-maintenance: inventory toolchain ## close the site to visitors, or open it: make maintenance ENV=production STATE=on
-	@$(call plain,STATE)
-	ansible-playbook --inventory inventories/$(ENV) maintenance.yml --extra-vars state=$(STATE)
+run: words toolchain ## a command of the application, with its settings: make run ENV=production COMMAND='python manage.py createsuperuser'
+	tools/run inventories/$(ENV) "$$COMMAND"
 
-status: inventory toolchain ## what is live: slot, release, commit, certificate; maintenance
-	ansible-playbook --inventory inventories/$(ENV) status.yml
+status: words toolchain ## what is live: slot, release, commit, certificate; maintenance
+	ansible-playbook --inventory inventories/$(ENV) status.yml $(call ask,)
 
-secrets: inventory toolchain ## the vault of an inventory; SECRET=vault_…: a fresh value of one that it holds
-	@$(call plain,SECRET)
+secrets: words toolchain ## the vault of an inventory; SECRET=vault_…: a fresh value of one that it holds
 	tools/make-vault inventories/$(ENV) $(SECRET)
 
-rotate: inventory toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
-	ansible-playbook --inventory inventories/$(ENV) rotate.yml
+rotate: words toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
+	ansible-playbook --inventory inventories/$(ENV) rotate.yml $(call ask,secrets)
 
-test: lint unit ## all tests: lint, unit, every scenario, acceptance
-	@tools/engine
+test: engine lint unit ## all tests: lint, unit, every scenario, acceptance
 	tools/scenarios
 	tools/acceptance
 
 test-fast: lint unit ## lint and unit tests, no containers
 
-test-role: toolchain ## one scenario: make test-role ROLE=nginx
-	@tools/engine
+test-role: words engine toolchain ## one scenario: make test-role ROLE=nginx
 	molecule test --scenario-name $(ROLE)
 
 lint: toolchain
@@ -103,8 +102,7 @@ unit: toolchain
 docs: toolchain ## the roles' READMEs, from their specs
 	tools/role-docs
 
-bench: toolchain ## the figures, beside their floor, as a table and a picture
-	@tools/engine
+bench: engine toolchain ## the figures, beside their floor, as a table and a picture
 	tools/bench
 
 clean: ## remove all that was made here, with the images that no container needs

@@ -44,6 +44,9 @@ class ActionModule(ActionBase):
         )
         folder, names = Path(args["folder"]), args["names"]
         with self._alone(folder):
+            if not self._task.check_mode:
+                for pair in folder.rglob(".*.pair"):
+                    _place(pair)
             authority, changed = _kept(folder / "authority"), False
             if authority and authority[0].not_valid_after_utc < datetime.datetime.now(datetime.UTC):
                 raise AnsibleActionFail(
@@ -74,20 +77,36 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             return
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        _write(path.with_name(f"{path.name}.key"), _secret(pair[1]), 0o600)
-        _write(path.with_name(f"{path.name}.pem"), _pem(pair[0]), 0o644)
+        whole = path.with_name(f".{path.name}.pair")
+        _write(whole, _secret(pair[1]) + _pem(pair[0]), 0o600)
+        _place(whole)
+
+
+def _place(whole: Path) -> None:
+    """Puts the halves of a pair in their places. It was written as one file: who is killed in between is made up for by the next."""
+    name, text = whole.name.removeprefix(".").removesuffix(".pair"), whole.read_text(encoding="utf-8")
+    key, begin, certificate = text.partition("-----BEGIN CERTIFICATE-----")
+    _write(whole.with_name(f"{name}.key"), key, 0o600)
+    _write(whole.with_name(f"{name}.pem"), begin + certificate, 0o644)
+    whole.unlink()
 
 
 def _kept(path: Path) -> Pair | None:
     """A certificate and its key, out of the folder; None where there is none."""
     certificate, key = path.with_name(f"{path.name}.pem"), path.with_name(f"{path.name}.key")
-    if not certificate.exists() and not (key.exists() and path.name == "authority"):
-        return None
+    authority = path.name == "authority"
+    if not certificate.exists() and not (authority and key.exists() and any(path.with_name("signed").glob("*"))):
+        return None  # a key of which nothing is signed is what a killed run left
     try:
-        return (
+        pair = (
             x509.load_pem_x509_certificate(certificate.read_bytes()),
             serialization.load_pem_private_key(key.read_bytes(), password=None),
         )
+        if pair[0].public_key() == pair[1].public_key():
+            return pair
+        if not authority:
+            return None
+        raise ValueError("the key is another certificate's")
     except (OSError, ValueError, TypeError) as error:
         raise AnsibleActionFail(
             f"{certificate} and {key} on the controller are no certificate and its key: {error}. Bring them back from a "
@@ -167,4 +186,6 @@ def _write(path: Path, text: str, mode: int) -> None:
     fresh.unlink(missing_ok=True)
     with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as handle:
         handle.write(text)
+        handle.flush()
+        os.fsync(handle.fileno())
     fresh.replace(path)

@@ -10,8 +10,8 @@ module: acme_certificate
 short_description: Keep a certificate that an ACME authority signs
 description:
   - A web server that shall answer an authority's challenge must run before there is a certificate.
-    So this module first makes one that signs itself, where nothing stands yet, at the place from
-    which the web server reads. With O(order) it has the authority sign one, by certbot, and puts
+    So this module first makes one that signs itself, where there is no certificate with its key yet, at
+    the place from which the web server reads. With O(order) it has the authority sign one, by certbot, and puts
     links to it in that place.
   - Before the authority is asked, every name must lead to this host. An authority that refuses, or
     does not answer, leaves what was served before in its place.
@@ -103,7 +103,36 @@ class Certificate:
         self.kept = CERTBOT / "live" / self.params["name"]
 
     def there(self) -> bool:
-        return self.chain.exists() and self.key.exists()
+        return self.match(self.chain, self.key)
+
+    def match(self, chain: Path, key: Path) -> bool:
+        """Whether there is a certificate and its key: a run that was killed between the two leaves halves of two pairs."""
+        if not (chain.exists() and key.exists()):
+            return False
+        openssl = self.module.get_bin_path("openssl")
+        if openssl is None:
+            return True  # a dry run of a host that has yet to get it
+        questions = (
+            ["x509", "-in", str(chain), "-noout", "-pubkey"],
+            ["pkey", "-in", str(key), "-pubout", "-passin", "pass:"],
+        )
+        answers = [self.module.run_command([openssl, *question]) for question in questions]
+        return all(rc == 0 for rc, _out, _err in answers) and answers[0][1] == answers[1][1]
+
+    def mend(self) -> None:
+        """Has something to serve: what the authority has signed, where that is there, else what signs itself."""
+        if self.match(self.kept / "fullchain.pem", self.kept / "privkey.pem"):
+            self.link()
+        else:
+            self.make_placeholder()
+
+    def link(self) -> None:
+        self.place.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for path, name in ((self.chain, "fullchain.pem"), (self.key, "privkey.pem")):
+            fresh = path.with_name(f".{path.name}.new")
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(self.kept / name)
+            fresh.replace(path)
 
     def make_placeholder(self) -> None:
         self.place.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -197,11 +226,7 @@ class Certificate:
         )  # fmt: skip
         if self.noted("account") not in known:
             self.email_note().write_text(self.params["email"], encoding="utf-8")
-        for path, name in ((self.chain, "fullchain.pem"), (self.key, "privkey.pem")):
-            fresh = path.with_name(f".{path.name}.new")
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(self.kept / name)
-            fresh.replace(path)
+        self.link()
         for unit in self.params["reload"]:
             self.module.run_command(["systemctl", "reload", unit], check_rc=True)
         return said
@@ -257,7 +282,7 @@ def main() -> None:
     if not module.params["order"]:
         missing = not certificate.there()
         if missing and not module.check_mode:
-            certificate.make_placeholder()
+            certificate.mend()
         module.exit_json(changed=missing)
     current = certificate.current()
     if current and certificate.told():

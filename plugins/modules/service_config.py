@@ -162,7 +162,7 @@ STAMPS = Path("/run/webstack")  # gone after a reboot, as are the processes that
 UNIT_FOLDER = "/etc/systemd/system/"
 CONFIRM_SECONDS = 10
 STARTING_SECONDS = 15
-PROPERTIES = "LoadState,ActiveState,InvocationID,ExecMainStartTimestamp,StateChangeTimestamp,ReloadResult,NeedDaemonReload,UnitFileState"
+PROPERTIES = "LoadState,ActiveState,InvocationID,ExecMainStartTimestamp,InactiveExitTimestamp,StateChangeTimestamp,ReloadResult,NeedDaemonReload,UnitFileState"
 
 
 @dataclass(frozen=True)
@@ -297,7 +297,9 @@ class Unit:
         self.invocation = state.get("InvocationID", "")
         self.needs_daemon_reload = state.get("NeedDaemonReload") == "yes"
         self.disabled = state.get("UnitFileState") == "disabled"
-        self.started_at = _seconds(state.get("ExecMainStartTimestamp", ""))
+        # A timer has no main process; it has what was there when it began.
+        started = state.get("ExecMainStartTimestamp") or state.get("InactiveExitTimestamp", "")
+        self.started_at = _seconds(started)
         # Every reload is a change of state, whoever gave it, one that failed too.
         reloaded = state.get("ReloadResult", "success") == "success"
         self.state_changed_at = _seconds(state.get("StateChangeTimestamp", "")) if reloaded else 0.0

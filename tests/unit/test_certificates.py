@@ -92,6 +92,53 @@ def test_a_lost_certificate_of_the_authority_is_not_replaced_in_silence(sign):
     assert (sign.folder / "authority.key").read_text() == before
 
 
+class Killed(BaseException):
+    """The run ends here, whatever it was about to do."""
+
+
+@pytest.mark.parametrize("pair", ["authority", "signed/shop.example.com"])
+@pytest.mark.parametrize("half", ["key", "pem"])
+def test_a_run_that_is_killed_between_the_halves_of_a_pair_is_made_up_for(sign, monkeypatch, pair, half):
+    """Of a first pair, and of the one that takes its place when it is near its end."""
+    write, first = action._write, pair == "authority"
+    if not first:
+        sign()
+        (sign.folder / f"{pair}.pem").unlink()
+
+    def killed(path: Path, *arguments: Any) -> None:
+        if path == sign.folder / f"{pair}.{half}":
+            raise Killed
+        write(path, *arguments)
+
+    monkeypatch.setattr(action, "_write", killed)
+    with pytest.raises(Killed):
+        sign()
+    monkeypatch.setattr(action, "_write", write)
+    made = sign()
+    assert faults.certificate_faults(made["chain"], made["key"], ["shop.example.com"]) == []
+    assert sign()["chain"] == made["chain"]
+    assert not list(sign.folder.rglob("*.pair"))
+
+
+def test_a_key_of_another_certificate_is_replaced_but_for_the_authoritys(sign):
+    """As a version left it that wrote one half after the other."""
+    before = sign()
+    other = sign(names=["other.example.com"])["key"]
+    (sign.folder / "signed/shop.example.com.key").write_text(other)
+    made = sign()
+    assert made["changed"] and made["key"] not in (before["key"], other)
+    assert faults.certificate_faults(made["chain"], made["key"], ["shop.example.com"]) == []
+    (sign.folder / "authority.key").write_text(other)
+    with pytest.raises(AnsibleActionFail, match="the key is another certificate's"):
+        sign()
+
+
+def test_a_key_of_an_authority_that_has_signed_nothing_is_what_a_killed_run_left(sign):
+    sign.folder.mkdir()
+    (sign.folder / "authority.key").write_text("half")
+    assert sign()["changed"] and not sign()["changed"]
+
+
 def test_an_authority_signs_nothing_that_outlives_it(sign, monkeypatch):
     monkeypatch.setattr(action, "AUTHORITY_DAYS", 100)
     leaf, authority = x509.load_pem_x509_certificates(sign()["chain"].encode())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -85,8 +86,39 @@ def test_the_artefact_holds_what_others_need_and_nothing_else(artefact):
         ".github",
         ".config",
         "build",
+        "inventories",
     } == set()
     assert [name for name in names if name.endswith((".tar.gz", ".pyc", "vault.yml", "_key", ".pem"))] == []
+
+
+# What operators have in a checkout beside the project's own files.
+OF_A_USER = """
+inventories/production/group_vars/all/vault.yml inventories/production/hosts.yml inventories/shop/hosts.ini
+inventories/shop/host_vars/www.example.com/vault.yaml inventories/shop/files/tls.txt inventory.ini inventory/hosts hosts hosts.yml
+group_vars/all.yml host_vars/www.example.com.yml vault.yml vault_password secrets/token secrets.yml .env prod.env .vault_pass
+vault-pass my.password .idea/workspace.xml .vscode/settings.json .envrc site.retry site.key site.pem chain.crt keys/deploy
+id_ed25519 id_ed25519.pub private/ca.txt dump.sql dump.sql.gz backups/monday.tar venv/bin/python env/x node_modules/x site.log
+notes.orig site.yml~ .site.yml.swp tmp/x foobar-webstack-0.1.0.tar.gz
+"""
+
+
+def test_nothing_that_an_operator_has_in_a_checkout_is_packed(artefact, tmp_path):
+    copy = tmp_path / "checkout"
+    with tarfile.open(artefact) as archive:
+        archive.extractall(copy, filter="data")
+        clean = set(archive.getnames())
+    for name in ("MANIFEST.json", "FILES.json"):
+        (copy / name).unlink()
+    shutil.copy(ROOT / "galaxy.yml", copy)
+    for name in OF_A_USER.split():
+        assert not (copy / name).exists(), name
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_text("of a user")
+    done = ansible("ansible-galaxy", "collection", "build", copy, "--output-path", tmp_path / "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (path,) = (tmp_path / "out").glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        assert sorted(set(archive.getnames()) - clean) == []
 
 
 def test_a_role_is_found_and_runs_by_its_full_name(installed, tmp_path):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.constants import DEFAULT_VAULT_ID_MATCH
+from ansible.parsing.vault import VaultLib, VaultSecret
 from loading import ROOT
 
 VAULT = "group_vars/all/vault.yml"
@@ -33,9 +35,10 @@ def test_a_vault_has_a_strong_value_for_each_secret_and_is_encrypted(inventory):
     done = run(ROOT / "tools/make-vault", inventory, folder=inventory)
     assert done.returncode == 0, done.stderr
     vault = inventory / VAULT
-    assert vault.read_text().startswith("$ANSIBLE_VAULT;")
     assert vault.stat().st_mode & 0o077 == 0
-    values = yaml.safe_load(run("ansible-vault", "view", vault, folder=inventory).stdout)
+    values = opened(inventory)
+    text = vault.read_text()
+    assert not any(value in text for value in values.values())
     assert set(values) == set(yaml.safe_load((inventory / f"{VAULT}.example").read_text()))
     assert len(set(values.values())) == len(values) and min(map(len, values.values())) >= 40
     assert not any(value in done.stdout for value in values.values())
@@ -61,11 +64,86 @@ def test_an_inventory_without_a_list_of_secrets_is_told(tmp_path):
 
 
 def opened(inventory):
-    return yaml.safe_load(run("ansible-vault", "view", inventory / VAULT, folder=inventory).stdout)
+    """The variables of a vault, of either form."""
+    lib = VaultLib([(DEFAULT_VAULT_ID_MATCH, VaultSecret((inventory.parent / "password").read_bytes()))])
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_constructor("!vault", lambda _loader, node: lib.decrypt(node.value).decode())
+    text = (inventory / VAULT).read_text()
+    return yaml.load(lib.decrypt(text) if text.startswith("$ANSIBLE_VAULT") else text, Loader)
 
 
-def test_a_secret_gets_a_fresh_value_and_what_it_was_stays_beside_it(inventory):
+@pytest.fixture(params=["values", "whole"])
+def made(request, inventory):
+    """An inventory with a vault whose values are encrypted, or which is encrypted as a whole."""
+    assert run(ROOT / "tools/make-vault", inventory, folder=inventory).returncode == 0
+    if request.param == "whole":
+        (inventory / VAULT).write_text("".join(f'{name}: "{value}"\n' for name, value in opened(inventory).items()))
+        assert run("ansible-vault", "encrypt", inventory / VAULT, folder=inventory).returncode == 0
+    return inventory
+
+
+def ansible(inventory, *argv):
+    """What Ansible itself makes of the inventory, told no password but by `argv`."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    return subprocess.run(
+        [Path(sys.executable).with_name("ansible"), "all", "--inventory", inventory, "--module-name", "debug", *argv],
+        env=clean | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_ansible_reads_a_value_with_the_password_and_all_else_without(inventory):
     run(ROOT / "tools/make-vault", inventory, folder=inventory)
+    secret = ("--args", "var=site_secret_key")
+    done = ansible(inventory, *secret, "--vault-password-file", str(inventory.parent / "password"))
+    assert done.returncode == 0 and opened(inventory)["vault_secret_key"] in done.stdout
+    assert ansible(inventory, *secret).returncode != 0
+    done = ansible(inventory, "--args", "var=site_domain")
+    assert done.returncode == 0 and "www.foobar.com" in done.stdout, done.stderr
+
+
+def test_the_vault_says_how_a_value_is_added(inventory):
+    run(ROOT / "tools/make-vault", inventory, folder=inventory)
+    before = opened(inventory)
+    (line,) = [line for line in (inventory / VAULT).read_text().splitlines() if "To add one:" in line]
+    command = line.partition(":")[2].replace("--ask-vault-pass --stdin-name NAME", "--stdin-name vault_mail")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "ANSIBLE_VAULT_PASSWORD_FILE": str(inventory.parent / "password")}
+    subprocess.run(command, shell=True, input="of the mail", text=True, check=True, env=environment)
+    assert opened(inventory) == before | {"vault_mail": "of the mail"}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "is encrypted, and no password of a vault was given"),
+        (("--vault-password-file", "{wrong}"), "the password of the vault is wrong"),
+        (("--vault-password-file", "{right}"), ""),
+    ],
+)
+def test_a_play_that_needs_the_secrets_calls_a_wrong_password_wrong(inventory, words, said):
+    run(ROOT / "tools/make-vault", inventory, folder=inventory)
+    (inventory.parent / "wrong").write_text("another")
+    play = inventory.parent / "play.yml"
+    tasks = [{"ansible.builtin.import_tasks": str(ROOT / "tasks/secrets.yml")}]
+    play.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    files = {"wrong": inventory.parent / "wrong", "right": inventory.parent / "password"}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "--inventory", inventory, play, *(word.format(**files) for word in words)],
+        cwd=ROOT, env=clean, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode == 0) == (said == ""), done.stdout + done.stderr
+    assert f"site_secret_key: {said}" in " ".join((done.stdout + done.stderr).split()) or not said
+    assert opened(inventory)["vault_secret_key"] not in done.stdout + done.stderr
+
+
+def test_a_secret_gets_a_fresh_value_and_what_it_was_stays_beside_it(made):
+    inventory = made
+    begin = (inventory / VAULT).read_text()[:10]
     was = opened(inventory)
     done = run(ROOT / "tools/make-vault", inventory, "vault_database_password", folder=inventory)
     assert done.returncode == 0, done.stderr
@@ -73,7 +151,8 @@ def test_a_secret_gets_a_fresh_value_and_what_it_was_stays_beside_it(inventory):
     assert values.pop("vault_database_password_before") == was["vault_database_password"]
     assert len(values.pop("vault_database_password")) >= 40
     assert values.items() <= was.items()
-    assert (inventory / VAULT).read_text().startswith("$ANSIBLE_VAULT;")
+    text = (inventory / VAULT).read_text()
+    assert text.startswith(begin) and not any(value in text for value in opened(inventory).values())
     assert (inventory / VAULT).stat().st_mode & 0o077 == 0
     again = run(ROOT / "tools/make-vault", inventory, "vault_database_password", folder=inventory)
     assert again.returncode == 1 and "has vault_database_password_before still" in again.stderr
@@ -91,8 +170,8 @@ def test_a_value_with_quotes_of_its_own_moves_as_it_stands(inventory):
     assert opened(inventory)["vault_database_password_before"] == 'it\'s "mine"'
 
 
-def test_the_password_is_asked_for_once_and_a_wrong_one_changes_nothing(inventory):
-    run(ROOT / "tools/make-vault", inventory, folder=inventory)
+def test_the_password_is_asked_for_once_and_a_wrong_one_changes_nothing(made):
+    inventory = made
     was = (inventory / VAULT).read_bytes()
 
     def typed(password: str) -> tuple[int, str]:
@@ -113,6 +192,7 @@ def test_the_password_is_asked_for_once_and_a_wrong_one_changes_nothing(inventor
 
     code, shown = typed("another")
     assert code == 1 and "vault.yml: Decryption failed" in shown and "Traceback" not in shown
+    assert "The password is wrong" in " ".join(shown.split())
     assert (inventory / VAULT).read_bytes() == was
     code, shown = typed("a password of the vault")
     assert code == 0 and shown.count("password:") == 1, shown
@@ -124,7 +204,8 @@ def test_a_vault_keeps_the_identity_that_it_is_encrypted_for(inventory, monkeypa
     monkeypatch.setenv("ANSIBLE_VAULT_ENCRYPT_IDENTITY", "ops")
     run(ROOT / "tools/make-vault", inventory, folder=inventory)
     assert run(ROOT / "tools/make-vault", inventory, "vault_secret_key", folder=inventory).returncode == 0
-    assert (inventory / VAULT).read_text().startswith("$ANSIBLE_VAULT;1.2;AES256;ops\n")
+    text = (inventory / VAULT).read_text()
+    assert text.count("  $ANSIBLE_VAULT;1.2;AES256;ops\n") == text.count("$ANSIBLE_VAULT") == 3
 
 
 def test_no_vault_has_no_secret_to_be_changed(inventory):
@@ -133,9 +214,28 @@ def test_no_vault_has_no_secret_to_be_changed(inventory):
 
 
 @pytest.mark.parametrize("name", ["vault_nothing", "vault_database"])
-def test_a_secret_that_the_vault_does_not_have_is_told(inventory, name):
-    run(ROOT / "tools/make-vault", inventory, folder=inventory)
+def test_a_secret_that_the_vault_does_not_have_is_told(made, name):
+    inventory = made
     was = (inventory / VAULT).read_text()
     done = run(ROOT / "tools/make-vault", inventory, name, folder=inventory)
     assert done.returncode == 1 and f"has no {name}" in done.stderr
     assert (inventory / VAULT).read_text() == was
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({"vault_database_password_before": "old"}, "vault_database_password_before"),
+        ({"site_database_password_before": "old"}, "site_database_password_before"),
+    ],
+)
+def test_a_rotation_ends_with_the_name_that_stands_in_the_vault(inventory, values, name):
+    """The last task of rotate.yml, with the variables of the production inventory."""
+    (task,) = yaml.safe_load((ROOT / "rotate.yml").read_text())[0]["tasks"][-1:]
+    play = inventory.parent / "play.yml"
+    play.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
+    extra = [word for item in values.items() for word in ("--extra-vars", "=".join(item))]
+    done = run(
+        Path(sys.executable).with_name("ansible-playbook"), "--inventory", inventory, play, *extra, folder=inventory
+    )
+    assert f"Remove {name} from there." in " ".join(done.stdout.split()), done.stdout + done.stderr

@@ -1,16 +1,21 @@
 """What a verb of the Makefile hands on to a shell is a word to it."""
 
+import fcntl
 import os
+import shutil
 import subprocess
+import sys
 
 import pytest
 from loading import ROOT
 
 
-def make(*words):
+def make(*words, **environment):
     """make as a terminal starts it: what a `make test` around this test tells its children is kept from it."""
     env = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
-    return subprocess.run(["make", *words], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        ["make", *words], cwd=ROOT, env=env | environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -25,6 +30,181 @@ def test_what_is_no_word_is_refused(verb, name, value, tmp_path):
     assert f"{name}: may have letters, digits" in done.stderr
     assert "ansible" not in done.stdout + done.stderr
     assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("site ENV=", "ENV: is empty"),
+        ("site ENV=.", "ENV: is the name of a folder"),
+        ("site ENV=..", "ENV: is the name of a folder"),
+        ("check ENV=demo/../production", "ENV: is the name of a folder"),
+        ("verify ENV=-i", "ENV: begins with -"),
+        ("status ENV=demo/", "ENV: is the name of a folder"),
+        ("deploy REF=", "REF: is empty, as from a variable that is not set; leave it out"),
+        ("deploy REF=--", "REF: begins with -"),
+        ("deploy REF=v1$x", "REF: may have letters"),
+        ("rollback RELEASE=", "RELEASE: is empty"),
+        ("secrets SECRET=", "SECRET: is empty"),
+        ("maintenance", "STATE: not given; make maintenance ENV=demo STATE=on, or STATE=off"),
+        ("maintenance STATE=", "STATE: not given"),
+        ("run", "COMMAND: not given"),
+        ("run COMMAND=", "COMMAND: not given"),
+        ("test-role", "ROLE: not given"),
+        ("test-role ROLE=../molecule/nginx", "ROLE: is the name of a folder"),
+        ("test-role ROLE=shared", "ROLE: there is no folder molecule/shared"),
+        ("demo DEMO_PORT=", "DEMO_PORT: '' is no port"),
+        ("demo DEMO_HTTPS_PORT=65536", "DEMO_HTTPS_PORT: '65536' is no port"),
+        ("demo DEMO_PORT=80:80", "DEMO_PORT: '80:80' is no port"),
+        # A word that would have no effect: the verb would do something else than was asked for.
+        ("rollback REF=v1", "REF: make rollback takes ENV RELEASE"),
+        ("deploy TAG=v1", "TAG: make deploy takes ENV REF"),
+        ("demo ENV=production", "ENV: make demo takes DEMO_PORT DEMO_HTTPS_PORT"),
+        ("status verify STATE=on", "STATE: make status verify takes ENV"),
+    ],
+)
+def test_an_empty_or_hostile_word_is_refused_before_anything_is_done(words, said):
+    done = make(*words.split(" "))
+    assert done.returncode == 2 and done.stdout == ""
+    assert f"{said}" in done.stderr and "; nothing was done." in done.stderr
+    assert done.stderr.count(said) == 1
+
+
+def test_an_empty_word_of_the_environment_is_refused_too():
+    done = make("deploy", REF="")
+    assert done.returncode == 2 and "REF: is empty" in done.stderr and done.stdout == ""
+
+
+def test_what_make_would_expand_is_not_expanded(tmp_path):
+    done = make("deploy", f"REF=$(shell touch {tmp_path}/done)")
+    assert done.returncode == 2 and "REF: may have letters" in done.stderr
+    assert not (tmp_path / "done").exists()
+
+
+def recipe(*words, **environment):
+    """The command of a verb, as make would run it."""
+    return make("--dry-run", *words, **environment).stdout.splitlines()[-1].rstrip()
+
+
+def test_a_word_is_handed_on_as_it_is():
+    deploy = "ansible-playbook --inventory inventories/production deploy.yml"
+    assert recipe("deploy", "ENV=production") == deploy
+    assert recipe("deploy", "ENV=production", "REF=feature/a-b+c_1.0") == f"{deploy} --extra-vars ref=feature/a-b+c_1.0"
+
+
+@pytest.mark.parametrize("verb", ["demo", "test", "test-role", "bench"])
+def test_a_missing_engine_is_found_before_the_toolchain_is_built(verb):
+    lines = make("--dry-run", verb, "ROLE=nginx").stdout.splitlines()
+    assert lines.index("tools/engine") < lines.index("tools/toolchain")
+
+
+# The password of a vault
+
+
+VERBS = {"site": True, "check": True, "rotate": True} | dict.fromkeys(
+    ["status", "verify", "deploy", "rollback", "maintenance"], False
+)
+
+
+def vault_option(tmp_path, text, *words, terminal=True, **environment):
+    """What tools/vault prints and says of an inventory with `text` among its variables."""
+    folder = tmp_path / "inventory/group_vars/all"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vault.yml").write_text(text)
+    (folder / "site.yml").write_text("site_name: shop\n")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    master, slave = os.openpty()
+    done = subprocess.run(
+        [ROOT / "tools/vault", tmp_path / "inventory", *words], env=clean | environment, capture_output=True, text=True,
+        check=True, stdin=slave if terminal else subprocess.DEVNULL,
+    )  # fmt: skip
+    os.close(master)
+    os.close(slave)
+    return done.stdout.strip(), done.stderr
+
+
+WHOLE = "$ANSIBLE_VAULT;1.1;AES256\n6162\n"
+VALUE = "vault_secret_key: !vault |\n    $ANSIBLE_VAULT;1.1;AES256\n    6162\n"
+
+
+def test_the_password_is_asked_for_where_something_encrypted_is_read(tmp_path):
+    ask = ("--ask-vault-pass", "")
+    assert vault_option(tmp_path, WHOLE) == vault_option(tmp_path, WHOLE, "secrets") == ask
+    assert vault_option(tmp_path, VALUE, "secrets") == ask
+    assert vault_option(tmp_path, VALUE) == ("", "")
+    assert vault_option(tmp_path, "vault_secret_key: plain\n", "secrets") == ("", "")
+
+
+@pytest.mark.parametrize(
+    "name", ["ANSIBLE_ASK_VAULT_PASS", "ANSIBLE_VAULT_PASSWORD_FILE", "ANSIBLE_VAULT_IDENTITY_LIST"]
+)
+def test_who_has_configured_a_password_is_not_asked(tmp_path, name):
+    assert vault_option(tmp_path, WHOLE, "secrets", **{name: "x"}) == ("", "")
+
+
+def test_a_password_that_ansible_cfg_names_is_not_asked_for(tmp_path):
+    (tmp_path / "ansible.cfg").write_text("[defaults]\nvault_password_file = ~/.password\n")
+    assert vault_option(tmp_path, WHOLE, ANSIBLE_CONFIG=str(tmp_path / "ansible.cfg")) == ("", "")
+
+
+def test_where_nobody_can_be_asked_it_is_said_what_to_do(tmp_path):
+    option, hint = vault_option(tmp_path, WHOLE, terminal=False)
+    assert option == ""
+    assert "group_vars/all/vault.yml is encrypted" in hint and "export ANSIBLE_VAULT_PASSWORD_FILE=" in hint
+
+
+@pytest.mark.parametrize(("verb", "secrets"), VERBS.items())
+def test_only_verbs_that_need_the_secrets_ask_for_their_password(verb, secrets):
+    """The tool is told so by the recipe."""
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    line = text.partition(f"\n{verb}: ")[2].splitlines()[1]
+    assert line.endswith("$(call ask,secrets)" if secrets else "$(call ask,)")
+
+
+# The toolchain
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder with the toolchain's tools, and requirements that are met at once."""
+    (tmp_path / "tools").mkdir()
+    shutil.copy(ROOT / "tools/toolchain", tmp_path / "tools")
+    (tmp_path / "requirements.txt").write_text("")
+    (tmp_path / "galaxy.yml").write_text("")
+    return tmp_path
+
+
+def toolchain(checkout):
+    return subprocess.Popen(
+        [checkout / "tools/toolchain"], env=os.environ | {"PYTHON": sys.executable}, text=True, stdout=subprocess.PIPE
+    )
+
+
+def test_two_runs_make_one_toolchain(checkout):
+    runs = [toolchain(checkout) for _number in range(2)]
+    said = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert sum("making .venv with" in words for words in said) == 1, said
+    assert (checkout / ".venv/bin/python").exists()
+
+
+def test_a_run_waits_for_another_and_says_so(checkout):
+    (checkout / ".cache").mkdir()
+    with open(checkout / ".cache/toolchain.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run = toolchain(checkout)
+        assert run.stdout.readline() == "toolchain: another run is making .venv; waiting for it\n"
+        assert not (checkout / ".venv").exists()
+    assert "making .venv with" in run.communicate()[0] and run.returncode == 0
+
+
+def test_what_a_killed_run_left_is_made_anew(checkout):
+    toolchain(checkout).communicate()
+    (checkout / ".venv/requirements.sha256").unlink()
+    (checkout / ".venv/bin/pip").unlink()
+    assert "making .venv with" in toolchain(checkout).communicate()[0]
+    assert (checkout / ".venv/bin/pip").exists()
+    assert toolchain(checkout).communicate()[0] == ""
 
 
 @pytest.mark.parametrize(
@@ -70,3 +250,24 @@ def test_ansible_itself_does_not_take_an_inventory_that_is_not_there_for_an_empt
         cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
     )  # fmt: skip
     assert done.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [
+        ("deploy", "site_name, site_repository, site_version, site_push"),
+        ("rollback", "site_name"),
+        ("maintenance", "site_name"),
+        ("status", "site_name, site_domain, site_aliases, site_redirects, site_certificate"),
+    ],
+)
+def test_what_the_inventory_does_not_say_is_named_all_at_once(tmp_path, name, missing):
+    groups = "".join(f"    {group}:\n      hosts: {{10.0.0.5: }}\n" for group in ("webservers", "appservers"))
+    (tmp_path / "hosts.yml").write_text(f"all:\n  vars: {{site_verison: main}}\n  children:\n{groups}")
+    done = subprocess.run(
+        ["ansible-playbook", "--inventory", tmp_path / "hosts.yml", f"{name}.yml"],
+        cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
+    )  # fmt: skip
+    said = done.stdout + done.stderr
+    assert done.returncode == 2 and "unreachable=0" in said
+    assert f"  - {missing}: not set for 10.0.0.5" in said, said

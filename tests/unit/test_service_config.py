@@ -28,11 +28,12 @@ read -r reads < reads
 refuse() { echo "Job for $2 failed." >&2; exit 1; }
 case $1 in
   show)
-    for name in state invocation started changed reloaded needs_reload enabled; do read -r "$name" < "$name"; done
+    for name in state invocation started begun changed reloaded needs_reload enabled; do read -r "$name" < "$name"; done
     echo "LoadState=loaded"
     echo "ActiveState=$state"
     echo "InvocationID=$invocation"
     echo "ExecMainStartTimestamp=$started"
+    echo "InactiveExitTimestamp=$begun"
     echo "StateChangeTimestamp=$changed"
     echo "ReloadResult=$reloaded"
     echo "NeedDaemonReload=$needs_reload"
@@ -62,7 +63,7 @@ class Service:
         self.systemd.mkdir()
         self.etc.mkdir()
         for name, value in {
-            "state": "inactive", "invocation": "", "started": "", "changed": "", "reloaded": "success", "needs_reload": "no", "enabled": "enabled", "reads": str(self.conf),
+            "state": "inactive", "invocation": "", "started": "", "begun": "", "changed": "", "reloaded": "success", "needs_reload": "no", "enabled": "enabled", "reads": str(self.conf),
         }.items():  # fmt: skip
             self.tell(name, value)
         self.module = load("plugins/modules/service_config.py")
@@ -139,6 +140,17 @@ def running(service: Service) -> Service:
     assert service.run(service.file())["action"] == "start"
     service.calls()
     return service
+
+
+def test_a_timer_that_began_with_the_host_has_what_was_there_before(running):
+    """It has no main process, of which the start could be told; and after a reboot no stamp."""
+    running.forget()
+    running.tell("begun", running.said("started"))
+    running.tell("started", "")
+    assert running.run(running.file())["action"] == "none"
+    running.forget()
+    running.touch(running.conf)
+    assert running.run(running.file())["action"] == "restart"
 
 
 # What happens to the files

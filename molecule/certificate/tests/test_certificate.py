@@ -261,6 +261,36 @@ def test_hand_edits_are_repaired_exactly(converge, servers):
     assert converge().must_succeed().changed == []
 
 
+def test_after_a_reboot_nothing_has_to_change(converge, servers):
+    """certbot's timer begins with the host; systemd tells no start of a process of it."""
+    with hosts_file(servers, ""):  # the engine writes a fresh one when it starts a container
+        for server in servers:
+            server.backend.run_local(f"docker restart {server.backend.name}")
+    for server in servers:
+        until(lambda server=server: "Pebble" in issuer(served(server, outer(server))))
+    assert converge().must_succeed().changed == []
+
+
+def test_a_pair_that_a_killed_run_left_is_mended_before_nginx_looks(converge, servers):
+    """The certificate is the new one already, the key still the one before."""
+    before = [served(server, outer(server)).serial_number for server in servers]
+    for server in servers:
+        server.check_output(
+            "rm /etc/ssl/outer/key.pem && openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out /etc/ssl/outer/key.pem"
+        )
+        server.check_output(
+            "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out /etc/ssl/inner/key.pem"
+        )
+        assert server.run("nginx -t").rc == 1
+    converge().must_succeed()
+    for server in servers:
+        until(lambda server=server: page(server, "inner.example.com", "/root/inner.pem").stdout == "inner")
+        assert page(server, outer(server), "/root/root.pem").stdout == "outer"
+    # What the authority has signed is there still, and served again.
+    assert [served(server, outer(server)).serial_number for server in servers] == before
+    assert converge().must_succeed().changed == []
+
+
 # What is brought along
 
 
