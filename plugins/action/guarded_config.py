@@ -14,6 +14,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible_collections.foobar.webstack.plugins.module_utils.undo import UNDO
 
 UNDO_SECONDS = 40  # from just before the change to the undo, where the task does not say
 PATIENCE = 15  # seconds, beyond those, until the host answers again
@@ -21,7 +22,6 @@ PATIENCE = 15  # seconds, beyond those, until the host answers again
 # shuts out who fails to log in faster than once in five seconds.
 PAUSES = (1, 5)
 MODULE = "foobar.webstack.guarded_config"
-UNDO = "/var/lib/webstack/undo"  # as in the module
 
 
 @dataclass(frozen=True)

@@ -93,20 +93,31 @@ action:
   returned: always
 """
 
+import json
 import os
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.foobar.webstack.plugins.module_utils import undo
 
-UNDO = Path("/var/lib/webstack/undo")
+UNDO = Path(undo.UNDO)
 UNITS = Path("/etc/systemd/system")
 SCRIPT = """\
 # Puts back what stood before the last change of {unit}, which nobody has confirmed.
 [ -d {folder}.undone ] || mv {folder} {folder}.undone || exit 0  # a reboot may have cut it short
-cd {folder}.undone
+cd {folder}.undone || exit 1
+left=
+# As a whole or not at all: on a full disk, what is there stays, and the copies do, too.
+back() {{ cp -a "$1" "$2.undone" && mv -fT "$2.undone" "$2" || {{ rm -f "$2.undone"; left="$left $2"; }}; }}
+gone() {{ rm -f "$1" || left="$left $1"; }}
 {steps}
+if [ -n "$left" ]; then
+  echo "The last change of {unit} was not confirmed, and could not be undone wholly. The copies in {folder}.undone stay; this is tried again. Missing:$left" >&2
+  exit 1
+fi
 systemctl disable {undo}
 rm -f {units}/{undo}
 systemctl daemon-reload
@@ -122,9 +133,13 @@ Description=Undo of an unconfirmed change of {unit}
 DefaultDependencies=no
 After=local-fs.target
 Before=network-pre.target webstack-firewall.service ssh.service ssh.socket
+StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
+# What keeps files from being put back, such as a full disk, may pass.
+Restart=on-failure
+RestartSec=10s
 ExecStart=/bin/sh {folder}/undo
 CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER
 NoNewPrivileges=yes
@@ -158,37 +173,58 @@ class Undo:
     def systemctl(self, *argv: str) -> None:
         self.module.run_command(["systemctl", *argv], check_rc=True)
 
-    def steps(self, paths: list[str]) -> str:
+    def is_running(self) -> bool:
+        return bool(self.unit) and self.module.run_command(["systemctl", "is-active", self.unit])[0] == 0
+
+    def script(self, known: dict[str, Any]) -> str:
         """What brings the files back, of which copies stand in the folder, and then the unit."""
-        running = bool(self.unit) and self.module.run_command(["systemctl", "is-active", self.unit])[0] == 0
-        lines = [f"systemctl disable --now {shlex.quote(self.unit)}"] if self.unit and not running else []
-        for number, path in enumerate(paths):
-            if os.path.lexists(path):
-                lines.append(f"cp -a --remove-destination {number} {shlex.quote(path)}")
-            else:
-                lines.append(f"rm -f {shlex.quote(path)}")
+        unit, running = shlex.quote(self.unit), known["running"]
+        lines = [f"systemctl disable --now {unit}"] if self.unit and not running else []
+        for number, path in enumerate(known["paths"]):
+            lines.append(
+                f"back {number} {shlex.quote(path)}" if number in known["copies"] else f"gone {shlex.quote(path)}"
+            )
         lines.append("systemctl daemon-reload")
         if running:
-            # Waited for, it would wait for the undo in turn, which at boot comes before the service.
-            lines.append(f"systemctl --no-block try-reload-or-restart {shlex.quote(self.unit)}")
-        return "\n".join(lines)
+            # --no-block, or this deadlocks at boot: the service is ordered after this undo.
+            lines.append(f"systemctl --no-block try-reload-or-restart {unit}")
+        names = {"unit": self.what, "folder": self.folder, "undo": f"{self.name}.service", "units": UNITS}
+        return SCRIPT.format(steps="\n".join(lines), **names)
+
+    def add(self, folder: Path, known: dict[str, Any], paths: list[str]) -> None:
+        """Copies what is at `paths` now into the folder, and writes the script that brings all of it back."""
+        for path in paths:
+            if path in known["paths"]:
+                continue  # what stood there was copied before the change that nobody has confirmed
+            number = len(known["paths"])
+            if os.path.lexists(path):
+                self.module.run_command(["cp", "-a", path, str(folder / str(number))], check_rc=True)
+                known["copies"].append(number)
+            known["paths"].append(path)
+        for name, text in (("undo", self.script(known)), ("known.json", json.dumps(known))):
+            (folder / f".{name}").write_text(text, encoding="utf-8")
+            (folder / f".{name}").replace(folder / name)
 
     def arm(self, paths: list[str], seconds: int) -> None:
-        """What an earlier run left armed stays as it is: it holds what was confirmed last."""
+        """What an earlier run left armed stays: it holds what was confirmed last. Files that only this run changes join it."""
         undo = f"{self.name}.service"
+        unfinished = self.folder.with_name(f"{self.what}.undone")
+        if unfinished.exists():
+            self.module.fail_json(
+                msg=f"An earlier change of {self.what} was not confirmed, and its undo is not finished: {unfinished} has the copies. "
+                f"Nothing was changed. `systemctl status {undo}` says what is in its way, such as a full disk."
+            )
         if not self.folder.exists():
             fresh = self.folder.with_name(f".{self.what}.new")
-            for left in (fresh, self.folder.with_name(f"{self.what}.undone")):
-                shutil.rmtree(left, ignore_errors=True)
+            shutil.rmtree(fresh, ignore_errors=True)
             fresh.mkdir(parents=True, mode=0o700)
-            names = {"unit": self.what, "folder": self.folder, "undo": undo, "units": UNITS}
-            (fresh / "undo").write_text(SCRIPT.format(steps=self.steps(paths), **names), encoding="utf-8")
-            for number, path in enumerate(paths):
-                if os.path.lexists(path):
-                    self.module.run_command(["cp", "-a", path, str(fresh / str(number))], check_rc=True)
+            self.add(fresh, {"running": self.is_running(), "paths": [], "copies": []}, paths)
+            names = {"unit": self.what, "folder": self.folder}
             (UNITS / undo).write_text(SERVICE.format(**names), encoding="utf-8")
             fresh.rename(self.folder)
-            os.sync()
+        elif (self.folder / "known.json").exists():
+            self.add(self.folder, json.loads((self.folder / "known.json").read_text(encoding="utf-8")), paths)
+        os.sync()
         self.systemctl("daemon-reload")
         self.systemctl("enable", undo)
         self.module.run_command(["systemctl", "stop", f"{self.name}.timer"])  # of an earlier run

@@ -114,6 +114,8 @@ SSHD_SHIPPED = Path("/usr/share/openssh/sshd_config")  # what Debian's package m
 SSHD_DROP_INS = Path("/etc/ssh/sshd_config.d")
 SSHD_OURS = SSHD_DROP_INS / "00-webstack.conf"
 RULES = Path("/etc/webstack/firewall.nft")
+UFW = Path("/etc/ufw/ufw.conf")
+NFTABLES = Path("/etc/nftables.conf")
 BELONGS_TO = Path("/etc/webstack/belongs-to")
 # Clients of DHCP, which wait for answers on a port of their own.
 ALWAYS = {"68/udp", "546/udp"}
@@ -238,13 +240,10 @@ def overruled(declared: str) -> list[str]:
 def other_firewalls(known: dict[str, dict[str, str]]) -> list[str]:
     """Units that keep a firewall. Those of ufw and nftables are active with nothing to keep, too."""
     found = [name for name in FIREWALLS if known.get(name, {}).get("ActiveState") == "active"]
-    if "ENABLED=yes" not in text(Path("/etc/ufw/ufw.conf")).splitlines():
+    if "ENABLED=yes" not in text(UFW).splitlines():
         found = [name for name in found if name != "ufw.service"]
-    own = Path("/etc/nftables.conf")
-    if (
-        own.exists()
-        and conffiles("/etc").get(str(own)) == hashlib.md5(own.read_bytes(), usedforsecurity=False).hexdigest()
-    ):
+    digest = hashlib.md5(NFTABLES.read_bytes(), usedforsecurity=False).hexdigest() if NFTABLES.exists() else ""
+    if digest and conffiles(str(NFTABLES.parent)).get(str(NFTABLES)) == digest:
         found = [name for name in found if name != "nftables.service"]
     return found
 

@@ -150,6 +150,7 @@ import json
 import os
 import pwd
 import stat
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,6 +280,7 @@ class Unit:
 
     def __init__(self, module: AnsibleModule, name: str) -> None:
         self.module, self.name = module, name
+        self.enabled_here = False  # by this run
         self.stamp_file = STAMPS / f"{name}.json"
         self.read_state()
         # Just after a boot it may be about to run: then there is nothing to start.
@@ -470,14 +472,15 @@ def run_check(module: AnsibleModule, argv: list[str], config: Configuration) -> 
     checker = module.get_bin_path(argv[0], opt_dirs=["/usr/sbin", "/usr/local/sbin"])
     if module.check_mode and (checker is None or None in config.watched.values()):
         return  # of a run on a bare host, where the package and the watched files would have come first
-    root = Path(module.tmpdir) / "stage"
-    for path, entry in config.wanted.items():
-        staged = root / path.lstrip("/")
-        staged.parent.mkdir(parents=True, exist_ok=True)
-        staged.write_bytes(entry.content)
-    rc, out, err = module.run_command([checker or argv[0]] + [part.replace("{root}", str(root)) for part in argv[1:]])
+    # Removed at once: without pipelining, the folder around it is a user's, who could not remove root's files.
+    with tempfile.TemporaryDirectory(prefix="stage-", dir=module.tmpdir) as root:
+        for path, entry in config.wanted.items():
+            staged = Path(root, path.lstrip("/"))
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            staged.write_bytes(entry.content)
+        rc, out, err = module.run_command([checker or argv[0]] + [part.replace("{root}", root) for part in argv[1:]])
     if rc != 0:
-        words = "\n".join(part.strip() for part in (out, err) if part.strip()).replace(str(root), "")
+        words = "\n".join(part.strip() for part in (out, err) if part.strip()).replace(root, "")
         module.fail_json(
             msg=f"{argv[0]} refuses the new configuration; the live one is untouched and goes on serving.\n{words}"
         )
@@ -513,6 +516,7 @@ def bring_up(unit: Unit, action: str, config_changed: list[str], confirm: dict[s
         complaint = unit.systemctl("enable", unit.name)
         if complaint:
             return complaint
+        unit.enabled_here = True
     if action == "none":
         return ""
     if action in ("start", "restart"):
@@ -566,6 +570,8 @@ def apply(module: AnsibleModule, unit: Unit | None, config: Configuration, actio
     complaint = bring_up(unit, action, list(before), module.params["confirm"])
     if complaint:
         words = unit.last_words()
+        if unit.enabled_here and not was_running:
+            unit.systemctl("disable", unit.name)  # while its file is there, or the link would be left
         restore(before)
         back = bring_up(unit, action if was_running else "none", list(before), None) if before else complaint
         state = (

@@ -352,3 +352,47 @@ def test_the_undo_has_a_sandbox_that_asks_for_no_namespace_and_no_path(host, fil
     assert not re.search(r"^(Private|ProtectS|ProtectH|ProtectK|ReadWrite)", text, re.MULTILINE)
     argv = ["systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=30", unit]
     assert subprocess.run(argv, capture_output=True, check=False).returncode == 0
+
+
+def test_an_undo_that_fails_keeps_the_copies_says_so_and_is_tried_again(host, files, command):
+    """As on a full disk: it said that all was back, and had removed the only copies."""
+    host.step("arm", paths=[str(path) for path in files.values()])
+    files["old"].write_text("changed\n", encoding="utf-8")
+    host.said()
+    cp = command("cp", 'echo "cp: no space left on device" >&2; exit 1')
+    argv = ["sh", host.root / "undo/ssh.service/undo"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and str(files["old"]) in done.stderr and "what stood before is back" not in done.stdout
+    assert files["old"].read_text() == "changed\n"  # not removed either
+    assert "disable webstack-undo-ssh.service" not in host.said()
+    assert "Restart=on-failure" in (host.units / "webstack-undo-ssh.service").read_text(encoding="utf-8")
+    outcome = host.step("arm", paths=[str(files["old"])])
+    assert outcome["failed"] and "its undo is not finished" in outcome["msg"]
+    cp.unlink()
+    again = ["sh", host.root / "undo/ssh.service.undone/undo"]
+    assert "what stood before is back" in subprocess.run(again, capture_output=True, text=True, check=True).stdout
+    assert files["old"].read_text() == "as it was\n"
+    assert list((host.root / "undo").iterdir()) == []
+
+
+def test_an_undo_that_a_killed_run_left_armed_gets_the_files_of_the_next_run_too(host, files):
+    host.step("arm", paths=[str(files["old"])])
+    files["old"].write_text("never confirmed\n", encoding="utf-8")
+    third = files["old"].with_name("third.conf")
+    third.write_text("as it was, too\n", encoding="utf-8")
+    host.step("arm", paths=[str(files["old"]), str(third), str(files["new"])])
+    third.write_text("changed\n", encoding="utf-8")
+    files["new"].write_text("new\n", encoding="utf-8")
+    host.undo()
+    assert files["old"].read_text() == "as it was\n" and third.read_text() == "as it was, too\n"
+    assert not files["new"].exists()
+
+
+@pytest.mark.parametrize("word", [True, "true"])
+def test_a_look_changes_nothing_and_refuses_what_a_change_would(word):
+    host = Host(BY_SSH, [])
+    assert host.run(look=word)["changed"] is False
+    assert host.told == ["look", "look"]
+    assert Host(BY_SSH, [], refuses="would be locked out").run(look=word)["msg"] == "would be locked out"
+    with pytest.raises(AnsibleActionFail, match="would cut the play's own connection"):
+        Host(BY_SSH, []).run(look=word, admits=[])

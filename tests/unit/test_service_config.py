@@ -676,3 +676,67 @@ def test_a_service_that_goes_on_with_the_old_configuration_is_found_out(running,
     outcome = running.run(running.file("colour = red"), confirm={"url": answering["url"], "text": "new"})
     assert outcome["failed"] and "runs, but not with the new configuration" in outcome["msg"]
     assert running.conf.read_text() == "colour = blue\n"
+
+
+def test_a_first_start_that_fails_leaves_nothing_enabled(service):
+    service.tell("enabled", "disabled")
+    outcome = service.run(service.file("broken"))
+    assert outcome["failed"] and not service.conf.exists()
+    calls = service.calls()
+    assert calls.index("enable app.service") < calls.index("disable app.service")
+
+
+def test_a_service_that_ran_stays_enabled_when_its_new_configuration_is_refused(running):
+    running.tell("enabled", "disabled")
+    assert running.run(running.file("broken"))["failed"]
+    assert "disable app.service" not in running.calls()
+
+
+@pytest.mark.parametrize("content", ["colour = red", "refused"])
+def test_what_was_staged_is_gone_whatever_the_checker_says(running, content):
+    """Without pipelining the folder is a user's, who could not remove root's files."""
+    running.run(running.file(content), check=["checker", "{root}"])
+    assert list(running.root.glob("tmp*/*")) == []
+
+
+# Folders that are met for the first time
+
+
+@pytest.fixture
+def owning(service, monkeypatch):
+    """Runs of the module that owns a folder, on a host that it meets; dpkg knows no file of it."""
+    ownership = load("plugins/module_utils/ownership.py")
+    for name, place in (("STATUS", "status"), ("TAKEN", "taken"), ("COPIES", "copies"), ("UNIT_FOLDER", "units")):
+        monkeypatch.setattr(ownership, name, service.root / place)
+    for name in ("is_ours", "sign", "strangers", "take"):
+        monkeypatch.setattr(service.module, name, getattr(ownership, name))
+
+    def run(**params):
+        return service.run(service.file(), owns=[str(service.etc)], first_contact=True, **params)
+
+    return run
+
+
+def test_files_of_others_are_refused_by_name_and_stay(service, owning):
+    theirs = service.etc / "theirs.conf"
+    theirs.write_text("years of work")
+    outcome = owning()
+    assert outcome["failed"] and str(theirs) in outcome["msg"] and "Nothing was changed" in outcome["msg"]
+    assert theirs.read_text() == "years of work" and not service.conf.exists() and service.calls() == []
+
+
+def test_with_the_word_they_are_taken_and_a_copy_is_said(service, owning):
+    (service.etc / "theirs.conf").write_text("years of work")
+    dry = owning(take_over=True, check_mode=True)
+    assert dry["changed"] and (service.etc / "theirs.conf").exists() and not (service.root / "copies").exists()
+    (copy,) = owning(take_over=True)["copies"]
+    assert Path(copy, "theirs.conf").read_text() == "years of work"
+    assert not (service.etc / "theirs.conf").exists()
+    (service.etc / "by-hand.conf").write_text("drift")
+    again = owning()
+    assert again["files_changed"] == [str(service.etc / "by-hand.conf")] and "copies" not in again
+
+
+def test_a_bare_host_is_taken_without_a_word_or_a_copy(service, owning):
+    outcome = owning()
+    assert outcome["changed"] and "copies" not in outcome and not (service.root / "copies").exists()
