@@ -106,8 +106,83 @@ def test_where_systemd_listens_for_sshd_its_ports_are_those_of_the_socket(asked)
     assert (outcome["ssh_unit"], outcome["ssh_ports"]) == ("", [22, 2022, 2222])
 
 
+def test_a_host_without_sshd_has_no_way_in_by_ssh(asked):
+    outcome = asked(sshd=False, service="inactive")
+    assert (outcome["sshd"], outcome["ssh_unit"], outcome["ssh_ports"]) == (False, "", [])
+
+
+def test_whether_there_is_a_firewall_of_ours_is_said(asked):
+    assert asked(firewall="loaded")["firewall"] is True
+    assert asked()["firewall"] is False
+
+
 def test_a_host_without_ss_is_asked_of_its_kernel():
     module = load("plugins/modules/listeners.py")
     with socket.create_server(("127.0.0.1", 0)) as server:
         (found,) = [one for one in module.of_kernel() if one.port == server.getsockname()[1] and one.protocol == "tcp"]
     assert (found.address, found.pid, found.is_local()) == ("127.0.0.1", str(os.getpid()), True)
+
+
+# What somebody else has on the host
+
+
+@pytest.fixture
+def host(tmp_path, monkeypatch):
+    """The module with a host's files below a folder."""
+    module = load("plugins/modules/listeners.py")
+    drop_ins = tmp_path / "sshd_config.d"
+    drop_ins.mkdir()
+    for name, place in (
+        ("SSHD", "sshd_config"), ("SSHD_SHIPPED", "shipped"), ("SSHD_DROP_INS", "sshd_config.d"),
+        ("SSHD_OURS", "sshd_config.d/00-webstack.conf"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, tmp_path / place)
+    (tmp_path / "shipped").write_text("Include /etc/ssh/sshd_config.d/*.conf\nX11Forwarding yes\n")
+    (tmp_path / "sshd_config").write_text("Include /etc/ssh/sshd_config.d/*.conf\nX11Forwarding yes\n")
+    return module, tmp_path
+
+
+OURS = "# mine\nPasswordAuthentication no\nPermitRootLogin no\nX11Forwarding no\nKexAlgorithms -diffie-hellman-*\n"
+
+
+def test_settings_of_sshd_as_debian_ships_them_are_nobodys(host):
+    module, _root = host
+    assert module.overruled(OURS) == []
+
+
+def test_settings_of_others_that_would_have_no_effect_are_named(host):
+    module, root = host
+    mine = root / "sshd_config.d/50-cloud-init.conf"
+    mine.write_text(
+        "passwordauthentication yes\nAllowUsers ann\nX11Forwarding no\nMatch User bob\nPermitRootLogin yes\n"
+    )
+    with (root / "sshd_config").open("a") as handle:
+        handle.write("PermitRootLogin yes\n# PasswordAuthentication yes\n")
+    assert module.overruled(OURS) == [
+        f"{mine}: passwordauthentication yes",
+        f"{root / 'sshd_config'}: PermitRootLogin yes",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("unit", "files", "keeps"),
+    [
+        ("firewalld.service", {}, True),
+        ("netfilter-persistent.service", {}, True),
+        ("ufw.service", {"ufw.conf": "ENABLED=no\n"}, False),
+        ("ufw.service", {"ufw.conf": "# ENABLED=yes or no\nENABLED=yes\n"}, True),
+        ("nftables.service", {"nftables.conf": "shipped"}, False),
+        ("nftables.service", {"nftables.conf": "table inet mine {}"}, True),
+        ("nftables.service", {}, True),
+    ],
+)
+def test_a_firewall_of_another_tool_is_known_by_its_unit(tmp_path, monkeypatch, unit, files, keeps):
+    module = load("plugins/modules/listeners.py")
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(module, "UFW", tmp_path / "ufw.conf")
+    monkeypatch.setattr(module, "NFTABLES", tmp_path / "nftables.conf")
+    shipped = {str(tmp_path / "nftables.conf"): hashlib.md5(b"shipped").hexdigest()}
+    monkeypatch.setattr(module, "conffiles", lambda _folder: shipped)
+    assert module.other_firewalls({unit: {"ActiveState": "active"}}) == ([unit] if keeps else [])
+    assert module.other_firewalls({unit: {"ActiveState": "inactive"}}) == []
