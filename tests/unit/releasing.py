@@ -121,7 +121,7 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
         given = ["env", f"--chdir={place}", f"HOME={root}", "LANG=C.UTF-8", *argv]
         log = next((setting.split(":", 1)[1] for setting in settings if setting.startswith("StandardOutput=")), "")
         if log:
-            given = ["sh", "-c", f'"$@" > {log} 2>&1', "sh", *given]
+            given = ["sh", "-c", f'"$@" >> {log} 2>&1', "sh", *given]
         return basics.run(given, seconds=seconds, inner=argv, stdin=stdin, stdout=stdout)
 
     monkeypatch.setattr(sandbox.Sandbox, "run_as", run_as)

@@ -206,20 +206,17 @@ def test_a_commit_that_is_live_is_built_again_when_the_way_to_build_changed(host
 
 
 def test_what_a_migration_says_is_told(host, monkeypatch):
-    host.config["migrate_command"] = ["sh", "-c", "echo Running upgrade a to b"]
+    host.config["migrate_command"] = [["sh", "-c", "echo Running upgrade a to b"], ["echo", "and", "c"]]
     assert carry_out(host).verdict == "live"
-    assert "  Running upgrade a to b" in host.journal.said()
+    assert "  Running upgrade a to b" in host.journal.said() and "  and c" in host.journal.said()
 
 
 def test_a_migration_that_fails_leaves_what_was_live_and_says_how_far_it_came(host):
-    host.config["migrate_command"] = [
-        "sh",
-        "-c",
-        "echo Running upgrade a to b; echo the column is in the way >&2; exit 1",
-    ]
+    fails = "echo Running upgrade a to b; echo the column is in the way >&2; exit 1"
+    host.config["migrate_command"] = [["sh", "-c", fails], ["echo", "seeds"]]
     known = carry_out(host)
     assert known.verdict == "failed"
-    assert "Running upgrade a to b\nthe column is in the way\nsh failed" in known.reason
+    assert "Running upgrade a to b\nthe column is in the way\nsh failed" in known.reason and "seeds" not in known.reason
     assert calls() == []
     as_before(host)
 
@@ -323,8 +320,16 @@ def test_one_wrong_answer_may_be_chance(host):
     assert carry_out(host).verdict == "live"
 
 
-def share(app: Any, monkeypatch: pytest.MonkeyPatch, requests: dict[str, int], failures: dict[str, int]) -> None:
-    monkeypatch.setattr(app.slots, "requests", lambda name: requests.get(name, 0))
+def share(
+    app: Any, monkeypatch: pytest.MonkeyPatch, requests: dict[str, int], failures: dict[str, int], earlier: int = 0
+) -> None:
+    """Lets slots have had requests since they went live, and some `earlier`; and failures since."""
+
+    def count(counters: Path) -> int:
+        live = counters.stem == app.slots.live()
+        return earlier + (requests.get(counters.stem, 0) if live else 0)
+
+    monkeypatch.setattr(slots, "requests_so_far", count)
     monkeypatch.setattr(app.slots, "failures", lambda name, since: failures.get(name, 0))
 
 
@@ -346,6 +351,22 @@ def test_failures_of_visitors_are_counted(host, monkeypatch, requests, failures,
     if verdict == "reverted":
         assert f"has failed {failures['green']} of {requests['green']} requests" in known.reason
         as_before(host)
+
+
+def test_requests_from_before_the_flip_do_not_dilute_failures(host, monkeypatch):
+    """A warm slot has had many, in its time."""
+    deployed(host, warm=60)
+    assert carry_out(host, kind="rollback").verdict == "live"
+    share(host, monkeypatch, {"green": 400}, {"green": 300}, earlier=100_000)
+    known = carry_out(host, kind="rollback", release=NEXT)
+    # Who goes back to it has no failures to compare with here: there are none in the slot before.
+    assert known.verdict == "reverted" and "has failed 300 of 400 requests" in known.reason
+    must_be_live(host, "blue", GOOD)
+
+
+def test_a_slot_that_has_started_anew_counts_from_nothing(host, monkeypatch):
+    monkeypatch.setattr(slots, "requests_so_far", lambda counters: 7)
+    assert host.slots.requests("green", 4) == 3 and host.slots.requests("green", 100) == 7
 
 
 def test_failures_are_read_from_what_uwsgi_logs(host):
@@ -472,6 +493,43 @@ def test_going_back_takes_no_start_while_the_slot_is_warm(host):
     assert (known.verdict, known.release) == ("live", GOOD)
     assert [call for call in calls() if call.startswith("start")] == []
     must_be_live(host, "blue", GOOD)
+
+
+@pytest.mark.parametrize("fails", ["check", "cool_never", "killed", "gate"])
+def test_no_slot_is_left_warm_without_the_timer_that_stops_it(host, monkeypatch, fails):
+    deployed(host, warm=60)
+
+    def broken(*_argv: Any, **_more: Any) -> None:
+        if fails == "killed":
+            raise Killed
+        raise change.ReleaseError("no such luck")
+
+    host.config.update(preload=True, settings="others")
+    if fails == "check":
+        monkeypatch.setattr(host.builder, "check", broken)
+    if fails == "cool_never":
+        monkeypatch.setattr(host.slots, "cool_never", broken)
+    if fails == "gate":
+        monkeypatch.setattr(host.slots, "gate", broken)
+    if fails == "killed":
+        monkeypatch.setattr(host.slots, "start", broken)
+        with pytest.raises(Killed):
+            carry_out(host, kind="renew")
+        cli.recover("app")
+    else:
+        assert carry_out(host, kind="renew").verdict == "failed"
+    must_be_live(host, "green", NEXT)
+    assert unit(host, "active", "blue").exists() == (fails == "check")
+    assert fails != "check" or again(host).slots.warm()
+
+
+def test_a_slot_whose_timer_cannot_be_made_does_not_stay_warm(host, monkeypatch):
+    def broken(_seconds: int) -> None:
+        raise change.ReleaseError("Failed to start transient timer unit")
+
+    monkeypatch.setattr(host.slots, "cool_later", broken)
+    deployed(host, warm=60)
+    assert not unit(host, "active", "blue").exists() and again(host).status()["settled"]
 
 
 def test_going_back_starts_the_slot_that_was_stopped(host):
@@ -625,7 +683,7 @@ PHASES = ["fetch", "build", "check", "migrate", "start", "gate", "flip", "watch"
 
 def cut_off(app: Any, monkeypatch: pytest.MonkeyPatch, phase: str, when: str) -> None:
     """Runs a deploy that is killed as a phase begins, or after all that it did."""
-    app.config["migrate_command"] = ["true"]
+    app.config["migrate_command"] = [["true"]]
     enter = app.journal.enter
 
     def killing(name: str, line: str, **known: Any) -> None:
@@ -934,12 +992,12 @@ def test_every_change_leaves_a_line_and_a_torn_one_is_left_out(host, capsys):
 
 
 def test_whoever_wants_to_know_is_told(host, tmp_path):
-    host.config["notify_command"] = ["sh", "-c", f'echo "$KIND $VERDICT $RELEASE by $BY" > {tmp_path}/told']
+    host.config["notify_command"] = [["sh", "-c", f'echo "$KIND $VERDICT $RELEASE by $BY" > {tmp_path}/told']]
     host.users.clear()
     carry_out(host)
-    # systemd takes one dollar of two; here there is none that does.
     assert ("app", "sh") in host.users
-    host.config["notify_command"] = ["false"]
+    assert (tmp_path / "told").read_text() == f"deploy live {NEXT} by ann@laptop\n"
+    host.config["notify_command"] = [["false"]]
     assert carry_out(host, kind="rollback").verdict == "live"
     assert any("app_server_notify_command: false failed" in line for line in host.journal.said())
 

@@ -820,7 +820,7 @@ def test_a_build_holds_the_commit_and_remembers_what_it_was_made_of(buildable, u
 
 
 def test_who_has_the_key_runs_git_alone_and_who_builds_has_no_key(buildable, upstream):
-    buildable.config["static_command"] = ["make-assets"]
+    buildable.config["static_command"] = [["make-assets"]]
     with pytest.raises(basics.ReleaseError):
         built(buildable, upstream.first)
     assert set(buildable.users) >= {("app-fetch", "git"), ("app-build", "tar"), ("app-build", "make-assets")}
@@ -848,7 +848,7 @@ def test_what_writes_to_a_log_does_not_hang_on_who_asked(monkeypatch):
 
 def test_a_migration_has_its_own_limit_and_a_name_by_which_the_next_change_finds_it(application, monkeypatch):
     given: dict[str, Any] = {}
-    application.config["migrate_seconds"] = 7
+    application.config.update(migrate_seconds=7, migrate_command=[["true"]])
     monkeypatch.setattr(application.sandbox, "run_as", lambda user, argv, **options: given.update(options))
     application.builder.migrate(GOOD)
     assert (given["seconds"], given["unit"]) == (7, "app-migrate.service")
@@ -887,7 +887,7 @@ def test_neither_a_folder_nor_a_file_of_the_commit_becomes_a_shared_file(buildab
 
 
 def test_a_build_that_fails_leaves_nothing(buildable, upstream):
-    buildable.config["static_command"] = ["sh", "-c", "echo no such compiler >&2; exit 1"]
+    buildable.config["static_command"] = [["true"], ["sh", "-c", "echo no such compiler >&2; exit 1"], ["true"]]
     with pytest.raises(basics.ReleaseError, match="no such compiler"):
         built(buildable, upstream.first)
     assert os.listdir(buildable.at.releases) == []
@@ -928,6 +928,45 @@ ENTRIES = {
     "opens a connection": ("import socket; kept = socket.socketpair()", "it opens a socket"),
     "starts a thread": ("import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()", r"it starts a thread \(Thread-1 "),
 }  # fmt: skip
+
+
+def test_what_makes_static_files_runs_as_a_migration_does_but_for_secrets(application, monkeypatch):
+    given: dict[str, dict[str, Any]] = {}
+    monkeypatch.setattr(application.sandbox, "run_as", lambda user, argv, **options: given.update({user: options}))
+    application.sandbox.making(GOOD, ["python", "manage.py", "collectstatic"])
+    application.sandbox.serving(GOOD, ["python", "manage.py", "migrate"])
+    making, serving = given["app-build"], given["app"]
+    assert making["place"] == serving["place"] == application.at.releases / GOOD
+    secrets = f"EnvironmentFile=-{application.at.config}/secrets"
+    assert {*serving["settings"]} - {*making["settings"]} == {secrets}
+    # The last word for a variable counts, and a file's before all others.
+    files = [setting for setting in making["settings"] if setting.startswith("EnvironmentFile=")]
+    assert [Path(file).name for file in files] == ["environment", "build_environment"]
+    paths = [setting for setting in making["settings"] if setting.startswith("Environment=")]
+    assert f" PATH={application.at.releases / GOOD}/.venv/bin:/usr/bin:/bin " in paths[-1]
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        ("", []),
+        ([], []),
+        ("make 'a b'", [["make", "a b"]]),
+        (["make a", "", "make b"], [["make", "a"], ["make", "b"]]),
+    ],
+)
+@pytest.mark.parametrize("key", ["static_command", "migrate_command", "notify_command"])
+def test_a_command_may_be_several(application, key, declared, words):
+    (application.at.config / "release.json").write_text(json.dumps({**CONFIG, key: declared}))
+    assert change.Application(application.at).config[key] == words
+
+
+def test_no_variable_is_put_into_a_command(monkeypatch):
+    """The environment holds secrets, and every user of the host sees command lines."""
+    seen: list[list[str]] = []
+    monkeypatch.setattr(sandbox, "run", lambda argv, **_options: seen.append(argv) or "")
+    sandbox.Sandbox(Layout("app"), CONFIG).run_as("app", ["login", "$PASSWORD"], writes=[])
+    assert seen[0][-2:] == ["login", "$$PASSWORD"]
 
 
 @pytest.mark.parametrize("what", ENTRIES)

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,9 @@ class Builder:
             self.unpack(tar, place)
             if self.config["plugin"] == "python3":
                 self.make_virtualenv(place)
-            if self.config["static_command"]:
-                with told_as("app_server_static_command fails; nothing was switched."):
-                    self.sandbox.building(self.config["static_command"], place)
+            with told_as("app_server_static_command fails; nothing was switched."):
+                for command in self.config["static_command"]:
+                    self.sandbox.making(release, command)
             hand_to_root(place)
             # Root writes here, so only after nobody else can put a link in its way.
             self.link_shared(place)
@@ -163,11 +164,13 @@ class Builder:
         It writes to a log: who asked for it may be killed meanwhile, and a migration goes on to its end.
         """
         log = self.at.migration_log
-        settings = (f"StandardOutput=truncate:{log}", f"StandardError=append:{log}")
-        seconds, unit = self.config["migrate_seconds"], self.at.migration_unit
+        settings = (f"StandardOutput=append:{log}", f"StandardError=append:{log}")
+        deadline, unit = time.monotonic() + self.config["migrate_seconds"], self.at.migration_unit
         write_atomically(log, "", 0o600)
         try:
-            self.sandbox.serving(release, self.config["migrate_command"], seconds=seconds, settings=settings, unit=unit)
+            for command in self.config["migrate_command"]:
+                seconds = max(round(deadline - time.monotonic()), 1)  # one limit for all of them
+                self.sandbox.serving(release, command, seconds=seconds, settings=settings, unit=unit)
         except ReleaseError as error:
             said = "\n".join(filter(None, [read(log).strip()[-4000:], str(error)]))
             raise ReleaseError(f"The migration failed; the release before goes on serving. It said:\n{said}") from error

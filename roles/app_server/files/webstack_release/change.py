@@ -49,10 +49,7 @@ class Application:
             raise ReleaseError(f"no application {at.app} on this host: {error.filename} is missing") from error
         self.config: dict[str, Any] = {**LATER, **told}
         for key in ("static_command", "migrate_command", "notify_command"):
-            try:
-                self.config[key] = shlex.split(self.config[key])
-            except ValueError as error:
-                raise ReleaseError(f"app_server_{key}: {error}") from error
+            self.config[key] = commands(f"app_server_{key}", self.config[key])
         self.releases = Releases(at)
         self.slots = Slots(at, self.config)
         self.jobs = Jobs(at)
@@ -106,6 +103,15 @@ class Application:
         ship = ship or bool(ref)
         renew = not ship and not (status["active"] and status["settings_current"] and status["settled"])
         return {**status, "ship": ship, "ref": ref, "renew": renew, "held": held}
+
+
+def commands(name: str, declared: str | list[str]) -> list[list[str]]:
+    """The words of each command of an input that is one command or a list of them."""
+    try:
+        each = [shlex.split(text) for text in ([declared] if isinstance(declared, str) else declared)]
+    except ValueError as error:
+        raise ReleaseError(f"{name}: {error}") from error
+    return [words for words in each if words]
 
 
 class Change:
@@ -230,17 +236,18 @@ class Change:
         if not self.releases.fits(release):
             raise ReleaseError(f"release {release} was made for another Python; deploy its commit instead")
         live = self.slots.live()
+        slot = other(live)
+        # Built before its workers were to share what it loads, it may be unfit for that.
+        if self.config["preload"] and self.checked != release and not self.has_started(release):
+            self.check(release)
+        # On the disk before the timer that would stop the warm slot goes: whatever ends this change, `undo` stops it.
+        self.journal.note(slot=slot)
         self.slots.cool_never()
-        if live and self.slots.release(live) == release and self.slots.active(live) and self.slots.current(live):
+        if live and self.serves(live, release):
             self.releases.publish(release)
             self.finish(live, release)
             return
-        slot = other(live)
-        warm = self.slots.release(slot) == release and self.slots.active(slot) and self.slots.current(slot)
-        if not warm:
-            # Built before its workers were to share what it loads, it may be unfit for that.
-            if self.config["preload"] and self.checked != release:
-                self.check(release)
+        if not self.serves(slot, release):
             self.journal.enter("start", f"start {release} in slot {slot}", slot=slot)
             self.slots.start(slot, release)
         self.journal.enter("gate", f"ask slot {slot} for {self.config['health_path']}", slot=slot)
@@ -255,13 +262,23 @@ class Change:
         # From here on visitors may meet it; that is on the disk before the first one does.
         self.journal.enter("flip", f"slot {slot} goes live", exposed=True)
         self.releases.publish(release)
-        flipped = time.time()
+        flipped, before = time.time(), self.slots.requests(slot)
         self.slots.point(slot, release)
-        self.watch(slot, release, flipped, usual, door)
+        self.watch(slot, release, flipped, before, usual, door)
         self.finish(slot, release)
 
-    def watch(self, slot: str, release: str, flipped: float, usual: float, door: bool) -> None:
-        """Looks at a release that visitors meet; raises ReleaseError when it does worse than the one before."""
+    def serves(self, slot: str, release: str) -> bool:
+        """Whether a slot runs a release with the settings of now."""
+        return self.slots.release(slot) == release and self.slots.active(slot) and self.slots.current(slot)
+
+    def has_started(self, release: str) -> bool:
+        return any(self.serves(slot, release) for slot in SLOTS)
+
+    def watch(self, slot: str, release: str, flipped: float, before: int, usual: float, door: bool) -> None:
+        """Looks at a release that visitors meet; raises ReleaseError when it does worse than the one before.
+
+        `before`: the requests that its slot had had at the flip, which for a warm one are many.
+        """
         # Before the first release there is nothing to go back to, and nobody has come yet.
         seconds = self.config["watch_seconds"] if self.journal.record.before_slot else 0
         self.journal.enter("watch", f"watch it for {seconds} s")
@@ -275,7 +292,7 @@ class Change:
                 raise ReleaseError(f"Release {release} was right at first, and then not: {words}")
             over = time.monotonic() >= ends
             if over or time.monotonic() >= count_at:
-                failed, asked = self.slots.failures(slot, flipped), self.slots.requests(slot)
+                failed, asked = self.slots.failures(slot, flipped), self.slots.requests(slot, before)
                 if failed >= FAILURES_SEEN and failed / max(asked, failed) > 2 * usual + SHARE_ALLOWED:
                     raise ReleaseError(
                         f"Release {release} has failed {failed} of {asked} requests; the one before failed {100 * usual:.1f} %"
@@ -296,7 +313,7 @@ class Change:
         failed = self.slots.failures(slot, record.since - (BACK_SECONDS if back else 0))
         if failed < FAILURES_SEEN:
             return 0.0
-        return 1.0 if back else failed / max(self.slots.requests(slot) - record.before_requests, failed)
+        return 1.0 if back else failed / max(self.slots.requests(slot, record.before_requests), failed)
 
     def at_the_door(self, release: str) -> bool:
         """Whether the public address answers with a release. One that does not do so before is no judge afterwards."""
@@ -338,10 +355,13 @@ class Change:
         if not self.slots.active(before):
             return
         if self.config["warm_seconds"] and record.warm and before == record.before_slot:
-            self.slots.cool_later(self.config["warm_seconds"])
-        else:
-            self.journal.enter("drain", f"stop slot {before}")
-            self.slots.drain(before)
+            try:
+                self.slots.cool_later(self.config["warm_seconds"])
+                return
+            except ReleaseError as error:  # without its timer it would run for ever
+                self.journal.say(f"slot {before} cannot be kept warm: {error}")
+        self.journal.enter("drain", f"stop slot {before}")
+        self.slots.drain(before)
 
     def give_up(self, why: str) -> None:
         """Ends a change that failed: what was live before is live."""
@@ -428,14 +448,14 @@ class Change:
 
     def notify(self, record: Record) -> None:
         """Tells whoever wants to know, by a command of the operator's. That it fails fails nothing."""
-        command = self.config["notify_command"]
-        if not command:
+        if not self.config["notify_command"]:
             return
         known = {
             "APP": self.at.app, "KIND": record.kind, "VERDICT": record.verdict, "VERSION": record.version,
             "RELEASE": record.release, "BY": record.by, "REASON": record.reason.splitlines()[0] if record.reason else "",
         }  # fmt: skip
         try:
-            self.app.sandbox.telling(command, known)
+            for command in self.config["notify_command"]:
+                self.app.sandbox.telling(command, known)
         except ReleaseError as error:
             self.journal.say(f"app_server_notify_command: {error}")

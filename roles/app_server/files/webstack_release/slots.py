@@ -200,9 +200,10 @@ class Slots:
             time.sleep(PAUSE)
         raise ReleaseError(f"Release {release} was not right within {self.config['health_seconds']} s: {said}")
 
-    def requests(self, slot: str) -> int:
-        """How many a slot has had since it started."""
-        return requests_so_far(self.at.counters(slot)) if slot else 0
+    def requests(self, slot: str, before: int = 0) -> int:
+        """How many a slot has had since it started, or since it had had so many."""
+        count = requests_so_far(self.at.counters(slot)) if slot else 0
+        return count - before if count >= before else count  # fewer: it has started anew since
 
     def failures(self, slot: str, since: float) -> int:
         """How many requests in a slot have failed since a moment, in seconds of the epoch."""
