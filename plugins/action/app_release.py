@@ -79,6 +79,9 @@ class ActionModule(ActionBase):
             warnings.append(
                 f"release {answer['release']} is for another Python than this host's: its commit is built anew"
             )
+        if answer.get("at_boot"):
+            warnings.append(f"release {answer['release']} is live: {answer['at_boot']}")
+        warnings += answer.get("damage", [])
         return {"changed": False, "answer": answer, "warnings": warnings}
 
     def _is_live(self, request: dict[str, Any]) -> bool:

@@ -153,7 +153,7 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
     shutil.rmtree(root)
 
 
-def a_release(application: Any, release: str, **known: str) -> Path:
+def a_release(application: Any, release: str, **known: Any) -> Path:
     place = application.at.releases / release
     place.mkdir()
     made_of = {"commit": "c0ffee", "version": "main", "declared": "repo main", "static": "static", **known}

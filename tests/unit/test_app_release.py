@@ -87,7 +87,7 @@ def test_what_the_tool_complains_of_is_said(monkeypatch):
         Host(monkeypatch, "the disk is full").run("deploy")
 
 
-@pytest.mark.parametrize(("known", "words"), [({"held": "r9 was rolled back"}, "r9 was rolled back; it is declared"), ({"ref": "c0ffee"}, "r1 is for another Python")])  # fmt: skip
+@pytest.mark.parametrize(("known", "words"), [({"held": "r9 was rolled back"}, "r9 was rolled back; it is declared"), ({"ref": "c0ffee"}, "r1 is for another Python"), ({"at_boot": "after a reboot it is gone"}, "r1 is live: after a reboot it is gone"), ({"damage": ["x cannot be read"]}, "x cannot be read")])  # fmt: skip
 def test_what_a_converge_does_of_itself_or_leaves_is_warned_of(monkeypatch, known, words):
     outcome = Host(monkeypatch, {"release": "r1", "held": "", "ref": "", **known}).run("plan", arguments=["d", "s"])
     assert words in outcome["warnings"][0] and not outcome["changed"]

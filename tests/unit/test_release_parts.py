@@ -142,6 +142,11 @@ UNSETTLED = {
     "the other slot starts at boot": lambda app: unit(app, "enabled", "blue").touch(),
     "static files are another release's": lambda app: basics.link_atomically(app.at.current, f"releases/{NEXT}"),
     "static files are nobody's": lambda app: app.at.current.unlink(),
+    "the link to the live slot leads nowhere": lambda app: lead_live(app, "/nowhere/at-all.sock"),
+    "the link to the live slot is gone": lambda app: lead_live(app, ""),
+    "what the live slot is bound to is garbage": lambda app: (app.at.bound("green") / "slot").write_bytes(b"\xff\0="),
+    "what the live slot is bound to is torn": lambda app: (app.at.bound("green") / "slot").write_text("RELE"),
+    "what became of the last change is torn": lambda app: app.at.change.write_text('{"id": "1", "verd'),
     "nginx connects elsewhere": lambda app: basics.link_atomically(app.at.public_link, "/nowhere"),
     "the settings changed": lambda app: bind(app, "green", GOOD, "others"),
     "somebody edited what the slot is bound to": lambda app: (app.at.bound("green") / "uwsgi.ini").write_text(
@@ -150,6 +155,14 @@ UNSETTLED = {
     "the process came back before its file was mended": lambda app: came_back(app, 1),
     "a library was upgraded since it started": lambda app: upgraded(app, 1),
 }
+
+
+def lead_live(application: Any, to: str) -> None:
+    """Somebody has turned the link to the live slot; what the verified one is bound to is another link."""
+    basics.link_atomically(application.at.live_bound, str(application.at.bound("green")))
+    application.at.live_link.unlink()
+    if to:
+        application.at.live_link.symlink_to(to)
 
 
 def upgraded(application: Any, started: float) -> None:
@@ -229,6 +242,25 @@ def test_where_nothing_is_before_the_live_one_those_that_can_be_named_are_told(a
     application.releases.reject(NEXT, f"release {NEXT} was rolled back by ann@laptop")
     with pytest.raises(basics.ReleaseError, match=rf"on this host; one that is named can be live: {NEXT}$"):
         application.releases.before(GOOD)
+
+
+def test_releases_sort_by_what_is_written_of_them_and_not_by_the_clock_of_their_build(application):
+    ahead = "20390101000000-cccccccccccc"
+    a_release(application, ahead)  # of a version of this tool that wrote no numbers
+    a_release(application, GOOD, number=application.releases.next_number())
+    a_release(application, NEXT, number=application.releases.next_number())
+    assert application.releases.names() == [ahead, GOOD, NEXT]
+    assert application.releases.before(NEXT) == GOOD and application.releases.before(GOOD) == ahead
+
+
+def test_where_nothing_is_known_of_the_live_release_the_last_one_is_the_one_before(application):
+    for name in (GOOD, NEXT):
+        a_release(application, name)
+    application.at.mark(NEXT, "json").write_text("{")
+    assert application.releases.before(NEXT) == application.releases.before("") == GOOD
+    application.at.mark(GOOD, "json").write_bytes(b"\xff[")
+    with pytest.raises(basics.ReleaseError, match="no verified release before the live one"):
+        application.releases.before(NEXT)
 
 
 def came_back(application: Any, started: float) -> None:
@@ -912,6 +944,53 @@ def test_a_python_release_without_requirements_is_told_which_file_is_wanted(buil
 def test_only_a_full_commit_is_built(buildable, commit):
     with pytest.raises(basics.ReleaseError, match="is not a full commit"):
         buildable.builder.build(commit, "v1", Path("/nowhere"))
+
+
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 123456\n"
+
+
+def test_pointers_of_git_lfs_are_refused_and_named(buildable, tmp_path):
+    names = [f"static/{number}.png" for number in range(7)]
+    for name in ("about-lfs.txt", "large.txt", *names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(POINTER)
+    (tmp_path / "about-lfs.txt").write_text(f"A pointer is:\n{POINTER}")
+    (tmp_path / "large.txt").write_text(POINTER + "x" * 2000)
+    archive = tmp_path / "push.tar"
+    subprocess.run(["tar", "-cf", archive, "-C", tmp_path, "about-lfs.txt", "large.txt", "static"], check=True)
+    with pytest.raises(basics.ReleaseError) as refusal:
+        buildable.builder.build("a" * 40, "main", archive)
+    said = str(refusal.value)
+    assert f"{', '.join(names[:5])} and 2 more" in said and "git lfs install" in said and "app_server_push" in said
+    assert "about-lfs" not in said and os.listdir(buildable.at.releases) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"Django==5.2  # caf\xc3\xa9", "Django==5.2  # café"),
+        ("\ufeffDjango==5.2  # café".encode(), "Django==5.2  # café"),
+        ("Django==5.2  # café".encode("utf-16"), "Django==5.2  # café"),
+        ("\ufeffDjango==5.2  # café".encode("utf-16-be"), "Django==5.2  # café"),
+        ("\ufeffDjango==5.2  # café".encode("utf-32-le"), "Django==5.2  # café"),
+        (b"# -*- coding: cp1252 -*-\nDjango==5.2  # \x80", "# -*- coding: cp1252 -*-\nDjango==5.2  # €"),
+        (b"Django==5.2  # caf\xe9", "Django==5.2  # café"),
+        (b"# coding: utf-8\nDjango==5.2  # caf\xe9", "# coding: utf-8\nDjango==5.2  # café"),
+    ],
+)
+def test_requirements_are_read_as_pip_reads_them(application, tmp_path, content, text):
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_bytes(content)
+    for _time in range(2):  # the second as pip, afterwards
+        assert application.builder.readable(requirements, tmp_path).removeprefix("# coding: latin-1\n") == text
+
+
+def test_an_encoding_that_nobody_knows_is_named(application, tmp_path):
+    (tmp_path / "requirements.txt").write_bytes(b"# coding: klingon\n")
+    with pytest.raises(
+        basics.ReleaseError, match=r"requirements.txt \(app_server_requirements\): unknown enc.*klingon"
+    ):
+        application.builder.readable(tmp_path / "requirements.txt", tmp_path)
 
 
 def test_an_archive_of_the_controller_is_unpacked_and_removed(buildable, upstream, tmp_path):

@@ -6,16 +6,16 @@ So what is about to happen is on the disk before it does, and `recover` can undo
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .asking import ask_at_the_door
-from .basics import ReleaseError, goes_on, run, told_as
+from .basics import ReleaseError, goes_on, in_words, is_damaged, read_object, run, told_as
 from .build import Builder
 from .jobs import Jobs
 from .layout import SLOTS, Layout, other
@@ -38,16 +38,28 @@ LATER: dict[str, Any] = {"migrate_seconds": 3600, "shared_files": [], "preload":
 LEFT_OVER_SECONDS = 3600  # after which nobody waits any more to begin a change
 
 
+class Config(dict[str, Any]):
+    """What the role has declared."""
+
+    def __missing__(self, key: str) -> Any:
+        raise ReleaseError(f"release.json does not say '{key}'; a converge writes it anew. What is live serves on.")
+
+
 class Application:
     """One application on this host, with all that is known of it."""
 
     def __init__(self, at: Layout) -> None:
         self.at = at
+        path = at.config / "release.json"
         try:
-            told = json.loads((at.config / "release.json").read_text(encoding="utf-8"))
+            path.stat()
         except FileNotFoundError as error:
             raise ReleaseError(f"no application {at.app} on this host: {error.filename} is missing") from error
-        self.config: dict[str, Any] = {**LATER, **told}
+        if is_damaged(path):
+            raise ReleaseError(
+                f"{path} cannot be read, or is not JSON; a converge writes it anew. What is live serves on."
+            )
+        self.config = Config({**LATER, **read_object(path)})
         for key in ("static_command", "migrate_command", "notify_command"):
             self.config[key] = commands(f"app_server_{key}", self.config[key])
         self.releases = Releases(at)
@@ -73,11 +85,40 @@ class Application:
             "release": release if verified else "",
             "active": self.slots.active(slot),
             "settings_current": self.slots.current(slot, settings),
-            "settled": self.whole(slot) and not (self.journal.record.open and not self.busy()),
+            "settled": self.whole(slot)
+            and not self.journal.damage
+            and not (self.journal.record.open and not self.busy()),
             "warm": self.slots.warm(),
             "fits": verified and self.releases.fits(release),
+            "damage": self.damage(slot),
+            "at_boot": self.at_boot(slot, release) if verified else "",
             **{key: record.get(key) for key in ("commit", "repository", "version", "declared")},
         }
+
+    def damage(self, slot: str | None) -> list[str]:
+        """What cannot be read any more of what was written down. The tool goes on without."""
+        lost = [
+            f"{self.at.mark(name, 'json')} cannot be read, so {name} is no release to go back to"
+            for name in self.releases.damaged()
+        ]
+        return [*filter(None, (self.journal.damage, self.slots.damage(slot))), *lost]
+
+    def at_boot(self, slot: str | None, release: str) -> str:
+        """Why the host would not serve after a reboot what is live; empty if it would."""
+        if slot is None or not release:
+            return ""
+        if not self.releases.place(release).is_dir():
+            return f"after a reboot it is not served any more: {self.releases.place(release)} is missing"
+        if not self.releases.fits(release):
+            return (
+                "it is served out of memory: it was built for another Python than this host's, so after a reboot, or if its "
+                "process ends, visitors get 502 until its commit has been built anew"
+            )
+        if self.slots.damage(slot):
+            return "after a reboot it does not start"
+        if not self.slots.enabled(slot):
+            return f"after a reboot it is not served: {self.at.slot_unit(slot)} does not start with the host"
+        return ""
 
     def whole(self, slot: str | None) -> bool:
         """Whether all that belongs to a live slot is where it should be."""
@@ -140,7 +181,9 @@ class Change:
         except Exception as error:  # whatever it is, visitors are not left with it
             if self.journal.record.verified:
                 raise  # what is left to do for it is done by `recover`, as often as that takes
-            self.give_up(str(error) or repr(error))
+            if not isinstance(error, (ReleaseError, OSError)):
+                traceback.print_exc()  # a fault of this tool: the journal has it whole
+            self.give_up(in_words(error))
         else:
             self.journal.end(verdict, "\n".join(self.undone))
         if self.journal.record.verdict != "unchanged":
@@ -187,6 +230,10 @@ class Change:
         """Makes an older verified release live, and marks the one that was: a converge does not bring it back."""
         live = self.app.status()["release"]
         release = request.get("release") or self.releases.before(live)
+        if release in self.releases.damaged():
+            raise ReleaseError(
+                f"{self.at.mark(release, 'json')} cannot be read; deploy the commit of {release} instead"
+            )
         if not self.releases.record(release):
             kept = ", ".join(name for name in self.releases.names() if self.releases.verified(name))
             raise ReleaseError(
@@ -336,7 +383,9 @@ class Change:
         record = self.journal.record
         with told_as(f"release {record.release} is verified and serves, but is not settled yet; the next run goes on:"):
             self.releases.accept(record.release)
-            if record.kind == "rollback" and record.release < record.before_release:
+            if record.kind == "rollback" and self.releases.age(record.release) < self.releases.age(
+                record.before_release
+            ):
                 why = f"release {record.before_release} was rolled back by {record.by or 'somebody'}"
                 self.releases.reject(record.before_release, why)
             self.slots.boot(record.slot)
@@ -370,6 +419,9 @@ class Change:
         if record.slot:
             words = self.slots.last_words(record.slot)
             why += f"\nThe last lines of {self.at.slot_unit(record.slot)}:\n{words}" if words else ""
+        at_boot = self.app.at_boot(record.before_slot or None, record.before_release)
+        if at_boot:
+            why += f"\nOf what is live, {record.before_release}: {at_boot}."
         verdict = "reverted" if record.exposed else "failed"
         self.journal.say(f"{verdict}: {why}")
         self.journal.say(
@@ -396,7 +448,7 @@ class Change:
         try:
             step()
         except Exception as error:  # whatever it is, the steps after it are done
-            self.undone.append(str(error) or repr(error))
+            self.undone.append(in_words(error))
             self.journal.say(f"not done: {self.undone[-1]}")
 
     def recover(self) -> None:
