@@ -203,7 +203,8 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "app_server", ["validate", "configure"],
         {**APPLICATION, "app_server_environment": HOSTILE, "app_server_secrets": {f"S_{k}": v + SECRET for k, v in HOSTILE.items()},
          "app_server_uwsgi_options": {"harakiri": 7, "env": "RATE=100%"}, "app_server_writable_paths": ["/srv/media"],
-         "app_server_jobs": [{"name": "mails", "command": "python -m shop.mails"}, {"name": "tidy", "command": "python -m shop.tidy", "schedule": "*-*-* 03:30"}],
+         "app_server_jobs": [{"name": "mails", "command": "python -m shop.mails"}, {"name": "tidy", "command": "python -m shop.tidy 'a \"$b\"; 5%'", "schedule": "*-*-* 03:30"}],
+         "app_server_static_command": ["npm run 'a b'", "collect"], "app_server_migrate_command": "alembic upgrade head",
          "app_server_known_hosts": ["git.example.com ssh-ed25519 AAAA"]},
     ),
     "app-numbers": ("app_server", ["validate", "configure"], {**APPLICATION, **NUMBERS}),
@@ -650,6 +651,14 @@ def test_nothing_of_a_release_runs_as_root(files):
     assert len(units) > 3
     for text in units:
         assert "User=shop\nGroup=shop\n" in text
+
+
+def test_commands_reach_the_host_as_they_were_meant(files):
+    release = json.loads(files["app-hostile"]["/etc/shop/release.json"]["content"])
+    assert release["static_command"] == ["npm run 'a b'", "collect"]
+    assert release["migrate_command"] == ["alembic upgrade head"] and release["notify_command"] == []
+    job = files["app-hostile"]["/etc/shop/jobs/shop-job-tidy.service"]["content"]
+    assert ' python -m shop.tidy "a \\"$$b\\"; 5%%"\n' in job
 
 
 TOOL = ROOT / "roles/app_server/files/webstack_release"
