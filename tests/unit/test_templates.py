@@ -249,7 +249,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
     for name in ("modules", "module_utils", "filter"):
         (plugins / name).symlink_to(ROOT / "plugins" / name)
     (plugins / "action/validate_inputs.py").symlink_to(ROOT / "plugins/action/validate_inputs.py")
-    for name in ("service_config", "guarded_config", "listeners", "packages"):
+    for name in ("service_config", "guarded_config", "listeners", "packages", "app_preflight"):
         (plugins / f"action/{name}.py").write_text(RECORDER, encoding="utf-8")
     plays = [
         {

@@ -155,7 +155,7 @@ class Slots:
             link_atomically(self.at.current, f"releases/{release}")
         link_atomically(self.at.live_link, str(self.at.socket(slot)))
         # The link that nginx knows is gone after a boot, or was led elsewhere.
-        run(["systemd-tmpfiles", "--create", f"/etc/tmpfiles.d/{self.at.app}.conf"])
+        run(["systemd-tmpfiles", "--create", f"/etc/tmpfiles.d/webstack-{self.at.app}.conf"])
 
     def boot(self, slot: str) -> None:
         """From now on this slot starts with the host, and the other does not."""
