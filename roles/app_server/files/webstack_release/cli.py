@@ -267,7 +267,8 @@ def main(argv: list[str] | None = None) -> int:
             case "renew":
                 return watch_it(app, {"kind": "renew"})
             case "ask":
-                code, body = ask(app.at.live_link, options.path, app.config["modifier"], seconds=60)
+                url, modifier = app.config["public_url"], app.config["modifier"]
+                code, body = ask(app.at.live_link, options.path, modifier, seconds=60, url=url)
                 print(json.dumps({"status": code, "body": body}))
             case "plan":
                 if not options.dry:
