@@ -157,6 +157,12 @@ NUMBERS = {
     "app_server_migrate_seconds": "60",
     "app_server_worker_memory_mb": "64",
     "app_server_preload": "yes",
+    "app_server_push": "no",
+    "app_server_health_reports_release": "false",
+    "app_server_processes": "3",
+    "app_server_warm_seconds": "0",
+    "app_server_version": 7,
+    "app_server_shared": [5],
 }
 CHANGED_SETTINGS: dict[str, Any] = {
     "environment": {"A": "1"},
@@ -651,6 +657,20 @@ def test_nothing_of_a_release_runs_as_root(files):
     assert len(units) > 3
     for text in units:
         assert "User=shop\nGroup=shop\n" in text
+
+
+def test_what_a_template_or_the_command_line_gives_as_text_counts_as_what_it_says(files):
+    """And what YAML reads as a number, where a text is meant, as that text."""
+    release = json.loads(files["app-numbers"]["/etc/shop/release.json"]["content"])
+    known = {
+        **json.loads(files["app"]["/etc/shop/release.json"]["content"]),
+        "push": False,
+        "health_reports_release": False,
+    }
+    assert (release["preload"], release["push"], release["health_reports_release"]) == (True, False, False)
+    assert (release["version"], release["shared"], release["warm_seconds"]) == ("7", ["5"], 0)
+    assert {key: type(value) for key, value in release.items()} == {key: type(value) for key, value in known.items()}
+    assert "processes = 3\n" in files["app-numbers"]["/etc/shop/uwsgi.ini"]["content"]
 
 
 def test_commands_reach_the_host_as_they_were_meant(files):
