@@ -93,6 +93,7 @@ class ActionModule(ActionBase):
                 **{name: {"type": "str", "required": True} for name in ("app", "repository", "version", "declared")},
                 "users": {"type": "list", "elements": "str", "required": True},
                 "signers": {"type": "list", "elements": "str", "default": []},
+                "groups": {"type": "list", "elements": "str", "default": []},
                 "ref": {"type": "str", "default": ""},
                 "push": {"type": "bool", "default": False},
                 "key": {"type": "bool", "default": False},
@@ -100,7 +101,8 @@ class ActionModule(ActionBase):
             },
         )
         app = args["app"]
-        host = read(app, args["users"], self._low_level_execute_command(question(app, args["users"]))["stdout"])
+        said = self._low_level_execute_command(question(app, args["users"]))["stdout"]
+        host = read(app, args["users"], args["groups"], said)
         faults = [f"app_server_name: '{app}' will not do, because {why}" for why in strangers(app, host)]
         ships = bool(args["ref"]) or host.will_ship(args["declared"])
         if args["push"]:
@@ -153,7 +155,7 @@ def places_of(app: str) -> list[str]:
     ]  # fmt: skip
 
 
-def read(app: str, users: list[str], said: str) -> Host:
+def read(app: str, users: list[str], further: list[str], said: str) -> Host:
     """What the answers mean."""
     parts = [part.splitlines() for part in re.split(r"(?m)^---\n", said)]
     if len(parts) != 6:
@@ -171,7 +173,7 @@ def read(app: str, users: list[str], said: str) -> Host:
         else:
             live = line.rpartition("/")[2]
     return Host(
-        accounts=app_accounts.read(users, passwd, groups),
+        accounts=app_accounts.read(users, passwd, groups, further),
         has_user=any(line.startswith(f"{app}:") for line in passwd),
         configured=f"/etc/{app}/release.json" in ours,
         units=units, places=places, left=[path for path in ours if not path.endswith(".json")],

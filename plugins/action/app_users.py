@@ -20,16 +20,18 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         _result, args = self.validate_argument_spec(
-            argument_spec={"users": {"type": "list", "elements": "str", "required": True}},
+            argument_spec={
+                "users": {"type": "list", "elements": "str", "required": True},
+                "groups": {"type": "list", "elements": "str", "default": []},
+            },
         )
         users = args["users"]
         answer = self._low_level_execute_command(app_accounts.question(users))["stdout"]
         passwd, _line, groups = answer.partition("---\n")
-        accounts = app_accounts.read(users, passwd.splitlines(), groups.splitlines())
+        accounts = app_accounts.read(users, passwd.splitlines(), groups.splitlines(), args["groups"])
         if accounts.strange:
             raise AnsibleActionFail(f"The system users could not be made: {'; '.join(accounts.strange)}")
-        commands = [[*shlex.split(app_accounts.MAKE), user] for user in accounts.missing] + accounts.mend
-        for command in [] if self._task.check_mode else commands:
+        for command in [] if self._task.check_mode else accounts.make + accounts.mend:
             outcome = self._low_level_execute_command(shlex.join(command))
             if outcome["rc"] != 0:
                 words = outcome["stderr"].strip() or outcome["stdout"].strip()

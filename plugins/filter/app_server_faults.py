@@ -39,6 +39,7 @@ MODULE = re.compile(r"(?!.*\.\.)[A-Za-z_][A-Za-z0-9_.]*(:[A-Za-z_][A-Za-z0-9_]*)
 RELATIVE = re.compile(r"(?!/)(?!.*\.\.)[./]*[A-Za-z0-9_:-][A-Za-z0-9_./:-]*")
 RELATIVE_OR_NONE = re.compile(f"({RELATIVE.pattern})?")
 RELATIVE_FORM = "a path that is relative to the repository and below its top, without '..'"
+GROUP = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 # What a text must be, and each item of a list.
 TEXTS = {
     "app_server_version": (REF, "the name of a branch, a tag or a commit"),
@@ -49,7 +50,7 @@ TEXTS = {
         re.compile(r"(https?://[A-Za-z0-9.-]+(:[0-9]+)?)?"),
         "an address such as https://www.example.com",
     ),
-    "app_server_socket_group": (re.compile(r"[a-z_][a-z0-9_-]{0,31}"), "the name of a group"),
+    "app_server_socket_group": (GROUP, "the name of a group"),
 }
 ITEMS = {
     "app_server_known_hosts": (
@@ -60,6 +61,7 @@ ITEMS = {
         re.compile(r"[^\n ]+ [^\n]*(ssh|ecdsa|sk)-[^\n]+"),
         "one line of ssh's allowed_signers, such as 'ann@example.com ssh-ed25519 AAAA…'",
     ),
+    "app_server_groups": (GROUP, "the name of a group"),
     "app_server_shared_files": (
         re.compile(r"(?!.*\.\.)(?!\.(git|venv)$)\.?[A-Za-z0-9_-][A-Za-z0-9_.-]*"),
         "a file at the top of the repository, such as 'settings.local', of letters, digits and '_.-', and not .git or .venv",
@@ -190,6 +192,9 @@ def _text_faults(inputs: Inputs) -> Faults:
         for index, item in enumerate(inputs[name]):
             if not pattern.fullmatch(_text(item)):
                 yield f"{name}[{index}]: '{shown(_text(item))}' is not {form}"
+    own = str(inputs["app_server_name"])
+    for name in {own, f"{own}-build", f"{own}-fetch", "root"} & {*map(_text, inputs["app_server_groups"])}:
+        yield f"app_server_groups: '{shown(name)}' is not possible; it is the application's own, or root's"
     for name in {*map(_text, inputs["app_server_shared"])} & {*map(_text, inputs["app_server_shared_files"])}:
         yield f"app_server_shared_files: '{shown(name)}' stands in app_server_shared, too; it is a file or a folder"
 

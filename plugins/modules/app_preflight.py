@@ -22,6 +22,11 @@ options:
     type: list
     elements: str
     required: true
+  groups:
+    description: Further groups of the first of them.
+    type: list
+    elements: str
+    default: []
   repository:
     description: The repository's address, or with O(push) the path of a clone on the controller.
     type: str
@@ -71,7 +76,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 users_due:
-  description: Whether a user is missing, or in other groups than its own.
+  description: Whether a user is missing, or in other groups than it should.
   type: bool
   returned: success
 left:

@@ -7,7 +7,7 @@ module: app_users
 short_description: Have the system users of an application, all in one call
 description:
   - Makes the system users that are missing, without a home, a shell or a password.
-  - A user that was put into another group is taken out of it.
+  - A user that was put into another group than those that are declared is taken out of it.
   - Fails, and changes nothing, where one of the names belongs to somebody else, who would be locked out.
 options:
   users:
@@ -15,6 +15,11 @@ options:
     type: list
     elements: str
     required: true
+  groups:
+    description: Further groups of the first of them; they exist.
+    type: list
+    elements: str
+    default: []
 author: The foobar web stack maintainers
 """
 
@@ -31,7 +36,7 @@ made:
   elements: str
   returned: always
 mended:
-  description: The users that were in other groups than their own.
+  description: The users that were in other groups than they should.
   type: list
   elements: str
   returned: always

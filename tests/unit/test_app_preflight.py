@@ -73,7 +73,7 @@ def ask(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, 
         app = changes.get("app", "shop")
         args = {
             "app": app, "users": [app, f"{app}-build", f"{app}-fetch"], "repository": "https://git.example.com/shop.git",
-            "version": "main", "ref": "", "declared": DECLARED, "push": False, "signers": [], "key": False, "proxy": True,
+            "version": "main", "ref": "", "groups": [], "declared": DECLARED, "push": False, "signers": [], "key": False, "proxy": True,
             **changes,
         }  # fmt: skip
         plugin = action.ActionModule.__new__(action.ActionModule)
@@ -331,10 +331,10 @@ def have_users(host: Host, command: Callable[[str, str], Path], monkeypatch: pyt
     for name in ("useradd", "usermod", "groupadd"):
         command(name, f'echo "{name} $*" >> {host.root}/made\n')
 
-    def run(check_mode: bool = False) -> dict[str, Any]:
+    def run(check_mode: bool = False, groups: tuple[str, ...] = ()) -> dict[str, Any]:
         plugin = users_action.ActionModule.__new__(users_action.ActionModule)
         plugin._task = SimpleNamespace(check_mode=check_mode)
-        plugin.validate_argument_spec = lambda argument_spec: (None, {"users": USERS})
+        plugin.validate_argument_spec = lambda argument_spec: (None, {"users": USERS, "groups": list(groups)})
         plugin._low_level_execute_command = host.execute
         return plugin.run(task_vars={})
 
@@ -377,6 +377,16 @@ def test_a_user_is_in_its_own_group_and_in_no_other(host, ask, have_users, group
     assert ask()["users_due"] == bool(wanted)
     assert have_users(check_mode=True)["changed"] == bool(wanted) and made(host) == []
     assert have_users()["changed"] == bool(wanted) and made(host) == wanted
+
+
+def test_the_groups_that_are_declared_are_the_users_own_alone(host, ask, have_users):
+    have_users(groups=("audio", "redis"))
+    assert made(host)[-1].endswith("--groups audio,redis shop") and "--groups" not in "".join(made(host)[:-1])
+    host.have_users(OURS, [*GROUPS, "redis:x:9:shop", "video:x:8:"])
+    assert not ask(groups=["redis"])["users_due"] and not have_users(groups=("redis",))["changed"]
+    for wanted in (["video"], ["redis", "video"], []):
+        assert ask(groups=wanted)["users_due"] and have_users(groups=tuple(wanted))["mended"] == ["shop"]
+        assert made(host)[-1] == f"usermod --gid shop --groups {','.join(wanted)} shop"
 
 
 def test_a_user_that_cannot_be_made_is_named(host, have_users, command):

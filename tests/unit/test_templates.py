@@ -171,6 +171,7 @@ CHANGED_SETTINGS: dict[str, Any] = {
     "preload": True,
     "writable_paths": ["/srv/media"],
     "socket_group": "adm",
+    "groups": ["redis"],
 }
 # name: (role, the steps that write files, inputs)
 CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
