@@ -79,6 +79,9 @@ class ActionModule(ActionBase):
             warnings.append(
                 f"release {answer['release']} is for another Python than this host's: its commit is built anew"
             )
+        if answer.get("at_boot"):
+            warnings.append(f"release {answer['release']} is live: {answer['at_boot']}")
+        warnings += answer.get("damage", [])
         return {"changed": False, "answer": answer, "warnings": warnings}
 
     def _is_live(self, request: dict[str, Any]) -> bool:
@@ -98,19 +101,28 @@ class ActionModule(ActionBase):
                 told = busy
                 self._show(f"waiting: {busy}")
             time.sleep(1)
-        seen = 0
+        seen: list[str] = []
         while True:
-            progress = self._call("follow", answer["id"], str(seen))
-            seen += len(progress["lines"])
+            progress = self._call("follow", answer["id"], str(len(seen)))
+            seen += progress["lines"]
             for line in progress["lines"]:
                 self._show(line)
             if progress["verdict"] in ("live", "unchanged"):
                 return {"changed": progress["verdict"] == "live", "answer": progress}
             if progress["verdict"]:
-                return {"failed": True, "changed": False, "msg": progress["reason"]}
+                return {"failed": True, "changed": False, "msg": _reason(request["kind"], progress, seen)}
 
     def _show(self, line: str) -> None:
         Display().display(f"  {self._host} | {line}")
+
+
+def _reason(kind: str, progress: dict[str, Any], seen: list[str]) -> str:
+    """Why a change failed, unless that has been shown: Ansible says twice what a task fails with."""
+    first = next(iter(progress["reason"].splitlines()), "")
+    if first and any(first in line for line in seen):
+        ended = progress["verdict"] if progress["verdict"] == "failed" else f"was {progress['verdict']}"
+        return f"The {kind} {ended}; the lines above say why."
+    return progress["reason"]
 
 
 def _user() -> str:

@@ -9,14 +9,11 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-
-HOME, SHELL = "/nonexistent", "/usr/sbin/nologin"
-UNITS = "/usr/lib/systemd/system"
-MAKE = f"useradd --system --user-group --no-create-home --home-dir {HOME} --shell {SHELL}"
+from ansible_collections.foobar.webstack.plugins.plugin_utils import app_accounts
 
 
 class ActionModule(ActionBase):
-    """Makes what is missing, and nothing where a name is somebody else's."""
+    """Makes who is missing, and nobody where a name is somebody else's; takes away groups that nobody declared."""
 
     TRANSFERS_FILES = False
 
@@ -24,32 +21,20 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _result, args = self.validate_argument_spec(
             argument_spec={
-                "app": {"type": "str", "required": True},
                 "users": {"type": "list", "elements": "str", "required": True},
+                "groups": {"type": "list", "elements": "str", "default": []},
             },
         )
-        app, users = args["app"], args["users"]
-        unit = f"{UNITS}/{app}@.service"
-        names = " ".join(map(shlex.quote, users))
-        # getent exits 2 where one of them is missing.
-        answer = self._low_level_execute_command(f"getent passwd {names}; ls {shlex.quote(unit)} 2>/dev/null")["stdout"]
-        if unit in answer.splitlines():
-            raise _taken(app, f"{unit} is part of the system")
-        known = {line.split(":")[0]: tuple(line.split(":")[-2:]) for line in answer.splitlines()}
-        for user in users:
-            home, shell = known.get(user, (HOME, SHELL))
-            if (home, shell) != (HOME, SHELL):
-                raise _taken(app, f"this host has a user {user} who is somebody else's (home {home}, shell {shell})")
-        missing = [user for user in users if user not in known]
-        for user in [] if self._task.check_mode else missing:
-            outcome = self._low_level_execute_command(f"{MAKE} {shlex.quote(user)}")
+        users = args["users"]
+        answer = self._low_level_execute_command(app_accounts.question(users))["stdout"]
+        passwd, _line, groups = answer.partition("---\n")
+        accounts = app_accounts.read(users, passwd.splitlines(), groups.splitlines(), args["groups"])
+        if accounts.strange:
+            raise AnsibleActionFail(f"The system users could not be made: {'; '.join(accounts.strange)}")
+        for command in [] if self._task.check_mode else accounts.make + accounts.mend:
+            outcome = self._low_level_execute_command(shlex.join(command))
             if outcome["rc"] != 0:
                 words = outcome["stderr"].strip() or outcome["stdout"].strip()
-                raise AnsibleActionFail(f"The system user {user} could not be made: {words}")
-        return {"changed": bool(missing), "made": missing}
-
-
-def _taken(app: str, why: str) -> AnsibleActionFail:
-    return AnsibleActionFail(
-        f"app_server_name: '{app}' will not do, because {why}. Nothing was changed; choose another name."
-    )
+                raise AnsibleActionFail(f"The system user {command[-1]} could not be made or mended: {words}")
+        mended = list(dict.fromkeys(command[-1] for command in accounts.mend))
+        return {"changed": accounts.due, "made": accounts.missing, "mended": mended}

@@ -10,7 +10,9 @@ import re
 import socket
 import ssl
 import time
+from collections.abc import Iterable
 from typing import Any
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
@@ -20,6 +22,7 @@ from ansible_collections.foobar.webstack.plugins.module_utils import names
 SECONDS = 5
 STEPS = 9
 SOON = 14  # days; certbot renews with 30 days left
+HOPS = 5  # redirects from the page asked for to the one that a visitor sees
 
 
 class ActionModule(ActionBase):
@@ -52,7 +55,12 @@ class ActionModule(ActionBase):
                 return outcome
             whole = all(told(step["title"], step["saw"], step.get("look", "")) for step in outcome["steps"])
             if whole:
-                whole = told("the page", *_page(domain, address, port, lock, outcome["maintenance"]))
+                page = {
+                    "path": args.get("page_path") or "/",
+                    "wanted": int(args.get("page_status") or 0),
+                    "names": args.get("names") or [],
+                }
+                whole = told("the page", *_page(domain, address, port, lock, outcome["maintenance"], **page))
         whole = len(lines) == STEPS and "← broken" not in lines[-1]
         # The callback prints the lines of a task that has this set, as it does for debug.
         return {"changed": False, "failed": not whole, "msg": "\n".join(lines), "_ansible_verbose_always": True}
@@ -111,26 +119,72 @@ def _certificate(certificate: dict[str, Any]) -> str:
     return f"certificate by {issuer.get('organizationName') or issuer.get('commonName')}, {left:.0f} days left{soon}"
 
 
-def _page(domain: str, address: str, port: int, lock: ssl.SSLContext | None, maintenance: str) -> tuple[str, str]:
+def _page(
+    domain: str, address: str, port: int, lock: ssl.SSLContext | None, maintenance: str,
+    path: str = "/", wanted: int = 0, names: Iterable[str] = (),
+) -> tuple[str, str]:  # fmt: skip
+    """The page that a visitor sees: an answer of the status `wanted`, or of any below 400, by this very site.
+
+    A redirect is followed as long as it leads to this site, on this port.
+    """
     look = "/var/log/nginx/access.log"
-    connection = http.client.HTTPConnection(address, port, timeout=SECONDS)
+    ours = {name.lower().rstrip(".") for name in (domain, *names)}
+    scheme, target, seen, saw = "https" if lock else "http", path, [], ""
+    url = f"{scheme}://{domain}:{port}"
     started = time.monotonic()
+    while True:
+        try:
+            url = _with_port(urljoin(url, target), scheme, port)
+            site = urlsplit(url)
+            if site.hostname not in ours:
+                return (
+                    f"{saw}which is not this site",
+                    f"{look}; site_page_path, if that page is meant to lead elsewhere",
+                )
+            if (site.scheme, site.port) != (scheme, port):
+                return f"{saw}another port of this site", ""
+            if url in seen or len(seen) > HOPS:
+                return f"{saw}round and round", f"{look}; what the application knows of HTTPS and of its own name"
+            status, target, body = _answer(site, address, port, lock)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            return f"{saw}{error}", look
+        if wanted or not 300 <= status < 400 or not target:
+            break
+        saw += f"{status} to {target}, "
+        seen.append(url)
+    took = 1000 * (time.monotonic() - started)
+    title = re.search(r"<title>(.*?)</title>", body, re.DOTALL)
+    saw += f"{status}, {len(body)} characters, {took:.0f} ms" + (f", “{title[1].strip()}”" if title else "")
+    right = status == wanted if wanted else status < 400
+    if maintenance and (right or status == 503):
+        # Somebody wants it so, and what is behind it has answered the host.
+        guest = "" if status == 503 else ", and this machine is one that sees the site"
+        return f"{saw}; under maintenance since {maintenance}{guest}, until make maintenance STATE=off", ""
+    if right:
+        return saw, ""
+    if status == 400:
+        look += f"; whether the application answers to the name {domain} (ALLOWED_HOSTS, or what it calls that)"
+    return saw, f"{look}; site_page_path and site_page_status, if that is as it should be" if status < 500 else look
+
+
+def _with_port(url: str, scheme: str, port: int) -> str:
+    """An address with its port. One without, of our scheme, has ours: that is where visitors come in."""
+    site = urlsplit(url)
+    usual = port if site.scheme == scheme else 443 if site.scheme == "https" else 80
+    return site._replace(netloc=f"{(site.hostname or '').rstrip('.')}:{site.port or usual}").geturl()
+
+
+def _answer(site: SplitResult, address: str, port: int, lock: ssl.SSLContext | None) -> tuple[int, str, str]:
+    """Status, where it leads, and text of what an address answers for a page of a site."""
+    connection = http.client.HTTPConnection(address, port, timeout=SECONDS)
+    name = site.hostname or ""
     try:
         if lock is not None:
             connection.connect()
-            connection.sock = lock.wrap_socket(connection.sock, server_hostname=domain)
-        connection.request("GET", "/", headers={"Host": domain})
+            connection.sock = lock.wrap_socket(connection.sock, server_hostname=name)
+        page = site._replace(scheme="", netloc="", fragment="").geturl()
+        connection.request("GET", page or "/", headers={"Host": name})
         answer = connection.getresponse()
-        body = answer.read().decode(errors="replace")
-    except (OSError, http.client.HTTPException) as error:
-        return str(error), look
+        return answer.status, answer.getheader("Location", ""), answer.read().decode(errors="replace")
     finally:
         connection.close()
-    took = 1000 * (time.monotonic() - started)
-    title = re.search(r"<title>(.*?)</title>", body, re.DOTALL)
-    saw = f"{answer.status}, {len(body)} characters, {took:.0f} ms" + (f", “{title[1].strip()}”" if title else "")
-    if maintenance and answer.status in (200, 503):
-        # Somebody wants it so, and what is behind it has answered the host.
-        guest = ", and this machine is one that sees the site" if answer.status == 200 else ""
-        return f"{saw}; under maintenance since {maintenance}{guest}, until make maintenance STATE=off", ""
-    return saw, "" if answer.status == 200 else look

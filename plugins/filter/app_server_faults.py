@@ -8,6 +8,7 @@ Values have the right type when they come here, or read as such: `5` for a name,
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,8 @@ Faults = Iterator[str]
 
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,24}")
-# Folders, users and units are named after the application: these belong to somebody else.
+# Folders, users and units are named after the application: these belong to somebody else. What else is taken, the
+# host is asked (app_host).
 SYSTEM = (
     "apt", "cron", "default", "dpkg", "lock", "mariadb", "mysql", "mysqld", "nginx", "root", "ssh", "ssl", "systemd",
     "uwsgi", "webstack", "www-data",
@@ -37,6 +39,7 @@ MODULE = re.compile(r"(?!.*\.\.)[A-Za-z_][A-Za-z0-9_.]*(:[A-Za-z_][A-Za-z0-9_]*)
 RELATIVE = re.compile(r"(?!/)(?!.*\.\.)[./]*[A-Za-z0-9_:-][A-Za-z0-9_./:-]*")
 RELATIVE_OR_NONE = re.compile(f"({RELATIVE.pattern})?")
 RELATIVE_FORM = "a path that is relative to the repository and below its top, without '..'"
+GROUP = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 # What a text must be, and each item of a list.
 TEXTS = {
     "app_server_version": (REF, "the name of a branch, a tag or a commit"),
@@ -47,8 +50,7 @@ TEXTS = {
         re.compile(r"(https?://[A-Za-z0-9.-]+(:[0-9]+)?)?"),
         "an address such as https://www.example.com",
     ),
-    "app_server_notify_command": (re.compile(r"[^\x00-\x1f\x7f]*"), "one line, without control characters"),
-    "app_server_socket_group": (re.compile(r"[a-z_][a-z0-9_-]{0,31}"), "the name of a group"),
+    "app_server_socket_group": (GROUP, "the name of a group"),
 }
 ITEMS = {
     "app_server_known_hosts": (
@@ -59,6 +61,7 @@ ITEMS = {
         re.compile(r"[^\n ]+ [^\n]*(ssh|ecdsa|sk)-[^\n]+"),
         "one line of ssh's allowed_signers, such as 'ann@example.com ssh-ed25519 AAAA…'",
     ),
+    "app_server_groups": (GROUP, "the name of a group"),
     "app_server_shared_files": (
         re.compile(r"(?!.*\.\.)(?!\.(git|venv)$)\.?[A-Za-z0-9_-][A-Za-z0-9_.-]*"),
         "a file at the top of the repository, such as 'settings.local', of letters, digits and '_.-', and not .git or .venv",
@@ -80,8 +83,23 @@ OPTION = re.compile(r"[a-z0-9-]+")
 OPTION_EXPANDS = re.compile(r"[\n\r]|\$\(|@\(")
 
 JOB = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
-# The command stands behind `env`, which without one would print the secrets into the journal.
-JOB_COMMAND = re.compile(r"""(?=.*\S)[^\x00-\x1f\x7f%$;"'\\]+""")
+# Each may be a list of commands, which run one after the other; a job is one process.
+COMMANDS = ("app_server_static_command", "app_server_migrate_command", "app_server_notify_command")
+SHELLS = ("sh", "bash", "dash")
+ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
+BUILTINS = (
+    ".", "alias", "cd", "eval", "exec", "export", "for", "if", "pushd", "set", "source", "umask", "unset", "while",
+)  # fmt: skip
+# What a shell makes of a character outside of quotes, and what to write instead.
+SEVERAL = "write a list of commands, which run one after the other"
+IN_A_SHELL = "write sh -c '…' around what is for a shell"
+MEANT = {
+    "&": SEVERAL, ";": SEVERAL, "|": IN_A_SHELL, ">": IN_A_SHELL, "<": IN_A_SHELL, "(": IN_A_SHELL, ")": IN_A_SHELL,
+    "`": IN_A_SHELL, "$": IN_A_SHELL, "*": IN_A_SHELL, "?": IN_A_SHELL, "[": IN_A_SHELL,
+}  # fmt: skip
+ONE_PROCESS = "a job is one process: write a job for each, or a script of the repository"
+# Words that need no quotes in a unit; to systemd a lone `;` is one of its own.
+PLAIN_WORD = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 SCHEDULE = re.compile(r"[A-Za-z0-9 :*/.,~-]*")
 
 LEAST = {
@@ -112,6 +130,7 @@ def app_server_faults(inputs: Inputs, facts: dict[str, Any], login: str = "") ->
         *_name_faults(str(inputs["app_server_name"]), login),
         *_repository_faults(inputs),
         *_text_faults(inputs),
+        *_command_faults(inputs),
         *_environment_faults(inputs),
         *_option_faults(inputs["app_server_uwsgi_options"]),
         *_job_faults(inputs["app_server_jobs"]),
@@ -173,8 +192,99 @@ def _text_faults(inputs: Inputs) -> Faults:
         for index, item in enumerate(inputs[name]):
             if not pattern.fullmatch(_text(item)):
                 yield f"{name}[{index}]: '{shown(_text(item))}' is not {form}"
+    own = str(inputs["app_server_name"])
+    for name in {own, f"{own}-build", f"{own}-fetch", "root"} & {*map(_text, inputs["app_server_groups"])}:
+        yield f"app_server_groups: '{shown(name)}' is not possible; it is the application's own, or root's"
     for name in {*map(_text, inputs["app_server_shared"])} & {*map(_text, inputs["app_server_shared_files"])}:
         yield f"app_server_shared_files: '{shown(name)}' stands in app_server_shared, too; it is a file or a folder"
+
+
+def commands(value: Any) -> list[Any]:
+    """The commands of an input that takes one, or a list of them; an empty text is none."""
+    if isinstance(value, (list, tuple)):
+        return list(value)
+    return [] if value == "" else [value]
+
+
+def _command_faults(inputs: Inputs) -> Faults:
+    for name in COMMANDS:
+        value = inputs[name]
+        for index, command in enumerate(commands(value)):
+            place = f"{name}[{index}]" if isinstance(value, (list, tuple)) else name
+            if not isinstance(command, str):
+                yield f"{place}: must be a string, or a list of strings"
+            else:
+                yield from _fault_of_command(place, command)
+
+
+def _fault_of_command(place: str, command: str, several: str = SEVERAL) -> Faults:
+    """What is wrong with a command. It is run as it stands: no shell takes it apart, whatever it looks like."""
+    start = f"{place}: '{shown(command)}'"
+    if CONTROL.search(command):
+        yield f"{start} is not a command of one line, without control characters"
+        return
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        yield f"{start} cannot be taken apart into words: {str(error).lower()}"
+        return
+    if not words or not words[0]:
+        yield f"{start} is not a command"
+        return
+    program, is_shell = words[0], words[0].rpartition("/")[2] in SHELLS
+    if ASSIGNMENT.fullmatch(program):
+        yield (
+            f"{start} sets a variable as a shell does, and no shell runs it; put {program.partition('=')[0]} into "
+            "app_server_environment"
+        )
+    elif program in BUILTINS:
+        yield f"{start} begins with '{program}', which is a shell's, and no shell runs it; {IN_A_SHELL}"
+    elif program.startswith("-"):
+        yield f"{start} begins with '-', as options do and commands do not"
+    elif found := _for_a_shell(command, is_shell):
+        instead = several if MEANT.get(found, "") == SEVERAL else MEANT.get(found, IN_A_SHELL)
+        yield (
+            f"{start} has a {found} that is for a shell, and no shell runs it; {instead}, or put single quotes around "
+            "it if it is meant as it stands"
+        )
+
+
+def _for_a_shell(command: str, is_shell: bool) -> str:
+    """The first sign that a shell would not take as it stands; empty where there is none.
+
+    Quotes are told apart as shlex.split does. In double quotes a shell puts in variables; what is in the quotes
+    of an `sh -c`, that shell takes apart.
+    """
+    quote, new_word, signs = "", True, iter(command)
+    for sign in signs:
+        if quote == "'":
+            quote = "" if sign == "'" else quote
+        elif sign == "\\":
+            escaped = next(signs, "")
+            if quote and escaped in "$`" and not is_shell:  # shlex.split keeps this backslash, a shell does not
+                return escaped
+        elif quote:
+            if sign in "$`" and not is_shell:
+                return sign
+            quote = "" if sign == quote else quote
+        elif sign in "'\"":
+            quote = sign
+        elif sign in MEANT or (new_word and sign in "#~"):
+            return sign
+        new_word = not quote and sign == " "
+    return ""
+
+
+def unit_words(command: str) -> str:
+    """A command for ExecStart= of a unit, with the words that shlex.split takes from it (systemd.service, COMMAND LINES)."""
+    return " ".join(_unit_word(word) for word in shlex.split(command))
+
+
+def _unit_word(word: str) -> str:
+    if PLAIN_WORD.fullmatch(word):
+        return word
+    quoted = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
+    return f'"{quoted}"'
 
 
 def _environment_faults(inputs: Inputs) -> Faults:
@@ -219,11 +329,10 @@ def _job_faults(jobs: list[dict[str, Any]]) -> Faults:
         if name in places:
             yield f"{path}.name: '{shown(name)}' is {places[name]} already"
         places.setdefault(name, path)
-        if not JOB_COMMAND.fullmatch(str(job["command"])):
-            yield (
-                f"{path}.command: '{shown(_text(job['command']))}' is not a command of one line without % $ ; quotes and "
-                "backslashes, for which there are scripts"
-            )
+        if isinstance(job["command"], (list, tuple)):
+            yield f"{path}.command: {ONE_PROCESS}"
+        else:
+            yield from _fault_of_command(f"{path}.command", str(job["command"]), ONE_PROCESS)
         if not SCHEDULE.fullmatch(schedule):
             yield f"{path}.schedule: '{shown(schedule)}' is not a schedule such as *-*-* 03:30"
         # To systemd 0 is for ever: a change would wait for a job that does not end.
@@ -256,4 +365,8 @@ class FilterModule:
     """Ansible's entry."""
 
     def filters(self) -> dict[str, Any]:
-        return {"app_server_faults": app_server_faults}
+        return {
+            "app_server_faults": app_server_faults,
+            "app_server_commands": commands,
+            "app_server_unit_words": unit_words,
+        }

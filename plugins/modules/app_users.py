@@ -7,32 +7,36 @@ module: app_users
 short_description: Have the system users of an application, all in one call
 description:
   - Makes the system users that are missing, without a home, a shell or a password.
-  - Fails, and changes nothing, where one of the names belongs to somebody else, who would be locked
-    out, or where the distribution has a template unit of the application's name, which would be
-    replaced.
+  - A user that was put into another group than those that are declared is taken out of it.
+  - Fails, and changes nothing, where one of the names belongs to somebody else, who would be locked out.
 options:
-  app:
-    description: The application's name.
-    type: str
-    required: true
   users:
     description: The users, each with a group of the same name.
     type: list
     elements: str
     required: true
+  groups:
+    description: Further groups of the first of them; they exist.
+    type: list
+    elements: str
+    default: []
 author: The foobar web stack maintainers
 """
 
 EXAMPLES = r"""
 - name: Install | The users that run and build the application
   foobar.webstack.app_users:
-    app: foobar
     users: [foobar, foobar-build]
 """
 
 RETURN = r"""
 made:
   description: The users that were missing.
+  type: list
+  elements: str
+  returned: always
+mended:
+  description: The users that were in other groups than they should.
   type: list
   elements: str
   returned: always

@@ -47,6 +47,20 @@ options:
     description: The application's name.
     type: str
     required: true
+  names:
+    description: Names of this site besides O(domain), to which a redirect may lead.
+    type: list
+    elements: str
+    default: []
+  page_path:
+    description: The page that the walk ends at.
+    type: str
+    default: /
+  page_status:
+    description: >-
+      The status that it answers with. Without one, any below 400 is right, and a redirect is followed as long as it
+      leads to this site.
+    type: int
   health_path:
     description: What the application is asked about its database.
     type: str
@@ -57,11 +71,9 @@ options:
   static_url:
     description: The path under which nginx serves static files.
     type: str
-    required: true
   static_path:
-    description: The folder on the host that it serves.
+    description: The folder on the host that it serves; not set for a site without static files.
     type: path
-    required: true
 author: The foobar web stack maintainers
 """
 
@@ -155,6 +167,8 @@ class Walk:
         raise Broken(f"nginx answers {status} for a name that is not ours", look)
 
     def static(self) -> str:
+        if not self.params["static_path"]:
+            return "the site has none"
         folder = Path(self.params["static_path"])
         look = f"ls -l {folder}; the site's `static` in wiring.yml"
         files = sorted(
@@ -187,25 +201,46 @@ class Walk:
             raise Broken(f"{app}@{status['slot']} does not run", f"journalctl -u '{app}@*'")
         return f"{app}@{status['slot']} runs release {status['release']}"
 
-    def code(self) -> str:
+    def ask(self, path: str) -> tuple[int, str]:
+        """What the live slot answers, asked without nginx but by the site's name."""
         app = self.params["app"]
-        rc, out, err = self.module.run_command(["/usr/local/sbin/webstack-release", app, "ask", "/"])
-        look = f"journalctl -u '{app}@*'"
+        rc, out, err = self.module.run_command(["/usr/local/sbin/webstack-release", app, "ask", path])
         if rc != 0:
-            raise Broken(err.strip(), look)
+            raise Broken(err.strip(), self.blame())
         answer = json.loads(out)
-        if answer["status"] >= 500:
-            raise Broken(f"the code answers {answer['status']}", look)
-        return f"the code answers {answer['status']}, {len(answer['body'])} characters"
+        return answer["status"], answer["body"]
+
+    def blame(self) -> str:
+        """Where to look when the code does not answer as it should."""
+        return f"journalctl -u '{self.params['app']}@*'" + (
+            "; systemctl status mariadb mysql" if self.database_is_down() else ""
+        )
+
+    def database_is_down(self) -> bool:
+        """Whether this host has a database server, and none that runs."""
+        argv = ["systemctl", "show", "--property=LoadState,ActiveState", "mariadb.service", "mysql.service"]
+        _rc, out, _err = self.module.run_command(argv)
+        loaded = [unit for unit in out.split("\n\n") if "LoadState=loaded" in unit]
+        return bool(loaded) and not any("ActiveState=active" in unit for unit in loaded)
+
+    def code(self) -> str:
+        path = self.params["page_path"]
+        status, body = self.ask(path)
+        # Whether anything below is the page that is meant, a visitor judges (step 9).
+        if status >= 500 and status != self.params["page_status"]:
+            raise Broken(f"the code answers {status}", self.blame())
+        return f"the code answers {status}, {len(body)} characters"
 
     def database(self) -> str:
-        app, path = self.params["app"], self.params["health_path"]
-        _rc, out, _err = self.module.run_command(["/usr/local/sbin/webstack-release", app, "ask", path])
-        answer = json.loads(out or "{}")
-        said = " ".join(str(answer.get("body", "")).split())
-        if answer.get("status") != 200:
+        path = self.params["health_path"]
+        status, body = self.ask(path)
+        said = " ".join(body.split())
+        if status == 200:
+            return f"{path} says {said}"
+        # By 503 an application says that something that it needs is not there.
+        if status == 503:
             raise Broken(f"{path} says {said}", "systemctl status mariadb mysql; /run/mysqld/mysqld.sock")
-        return f"{path} says {said}"
+        raise Broken(f"{path} answers {status}: {said[:200]}", f"{self.blame()}; app_server_health_path")
 
     def maintenance(self) -> str:
         """Since when the site is under maintenance; empty where it is not."""
@@ -228,11 +263,15 @@ def main() -> None:
             "public_address": {"type": "str"},
             "authority": {"type": "path"},
             "app": {"type": "str", "required": True},
+            "names": {"type": "list", "elements": "str", "default": []},
+            "page_path": {"type": "str", "default": "/"},
+            "page_status": {"type": "int"},
             "health_path": {"type": "str", "default": "/healthz"},
             "maintenance": {"type": "path"},
-            "static_url": {"type": "str", "required": True},
-            "static_path": {"type": "path", "required": True},
+            "static_url": {"type": "str"},
+            "static_path": {"type": "path"},
         },
+        required_together=[("static_url", "static_path")],
         supports_check_mode=True,
     )
     walk = Walk(module)

@@ -121,7 +121,7 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
         given = ["env", f"--chdir={place}", f"HOME={root}", "LANG=C.UTF-8", *argv]
         log = next((setting.split(":", 1)[1] for setting in settings if setting.startswith("StandardOutput=")), "")
         if log:
-            given = ["sh", "-c", f'"$@" > {log} 2>&1', "sh", *given]
+            given = ["sh", "-c", f'"$@" >> {log} 2>&1', "sh", *given]
         return basics.run(given, seconds=seconds, inner=argv, stdin=stdin, stdout=stdout)
 
     monkeypatch.setattr(sandbox.Sandbox, "run_as", run_as)
@@ -153,7 +153,7 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
     shutil.rmtree(root)
 
 
-def a_release(application: Any, release: str, **known: str) -> Path:
+def a_release(application: Any, release: str, **known: Any) -> Path:
     place = application.at.releases / release
     place.mkdir()
     made_of = {"commit": "c0ffee", "version": "main", "declared": "repo main", "static": "static", **known}

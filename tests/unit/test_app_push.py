@@ -188,6 +188,17 @@ def test_submodules_come_with_the_commit(push, clone, tmp_path):
     assert (place / "app.py").exists() and (place / "lib/part/app.py").read_text() == "number = 1\n"
 
 
+def test_files_that_git_lfs_keeps_elsewhere_arrive_whole_where_it_is_set_up(push, clone):
+    """Git has them put in by whatever filter the clone has for them, as `git lfs install` makes one."""
+    (clone / ".gitattributes").write_text("*.png filter=lfs\n")
+    (clone / "logo.png").write_text("pointer\n")
+    git(clone, "add", "--all")
+    git(clone, "commit", "--quiet", "--message", "A logo")
+    git(clone, "config", "filter.lfs.smudge", "sed s/pointer/picture/")
+    with tarfile.open(push.cache / Path(push()["archive"]).name) as archive:
+        assert archive.extractfile("logo.png").read() == b"picture\n"
+
+
 def test_a_submodule_that_is_not_checked_out_is_named(push, clone, tmp_path):
     part = tmp_path / "part"
     shutil.copytree(clone, part)

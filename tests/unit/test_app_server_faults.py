@@ -8,7 +8,8 @@ import pytest
 import yaml
 from loading import ROOT, load
 
-app_server_faults = load("plugins/filter/app_server_faults.py").app_server_faults
+plugin = load("plugins/filter/app_server_faults.py")
+app_server_faults = plugin.app_server_faults
 
 GOOD: dict[str, Any] = {
     **yaml.safe_load((ROOT / "roles/app_server/defaults/main.yml").read_text(encoding="utf-8")),
@@ -150,8 +151,11 @@ SERVER = [
     ({"shared": [".git"]}, {"shared": ["git."]}, "shared[0]", "is not a folder at the top"),
     ({"shared": ["media\n"]}, {"shared": ["media"]}, "shared[0]", "is not a folder at the top"),
     ({"shared": [None]}, {"shared": [5]}, "shared[0]", "'' is not a folder"),
-    ({"notify_command": "a\nb"}, {"notify_command": "a 'b"}, "notify_command", "one line"),
+    ({"notify_command": "a\nb"}, {"notify_command": "a 'b'"}, "notify_command", "one line"),
     ({"notify_command": "a\n"}, {"notify_command": ""}, "notify_command", "one line"),
+    ({"groups": ["redis", "A b"]}, {"groups": ["redis", "a_b"]}, "groups[1]", "'A b' is not the name of a group"),
+    ({"groups": ["shop-fetch"]}, {"groups": ["shops"]}, "groups", "'shop-fetch' is not possible"),
+    ({"groups": ["root"]}, {"groups": ["video"]}, "groups", "'root' is not possible"),
     ({"socket_group": "Web"}, {"socket_group": "_web-1"}, "socket_group", "'Web' is not the name of a group"),
     ({"socket_group": "a" * 33}, {"socket_group": "a" * 32}, "socket_group", "is not the name of a group"),
     ({"socket_group": "web\n"}, {"socket_group": "web"}, "socket_group", "is not the name of a group"),
@@ -162,17 +166,84 @@ JOBS = [
     (job(name="a" * 32), job(name="a" * 31), "jobs[1].name", "1 to 31"),
     (job(name="tidy\n"), job(name=5), "jobs[1].name", "is not a name"),
     (job(name="mails"), job(name="mail"), "jobs[1].name", "'mails' is app_server_jobs[0] already"),
-    *(
-        (job(command=f"a{sign}b"), job(command="a !#&()*+,-./:<=>?@[]^_`{|}~ b"), "jobs[1].command", "of one line without % $ ; quotes")
-        for sign in "\n\t\0%$;\"'\\"
-    ),
     (job(command="tidy\n"), job(command="tidy "), "jobs[1].command", "of one line"),
     (job(command=" "), job(command=" a"), "jobs[1].command", "is not a command"),
+    (job(command="a && b"), job(command="a '&&' b"), "jobs[1].command", "a job is one process: write a job for each"),
+    (job(command=["a", "b"]), job(command="a"), "jobs[1].command", "a job is one process"),
     (job(schedule="daily; x"), job(schedule="daily"), "jobs[1].schedule", "'daily; x' is not a schedule such as *-*-* 03:30"),
     (job(stop_seconds=0), job(stop_seconds=1), "jobs[1].stop_seconds", "0 is not possible; it must be at least 1"),
     (job(stop_seconds="-1"), job(stop_seconds="1"), "jobs[1].stop_seconds", "-1 is not possible"),
     (job(schedule="daily\n"), job(schedule=None), "jobs[1].schedule", "is not a schedule"),
 ]  # fmt: skip
+# The same for each command. What is refused, the nearest that is not, and what is said.
+COMMANDS = [
+    ("a\nb", "a b", "is not a command of one line"),
+    ("a\tb", "a  b", "is not a command of one line"),
+    ("a\0b", "ab", "is not a command of one line"),
+    ("a 'b", "a 'b'", "cannot be taken apart into words: no closing quotation"),
+    ("a \\", "a \\\\", "cannot be taken apart into words: no escaped character"),
+    (" ", " a", "is not a command"),
+    ("'' a", "a ''", "is not a command"),
+    ("a && b", "a '&&' b", "has a & that is for a shell"),
+    ("a& b", "a\\& b", "has a & that is for a shell"),
+    ("a; b", "a ';' b", "has a ; that is for a shell"),
+    ("a | b", 'a "|" b', "has a | that is for a shell"),
+    ("a || b", "sh -c 'a || b'", "write sh -c '…' around"),
+    ("a > b", "sh -c 'a > b'", "has a > that is for a shell"),
+    ("a 2>&1", "/bin/bash -c 'a 2>&1'", "has a > that is for a shell"),
+    ("a < b", "a '<' b", "has a < that is for a shell"),
+    ("(a)", "'(a)'", "has a ( that is for a shell"),
+    ("a $HOME", "a '$HOME'", "has a $ that is for a shell"),
+    ('a "$HOME"', 'sh -c "echo $HOME"', "has a $ that is for a shell"),
+    ('a "\\$HOME"', 'a "\\\\"', "has a $ that is for a shell"),
+    ("sh -c 'a' > b", "sh -c 'a > b'", "has a > that is for a shell"),
+    ("a `b`", "a '`b`'", "has a ` that is for a shell"),
+    ("a *.css", "a '*.css'", "has a * that is for a shell"),
+    ("a b?", "a 'b?'", "has a ? that is for a shell"),
+    ("a [bc]", "a '[bc]'", "has a [ that is for a shell"),
+    ("a ~/b", "a b~/c", "has a ~ that is for a shell"),
+    ("a # b", "a#b", "has a # that is for a shell"),
+    ("A=b c", "c A=b", "sets a variable as a shell does, and no shell runs it; put A into app_server_environment"),
+    ("cd a", "sh -c 'cd a'", "begins with 'cd', which is a shell's"),
+    (". a", "./a", "begins with '.', which is a shell's"),
+    ("export A", "exports A", "begins with 'export'"),
+    ("-a", "a -a", "begins with '-'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("refused", "neighbour", "words"), COMMANDS)
+@pytest.mark.parametrize(
+    ("place", "inputs"),
+    [
+        *((name, lambda text, name=name: {name: text}) for name in ("static_command", "migrate_command", "notify_command")),
+        ("migrate_command[1]", lambda text: {"migrate_command": ["true", text]}),
+        ("jobs[1].command", lambda text: job(command=text)),
+    ],
+)  # fmt: skip
+def test_a_command_that_would_mean_something_else_is_refused(place, inputs, refused, neighbour, words):
+    (found,) = faults(**inputs(refused))
+    assert found.startswith(f"app_server_{place}: ") and words in found
+    assert faults(**inputs(neighbour)) == []
+
+
+def test_a_command_is_a_string_or_a_list_of_strings():
+    assert faults(static_command=[], migrate_command=["a", "b"], notify_command="") == []
+    (found,) = faults(static_command=["a", 5])
+    assert found == "app_server_static_command[1]: must be a string, or a list of strings"
+    for wrong in (5, {"a": "b"}, True):
+        assert faults(static_command=wrong) == ["app_server_static_command: must be a string, or a list of strings"]
+
+
+@pytest.mark.parametrize(("command", "said"), [
+    ("python -m shop.mails --to=a@b.example", "python -m shop.mails --to=a@b.example"),
+    ("a 'b c' \"d\" e\\ f ''", 'a "b c" d "e f" ""'),
+    ("a '$HOME' 100% '%n'", 'a "$$HOME" "100%%" "%%n"'),
+    ("a ';' '\\' '\"'", 'a ";" "\\\\" "\\""'),
+])  # fmt: skip
+def test_a_unit_gets_the_words_of_a_command_whatever_they_are(command, said):
+    assert plugin.unit_words(command) == said
+
+
 NUMBERS = [
     *(
         ({name: least - 1}, {name: least}, name, f"{least - 1} is not possible; it must be at least {least}")

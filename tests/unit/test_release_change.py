@@ -206,20 +206,17 @@ def test_a_commit_that_is_live_is_built_again_when_the_way_to_build_changed(host
 
 
 def test_what_a_migration_says_is_told(host, monkeypatch):
-    host.config["migrate_command"] = ["sh", "-c", "echo Running upgrade a to b"]
+    host.config["migrate_command"] = [["sh", "-c", "echo Running upgrade a to b"], ["echo", "and", "c"]]
     assert carry_out(host).verdict == "live"
-    assert "  Running upgrade a to b" in host.journal.said()
+    assert "  Running upgrade a to b" in host.journal.said() and "  and c" in host.journal.said()
 
 
 def test_a_migration_that_fails_leaves_what_was_live_and_says_how_far_it_came(host):
-    host.config["migrate_command"] = [
-        "sh",
-        "-c",
-        "echo Running upgrade a to b; echo the column is in the way >&2; exit 1",
-    ]
+    fails = "echo Running upgrade a to b; echo the column is in the way >&2; exit 1"
+    host.config["migrate_command"] = [["sh", "-c", fails], ["echo", "seeds"]]
     known = carry_out(host)
     assert known.verdict == "failed"
-    assert "Running upgrade a to b\nthe column is in the way\nsh failed" in known.reason
+    assert "Running upgrade a to b\nthe column is in the way\nsh failed" in known.reason and "seeds" not in known.reason
     assert calls() == []
     as_before(host)
 
@@ -323,8 +320,16 @@ def test_one_wrong_answer_may_be_chance(host):
     assert carry_out(host).verdict == "live"
 
 
-def share(app: Any, monkeypatch: pytest.MonkeyPatch, requests: dict[str, int], failures: dict[str, int]) -> None:
-    monkeypatch.setattr(app.slots, "requests", lambda name: requests.get(name, 0))
+def share(
+    app: Any, monkeypatch: pytest.MonkeyPatch, requests: dict[str, int], failures: dict[str, int], earlier: int = 0
+) -> None:
+    """Lets slots have had requests since they went live, and some `earlier`; and failures since."""
+
+    def count(counters: Path) -> int:
+        live = counters.stem == app.slots.live()
+        return earlier + (requests.get(counters.stem, 0) if live else 0)
+
+    monkeypatch.setattr(slots, "requests_so_far", count)
     monkeypatch.setattr(app.slots, "failures", lambda name, since: failures.get(name, 0))
 
 
@@ -346,6 +351,22 @@ def test_failures_of_visitors_are_counted(host, monkeypatch, requests, failures,
     if verdict == "reverted":
         assert f"has failed {failures['green']} of {requests['green']} requests" in known.reason
         as_before(host)
+
+
+def test_requests_from_before_the_flip_do_not_dilute_failures(host, monkeypatch):
+    """A warm slot has had many, in its time."""
+    deployed(host, warm=60)
+    assert carry_out(host, kind="rollback").verdict == "live"
+    share(host, monkeypatch, {"green": 400}, {"green": 300}, earlier=100_000)
+    known = carry_out(host, kind="rollback", release=NEXT)
+    # Who goes back to it has no failures to compare with here: there are none in the slot before.
+    assert known.verdict == "reverted" and "has failed 300 of 400 requests" in known.reason
+    must_be_live(host, "blue", GOOD)
+
+
+def test_a_slot_that_has_started_anew_counts_from_nothing(host, monkeypatch):
+    monkeypatch.setattr(slots, "requests_so_far", lambda counters: 7)
+    assert host.slots.requests("green", 4) == 3 and host.slots.requests("green", 100) == 7
 
 
 def test_failures_are_read_from_what_uwsgi_logs(host):
@@ -474,6 +495,43 @@ def test_going_back_takes_no_start_while_the_slot_is_warm(host):
     must_be_live(host, "blue", GOOD)
 
 
+@pytest.mark.parametrize("fails", ["check", "cool_never", "killed", "gate"])
+def test_no_slot_is_left_warm_without_the_timer_that_stops_it(host, monkeypatch, fails):
+    deployed(host, warm=60)
+
+    def broken(*_argv: Any, **_more: Any) -> None:
+        if fails == "killed":
+            raise Killed
+        raise change.ReleaseError("no such luck")
+
+    host.config.update(preload=True, settings="others")
+    if fails == "check":
+        monkeypatch.setattr(host.builder, "check", broken)
+    if fails == "cool_never":
+        monkeypatch.setattr(host.slots, "cool_never", broken)
+    if fails == "gate":
+        monkeypatch.setattr(host.slots, "gate", broken)
+    if fails == "killed":
+        monkeypatch.setattr(host.slots, "start", broken)
+        with pytest.raises(Killed):
+            carry_out(host, kind="renew")
+        cli.recover("app")
+    else:
+        assert carry_out(host, kind="renew").verdict == "failed"
+    must_be_live(host, "green", NEXT)
+    assert unit(host, "active", "blue").exists() == (fails == "check")
+    assert fails != "check" or again(host).slots.warm()
+
+
+def test_a_slot_whose_timer_cannot_be_made_does_not_stay_warm(host, monkeypatch):
+    def broken(_seconds: int) -> None:
+        raise change.ReleaseError("Failed to start transient timer unit")
+
+    monkeypatch.setattr(host.slots, "cool_later", broken)
+    deployed(host, warm=60)
+    assert not unit(host, "active", "blue").exists() and again(host).status()["settled"]
+
+
 def test_going_back_starts_the_slot_that_was_stopped(host):
     deployed(host)
     assert carry_out(host, kind="rollback").verdict == "live"
@@ -488,6 +546,19 @@ def test_what_was_rolled_back_is_not_brought_back_by_a_converge(host):
     plan = again(host).plan("repo v2", host.config["settings"])
     assert not plan["ship"] and plan["held"] == f"release {NEXT} was rolled back by bob@desk"
     assert again(host).plan("repo v3", host.config["settings"])["ship"]
+
+
+def test_going_back_counts_by_what_is_written_and_not_by_a_clock_that_was_ahead(host):
+    ahead = "20390101000000-cccccccccccc"
+    a_release(host, ahead)
+    host.at.mark(GOOD, "json").write_text(json.dumps({**host.releases.record(GOOD), "number": 1}))
+    deployed(host)
+    host.at.mark(NEXT, "json").write_text(json.dumps({**host.releases.record(NEXT), "number": 2}))
+    assert carry_out(host, kind="rollback").verdict == "live"
+    must_be_live(host, "blue", GOOD)
+    assert host.releases.rejected(NEXT)
+    assert carry_out(host, kind="rollback").verdict == "live"
+    assert host.slots.release(host.slots.live()) == ahead and host.releases.rejected(GOOD)
 
 
 def test_going_forward_to_a_kept_release_marks_nothing_and_clears_its_mark(host):
@@ -625,7 +696,7 @@ PHASES = ["fetch", "build", "check", "migrate", "start", "gate", "flip", "watch"
 
 def cut_off(app: Any, monkeypatch: pytest.MonkeyPatch, phase: str, when: str) -> None:
     """Runs a deploy that is killed as a phase begins, or after all that it did."""
-    app.config["migrate_command"] = ["true"]
+    app.config["migrate_command"] = [["true"]]
     enter = app.journal.enter
 
     def killing(name: str, line: str, **known: Any) -> None:
@@ -934,14 +1005,171 @@ def test_every_change_leaves_a_line_and_a_torn_one_is_left_out(host, capsys):
 
 
 def test_whoever_wants_to_know_is_told(host, tmp_path):
-    host.config["notify_command"] = ["sh", "-c", f'echo "$KIND $VERDICT $RELEASE by $BY" > {tmp_path}/told']
+    host.config["notify_command"] = [["sh", "-c", f'echo "$KIND $VERDICT $RELEASE by $BY" > {tmp_path}/told']]
     host.users.clear()
     carry_out(host)
-    # systemd takes one dollar of two; here there is none that does.
     assert ("app", "sh") in host.users
-    host.config["notify_command"] = ["false"]
+    assert (tmp_path / "told").read_text() == f"deploy live {NEXT} by ann@laptop\n"
+    host.config["notify_command"] = [["false"]]
     assert carry_out(host, kind="rollback").verdict == "live"
     assert any("app_server_notify_command: false failed" in line for line in host.journal.said())
+
+
+def test_the_history_loses_its_older_half_when_it_has_grown(host, monkeypatch):
+    carry_out(host)
+    monkeypatch.setattr(record, "HISTORY_BYTES", 6 * host.at.history.stat().st_size)
+    for number in range(12):
+        carry_out(host, id=str(number), kind="renew")
+    kept = [entry["id"] for entry in again(host).journal.entries()]
+    assert kept[-1] == "11" and 3 <= len(kept) <= 7
+    assert kept == [str(number) for number in range(12 - len(kept), 12)], "the newest, in turn"
+    assert host.at.history.stat().st_mode & 0o777 == 0o600
+    assert [entry["id"] for entry in again(host).journal.entries(2)] == ["10", "11"]
+
+
+# What somebody, or a bad disk, has made of the files of state
+
+
+GARBAGE = {
+    "empty": b"",
+    "torn": b'{"id": "1", "kind": "dep',
+    "no text": b"\xff\xfe\0{",
+    "a list": b"[1, 2]",
+    "of other kinds": json.dumps({key: [1] for key in record.dataclasses.asdict(record.Record())}).encode(),
+    "no dates": b'{"id": "1", "verdict": "live", "since": NaN, "phases": {"build": "long"}, "number": "x", "reason": "\\n"}',
+    "deep": b"[" * 100_000,
+}
+
+
+READABLE = (GARBAGE["of other kinds"], GARBAGE["no dates"])  # as an object of JSON
+
+
+@pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE)
+@pytest.mark.parametrize(
+    "what", ["change", "history", "mark of the live one", "mark of another", "bound", "started", "rejected"]
+)
+def test_whatever_stands_in_a_file_of_state_the_tool_goes_on_from_what_the_disk_shows(host, capsys, what, content):
+    deployed(host)
+    live, other_one = NEXT, GOOD
+    path = {
+        "change": host.at.change,
+        "history": host.at.history,
+        "mark of the live one": host.at.mark(live, "json"),
+        "mark of another": host.at.mark(other_one, "json"),
+        "bound": host.at.bound("green") / "slot",
+        "started": host.at.bound("green") / "started",
+        "rejected": host.at.mark(other_one, "rejected"),
+    }[what]
+    path.write_bytes(content)
+    for argv in (
+        ["status"],
+        ["status", "--json"],
+        ["history"],
+        ["recover"],
+        ["plan", "repo main", host.config["settings"]],
+    ):
+        assert cli.main(["app", *argv]) == 0, argv
+    said = capsys.readouterr()
+    assert "Traceback" not in said.out + said.err
+    status = again(host).status()
+    assert (status["slot"], status["release"]) == ("green", live)
+    if what in ("bound", "mark of the live one", "mark of another") or (what == "change" and content not in READABLE):
+        assert any(str(path) in line for line in status["damage"]) and f"{path} cannot be read" in said.out
+    # A converge mends what it can.
+    plan = again(host).plan("repo main", host.config["settings"])
+    assert plan["ship"] == (what == "mark of the live one")
+    if plan["renew"]:
+        assert carry_out(again(host), kind="renew").verdict == "live"
+        assert again(host).status()["settled"] and not again(host).status()["damage"]
+    # And one can go back, unless it is just that one of which nothing is known.
+    went = carry_out(again(host), kind="rollback", version="")
+    barred = what == "mark of another" or (what == "rejected" and content)
+    assert went.verdict == ("failed" if barred else "live"), went.reason
+    assert "Error" not in went.reason
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]"])
+def test_settings_that_cannot_be_read_are_named(host, capsys, content):
+    (host.at.config / "release.json").write_bytes(content)
+    assert cli.main(["app", "status"]) == 1
+    assert "release.json cannot be read, or is not JSON; a converge writes it anew" in capsys.readouterr().err
+
+
+def test_a_setting_that_is_missing_is_named(host, capsys):
+    (host.at.config / "release.json").write_text(json.dumps({"version": "main"}))
+    assert cli.main(["app", "status"]) == 1
+    assert "release.json does not say 'static_command'; a converge writes it anew" in capsys.readouterr().err
+
+
+def test_a_request_that_cannot_be_read_changes_nothing(host, capsys):
+    request = host.at.state / "request-1.json"
+    request.write_text("{")
+    assert cli.main(["app", "carry-out", str(request)]) == 1
+    assert "what was asked for is not known; nothing was changed" in capsys.readouterr().err
+
+
+def test_a_fault_of_the_tool_is_one_line_and_the_journal_has_the_rest(host, monkeypatch, capsys):
+    logged: list[str] = []
+    monkeypatch.setattr(cli.syslog, "syslog", lambda _priority, line: logged.append(line))
+    monkeypatch.setattr(cli, "tell", lambda app, status: {}["no such thing"])
+    assert cli.main(["app", "status"]) == 1
+    said = capsys.readouterr().err
+    assert (
+        said.startswith("webstack-release: a fault of this tool, KeyError: 'no such thing'; journalctl")
+        and said.count("\n") == 1
+    )
+    assert logged[0].startswith("Traceback") and any("test_release_change.py" in line for line in logged)
+
+
+def test_who_stops_following_hears_that_the_change_goes_on(host, monkeypatch, capsys):
+    def interrupted(*_argv: Any) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "watch_it", interrupted)
+    assert cli.main(["app", "renew"]) == 130
+    assert "goes on by itself" in capsys.readouterr().err
+
+
+def test_a_file_that_may_not_be_read_is_named(host, capsys, monkeypatch):
+    def refused(_path: Path) -> str:
+        raise PermissionError(13, "Permission denied", "/etc/app/release.json")
+
+    monkeypatch.setattr(cli, "Application", refused)
+    assert cli.main(["app", "status"]) == 1
+    assert "webstack-release: /etc/app/release.json: Permission denied" in capsys.readouterr().err
+
+
+# What a reboot would do
+
+
+def test_a_live_release_for_another_python_is_told_to_be_gone_after_a_reboot(host, monkeypatch, capsys):
+    (host.at.releases / GOOD / ".venv/lib/python3.9").mkdir(parents=True)
+    words = "it is served out of memory: it was built for another Python than this host's, so after a reboot"
+    assert words in again(host).plan("repo main", host.config["settings"])["at_boot"]
+    assert cli.main(["app", "status"]) == 0
+    assert words in capsys.readouterr().out
+
+    def broken(*_argv: Any) -> str:
+        raise change.ReleaseError("requirements.txt (app_server_requirements) cannot be installed")
+
+    monkeypatch.setattr(host.builder, "build", broken)
+    known = carry_out(host)
+    assert known.verdict == "failed" and known.reason.splitlines()[0].startswith("requirements.txt")
+    assert f"Of what is live, {GOOD}: {words}" in known.reason
+
+
+@pytest.mark.parametrize(
+    ("turned", "words"),
+    [
+        (lambda app: unit(app, "enabled", "blue").unlink(), "app@blue.service does not start with the host"),
+        (lambda app: (app.at.bound("blue") / "slot").write_text(""), "after a reboot it does not start"),
+        (lambda app: None, ""),
+    ],
+)
+def test_what_a_reboot_would_do_is_told(host, turned, words):
+    turned(host)
+    said = again(host).status()["at_boot"]
+    assert words in said and bool(words) == bool(said)
 
 
 # Background jobs
@@ -1059,6 +1287,14 @@ def test_a_change_runs_as_a_unit_and_one_that_was_cut_off_before_it_is_undone(ho
     request = json.loads((host.at.state / f"request-{identity}.json").read_text())
     assert request["by"] == "everm-rf"
     assert (host.at.state / f"request-{identity}.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_under_way_is_not_recovered_by_hand(host, monkeypatch, capsys):
+    cut_off(host, monkeypatch, "build", "before")
+    mark("active", "app-deploy.service").touch()
+    assert cli.main(["app", "recover"]) == 1
+    assert "another run changes app now: deploy of main by ann@laptop" in capsys.readouterr().err
+    assert again(host).journal.record.open
 
 
 def test_who_comes_a_moment_later_is_told_so_too(host, monkeypatch):

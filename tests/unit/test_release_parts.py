@@ -142,6 +142,11 @@ UNSETTLED = {
     "the other slot starts at boot": lambda app: unit(app, "enabled", "blue").touch(),
     "static files are another release's": lambda app: basics.link_atomically(app.at.current, f"releases/{NEXT}"),
     "static files are nobody's": lambda app: app.at.current.unlink(),
+    "the link to the live slot leads nowhere": lambda app: lead_live(app, "/nowhere/at-all.sock"),
+    "the link to the live slot is gone": lambda app: lead_live(app, ""),
+    "what the live slot is bound to is garbage": lambda app: (app.at.bound("green") / "slot").write_bytes(b"\xff\0="),
+    "what the live slot is bound to is torn": lambda app: (app.at.bound("green") / "slot").write_text("RELE"),
+    "what became of the last change is torn": lambda app: app.at.change.write_text('{"id": "1", "verd'),
     "nginx connects elsewhere": lambda app: basics.link_atomically(app.at.public_link, "/nowhere"),
     "the settings changed": lambda app: bind(app, "green", GOOD, "others"),
     "somebody edited what the slot is bound to": lambda app: (app.at.bound("green") / "uwsgi.ini").write_text(
@@ -150,6 +155,14 @@ UNSETTLED = {
     "the process came back before its file was mended": lambda app: came_back(app, 1),
     "a library was upgraded since it started": lambda app: upgraded(app, 1),
 }
+
+
+def lead_live(application: Any, to: str) -> None:
+    """Somebody has turned the link to the live slot; what the verified one is bound to is another link."""
+    basics.link_atomically(application.at.live_bound, str(application.at.bound("green")))
+    application.at.live_link.unlink()
+    if to:
+        application.at.live_link.symlink_to(to)
 
 
 def upgraded(application: Any, started: float) -> None:
@@ -229,6 +242,25 @@ def test_where_nothing_is_before_the_live_one_those_that_can_be_named_are_told(a
     application.releases.reject(NEXT, f"release {NEXT} was rolled back by ann@laptop")
     with pytest.raises(basics.ReleaseError, match=rf"on this host; one that is named can be live: {NEXT}$"):
         application.releases.before(GOOD)
+
+
+def test_releases_sort_by_what_is_written_of_them_and_not_by_the_clock_of_their_build(application):
+    ahead = "20390101000000-cccccccccccc"
+    a_release(application, ahead)  # of a version of this tool that wrote no numbers
+    a_release(application, GOOD, number=application.releases.next_number())
+    a_release(application, NEXT, number=application.releases.next_number())
+    assert application.releases.names() == [ahead, GOOD, NEXT]
+    assert application.releases.before(NEXT) == GOOD and application.releases.before(GOOD) == ahead
+
+
+def test_where_nothing_is_known_of_the_live_release_the_last_one_is_the_one_before(application):
+    for name in (GOOD, NEXT):
+        a_release(application, name)
+    application.at.mark(NEXT, "json").write_text("{")
+    assert application.releases.before(NEXT) == application.releases.before("") == GOOD
+    application.at.mark(GOOD, "json").write_bytes(b"\xff[")
+    with pytest.raises(basics.ReleaseError, match="no verified release before the live one"):
+        application.releases.before(NEXT)
 
 
 def came_back(application: Any, started: float) -> None:
@@ -820,7 +852,7 @@ def test_a_build_holds_the_commit_and_remembers_what_it_was_made_of(buildable, u
 
 
 def test_who_has_the_key_runs_git_alone_and_who_builds_has_no_key(buildable, upstream):
-    buildable.config["static_command"] = ["make-assets"]
+    buildable.config["static_command"] = [["make-assets"]]
     with pytest.raises(basics.ReleaseError):
         built(buildable, upstream.first)
     assert set(buildable.users) >= {("app-fetch", "git"), ("app-build", "tar"), ("app-build", "make-assets")}
@@ -848,7 +880,7 @@ def test_what_writes_to_a_log_does_not_hang_on_who_asked(monkeypatch):
 
 def test_a_migration_has_its_own_limit_and_a_name_by_which_the_next_change_finds_it(application, monkeypatch):
     given: dict[str, Any] = {}
-    application.config["migrate_seconds"] = 7
+    application.config.update(migrate_seconds=7, migrate_command=[["true"]])
     monkeypatch.setattr(application.sandbox, "run_as", lambda user, argv, **options: given.update(options))
     application.builder.migrate(GOOD)
     assert (given["seconds"], given["unit"]) == (7, "app-migrate.service")
@@ -887,7 +919,7 @@ def test_neither_a_folder_nor_a_file_of_the_commit_becomes_a_shared_file(buildab
 
 
 def test_a_build_that_fails_leaves_nothing(buildable, upstream):
-    buildable.config["static_command"] = ["sh", "-c", "echo no such compiler >&2; exit 1"]
+    buildable.config["static_command"] = [["true"], ["sh", "-c", "echo no such compiler >&2; exit 1"], ["true"]]
     with pytest.raises(basics.ReleaseError, match="no such compiler"):
         built(buildable, upstream.first)
     assert os.listdir(buildable.at.releases) == []
@@ -914,6 +946,53 @@ def test_only_a_full_commit_is_built(buildable, commit):
         buildable.builder.build(commit, "v1", Path("/nowhere"))
 
 
+POINTER = f"version https://git-lfs.github.com/spec/v1\noid sha256:{'0' * 64}\nsize 123456\n"
+
+
+def test_pointers_of_git_lfs_are_refused_and_named(buildable, tmp_path):
+    names = [f"static/{number}.png" for number in range(7)]
+    for name in ("about-lfs.txt", "large.txt", *names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(POINTER)
+    (tmp_path / "about-lfs.txt").write_text(f"A pointer is:\n{POINTER}")
+    (tmp_path / "large.txt").write_text(POINTER + "x" * 2000)
+    archive = tmp_path / "push.tar"
+    subprocess.run(["tar", "-cf", archive, "-C", tmp_path, "about-lfs.txt", "large.txt", "static"], check=True)
+    with pytest.raises(basics.ReleaseError) as refusal:
+        buildable.builder.build("a" * 40, "main", archive)
+    said = str(refusal.value)
+    assert f"{', '.join(names[:5])} and 2 more" in said and "git lfs install" in said and "app_server_push" in said
+    assert "about-lfs" not in said and os.listdir(buildable.at.releases) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (b"Django==5.2  # caf\xc3\xa9", "Django==5.2  # café"),
+        ("\ufeffDjango==5.2  # café".encode(), "Django==5.2  # café"),
+        ("Django==5.2  # café".encode("utf-16"), "Django==5.2  # café"),
+        ("\ufeffDjango==5.2  # café".encode("utf-16-be"), "Django==5.2  # café"),
+        ("\ufeffDjango==5.2  # café".encode("utf-32-le"), "Django==5.2  # café"),
+        (b"# -*- coding: cp1252 -*-\nDjango==5.2  # \x80", "# -*- coding: cp1252 -*-\nDjango==5.2  # €"),
+        (b"Django==5.2  # caf\xe9", "Django==5.2  # café"),
+        (b"# coding: utf-8\nDjango==5.2  # caf\xe9", "# coding: utf-8\nDjango==5.2  # café"),
+    ],
+)
+def test_requirements_are_read_as_pip_reads_them(application, tmp_path, content, text):
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_bytes(content)
+    for _time in range(2):  # the second as pip, afterwards
+        assert application.builder.readable(requirements, tmp_path).removeprefix("# coding: latin-1\n") == text
+
+
+def test_an_encoding_that_nobody_knows_is_named(application, tmp_path):
+    (tmp_path / "requirements.txt").write_bytes(b"# coding: klingon\n")
+    with pytest.raises(
+        basics.ReleaseError, match=r"requirements.txt \(app_server_requirements\): unknown enc.*klingon"
+    ):
+        application.builder.readable(tmp_path / "requirements.txt", tmp_path)
+
+
 def test_an_archive_of_the_controller_is_unpacked_and_removed(buildable, upstream, tmp_path):
     archive = tmp_path / "push.tar"
     upstream.git("archive", "--format=tar", f"--output={archive}", upstream.second)
@@ -928,6 +1007,45 @@ ENTRIES = {
     "opens a connection": ("import socket; kept = socket.socketpair()", "it opens a socket"),
     "starts a thread": ("import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()", r"it starts a thread \(Thread-1 "),
 }  # fmt: skip
+
+
+def test_what_makes_static_files_runs_as_a_migration_does_but_for_secrets(application, monkeypatch):
+    given: dict[str, dict[str, Any]] = {}
+    monkeypatch.setattr(application.sandbox, "run_as", lambda user, argv, **options: given.update({user: options}))
+    application.sandbox.making(GOOD, ["python", "manage.py", "collectstatic"])
+    application.sandbox.serving(GOOD, ["python", "manage.py", "migrate"])
+    making, serving = given["app-build"], given["app"]
+    assert making["place"] == serving["place"] == application.at.releases / GOOD
+    secrets = f"EnvironmentFile=-{application.at.config}/secrets"
+    assert {*serving["settings"]} - {*making["settings"]} == {secrets}
+    # The last word for a variable counts, and a file's before all others.
+    files = [setting for setting in making["settings"] if setting.startswith("EnvironmentFile=")]
+    assert [Path(file).name for file in files] == ["environment", "build_environment"]
+    paths = [setting for setting in making["settings"] if setting.startswith("Environment=")]
+    assert f" PATH={application.at.releases / GOOD}/.venv/bin:/usr/bin:/bin " in paths[-1]
+
+
+@pytest.mark.parametrize(
+    ("declared", "words"),
+    [
+        ("", []),
+        ([], []),
+        ("make 'a b'", [["make", "a b"]]),
+        (["make a", "", "make b"], [["make", "a"], ["make", "b"]]),
+    ],
+)
+@pytest.mark.parametrize("key", ["static_command", "migrate_command", "notify_command"])
+def test_a_command_may_be_several(application, key, declared, words):
+    (application.at.config / "release.json").write_text(json.dumps({**CONFIG, key: declared}))
+    assert change.Application(application.at).config[key] == words
+
+
+def test_no_variable_is_put_into_a_command(monkeypatch):
+    """The environment holds secrets, and every user of the host sees command lines."""
+    seen: list[list[str]] = []
+    monkeypatch.setattr(sandbox, "run", lambda argv, **_options: seen.append(argv) or "")
+    sandbox.Sandbox(Layout("app"), CONFIG).run_as("app", ["login", "$PASSWORD"], writes=[])
+    assert seen[0][-2:] == ["login", "$$PASSWORD"]
 
 
 @pytest.mark.parametrize("what", ENTRIES)

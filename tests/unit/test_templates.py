@@ -163,6 +163,12 @@ NUMBERS = {
     "app_server_migrate_seconds": "60",
     "app_server_worker_memory_mb": "64",
     "app_server_preload": "yes",
+    "app_server_push": "no",
+    "app_server_health_reports_release": "false",
+    "app_server_processes": "3",
+    "app_server_warm_seconds": "0",
+    "app_server_version": 7,
+    "app_server_shared": [5],
 }
 CHANGED_SETTINGS: dict[str, Any] = {
     "environment": {"A": "1"},
@@ -171,6 +177,7 @@ CHANGED_SETTINGS: dict[str, Any] = {
     "preload": True,
     "writable_paths": ["/srv/media"],
     "socket_group": "adm",
+    "groups": ["redis"],
 }
 # name: (role, the steps that write files, inputs)
 CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
@@ -209,7 +216,8 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "app_server", ["validate", "configure"],
         {**APPLICATION, "app_server_environment": HOSTILE, "app_server_secrets": {f"S_{k}": v + SECRET for k, v in HOSTILE.items()},
          "app_server_uwsgi_options": {"harakiri": 7, "env": "RATE=100%"}, "app_server_writable_paths": ["/srv/media"],
-         "app_server_jobs": [{"name": "mails", "command": "python -m shop.mails"}, {"name": "tidy", "command": "python -m shop.tidy", "schedule": "*-*-* 03:30"}],
+         "app_server_jobs": [{"name": "mails", "command": "python -m shop.mails"}, {"name": "tidy", "command": "python -m shop.tidy 'a \"$b\"; 5%'", "schedule": "*-*-* 03:30"}],
+         "app_server_static_command": ["npm run 'a b'", "collect"], "app_server_migrate_command": "alembic upgrade head",
          "app_server_known_hosts": ["git.example.com ssh-ed25519 AAAA"]},
     ),
     "app-numbers": ("app_server", ["validate", "configure"], {**APPLICATION, **NUMBERS}),
@@ -254,7 +262,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
     for name in ("modules", "module_utils", "plugin_utils", "callback", "filter"):
         (plugins / name).symlink_to(ROOT / "plugins" / name)
     (plugins / "action/validate_inputs.py").symlink_to(ROOT / "plugins/action/validate_inputs.py")
-    for name in ("service_config", "guarded_config", "listeners", "first_contact", "packages"):
+    for name in ("service_config", "guarded_config", "listeners", "first_contact", "packages", "app_preflight"):
         (plugins / f"action/{name}.py").write_text(RECORDER, encoding="utf-8")
     plays = [
         {
@@ -656,6 +664,28 @@ def test_nothing_of_a_release_runs_as_root(files):
     assert len(units) > 3
     for text in units:
         assert "User=shop\nGroup=shop\n" in text
+
+
+def test_what_a_template_or_the_command_line_gives_as_text_counts_as_what_it_says(files):
+    """And what YAML reads as a number, where a text is meant, as that text."""
+    release = json.loads(files["app-numbers"]["/etc/shop/release.json"]["content"])
+    known = {
+        **json.loads(files["app"]["/etc/shop/release.json"]["content"]),
+        "push": False,
+        "health_reports_release": False,
+    }
+    assert (release["preload"], release["push"], release["health_reports_release"]) == (True, False, False)
+    assert (release["version"], release["shared"], release["warm_seconds"]) == ("7", ["5"], 0)
+    assert {key: type(value) for key, value in release.items()} == {key: type(value) for key, value in known.items()}
+    assert "processes = 3\n" in files["app-numbers"]["/etc/shop/uwsgi.ini"]["content"]
+
+
+def test_commands_reach_the_host_as_they_were_meant(files):
+    release = json.loads(files["app-hostile"]["/etc/shop/release.json"]["content"])
+    assert release["static_command"] == ["npm run 'a b'", "collect"]
+    assert release["migrate_command"] == ["alembic upgrade head"] and release["notify_command"] == []
+    job = files["app-hostile"]["/etc/shop/jobs/shop-job-tidy.service"]["content"]
+    assert ' python -m shop.tidy "a \\"$$b\\"; 5%%"\n' in job
 
 
 TOOL = ROOT / "roles/app_server/files/webstack_release"

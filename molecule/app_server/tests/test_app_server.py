@@ -288,6 +288,29 @@ def test_the_key_is_out_of_reach_of_what_builds(server):
 def test_a_name_that_is_somebody_elses_is_refused(converge):
     only_hello(converge, app_server_name="backup").must_be_refused("this host has a user backup who is somebody else's")
     only_hello(converge, app_server_name="getty").must_be_refused("getty@.service is part of the system")
+    only_hello(converge, app_server_name="security").must_be_refused("/etc/security on this host is somebody else's")
+
+
+def test_what_was_left_behind_or_changed_by_hand_is_mended(converge, servers):
+    for server in servers:
+        server.check_output(
+            "usermod --append --groups adm,www-data hello-build; install -m 400 /etc/hostname /etc/hello/deploy_key"
+        )
+        # By this name it stood in the way of Debian's file, for an application called legacy or tmp.
+        server.check_output("cp -p /etc/tmpfiles.d/webstack-hello.conf /etc/tmpfiles.d/hello.conf")
+        server.check_output("echo 'd /run/hello-theirs' > /etc/tmpfiles.d/hello-perl.conf")
+    predicted = only_hello(converge, "--check").must_succeed().changed
+    assert {line.split(" : ")[1] for line in predicted} == {
+        "Install | The users that run, build and fetch the application",
+        "Configure | Remove the key to the repository that is no longer declared",
+        "Ship | Remove the tmpfiles.d file of the version before",
+    }
+    assert sorted(converge().must_succeed().changed) == sorted(predicted)
+    assert converge().must_succeed().changed == []
+    for server in servers:
+        assert server.check_output("id -nG hello-build") == "hello-build"
+        assert not server.file("/etc/hello/deploy_key").exists and not server.file("/etc/tmpfiles.d/hello.conf").exists
+        server.check_output("rm /etc/tmpfiles.d/hello-perl.conf")
 
 
 def test_a_group_that_does_not_exist_is_refused_each_time(converge, servers):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
 import shlex
 import subprocess
@@ -60,7 +61,7 @@ def goes_on(unit: str) -> bool:
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)  # a repository may hold a link of this name, which leads anywhere
-    with open(fresh, "x", encoding="utf-8") as handle:
+    with open(fresh, "x", encoding="utf-8", errors="surrogateescape") as handle:
         os.fchmod(handle.fileno(), mode)
         handle.write(text)
         handle.flush()
@@ -69,11 +70,33 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def read(path: Path) -> str:
-    """The text of a file; empty where there is none."""
+    """The text of a file, whatever bytes it has; empty where there is none."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:
         return ""
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object of JSON in a file; empty where there is none, or none that can be read."""
+    with contextlib.suppress(OSError, ValueError, RecursionError):
+        found = json.loads(read(path))
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def is_damaged(path: Path) -> bool:
+    """Whether a file should hold an object of JSON and does not, as after a power cut on a bad disk."""
+    return os.path.lexists(path) and not read_object(path)
+
+
+def in_words(error: BaseException) -> str:
+    """What an exception says, for people."""
+    if isinstance(error, OSError) and error.strerror:
+        said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return f"{said}; root may" if isinstance(error, PermissionError) and os.geteuid() else said
+    return str(error) or repr(error)
 
 
 def link_atomically(link: Path, target: str) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import codecs
 import datetime
 import gzip
 import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 from .basics import ReleaseError, read, run, told_as, write_atomically
 from .layout import Layout
-from .releases import files_below
+from .releases import Releases, files_below
 from .sandbox import BUILD_SECONDS, Sandbox
 
 CHECK_SECONDS = 60
@@ -38,6 +40,16 @@ if preload == "True":
     for thread in threading.enumerate()[1:]:
         sys.exit(f"while it is loaded, it starts a thread ({thread.name}), which no worker would have; {otherwise}")
 """
+# The specification of Git LFS: a pointer is a text of less than 1024 bytes.
+POINTER_BYTES = 1024
+POINTER = re.compile(
+    rb"version https://git-lfs\.github\.com/spec/v1\n(ext-.*\n)*oid sha256:[0-9a-f]{64}\nsize \d+\n?", re.ASCII
+)
+BYTE_ORDER_MARKS = {  # the longer ones first: one begins with another
+    codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be",
+}  # fmt: skip
+CODING = re.compile(rb"#.*?coding[:=][ \t]*([-_.a-zA-Z0-9]+)")
 GZIP_WORTH = 512  # bytes; below this a compressed copy is not smaller on the wire
 
 
@@ -82,11 +94,12 @@ class Builder:
         try:
             shutil.chown(place, self.config["build_user"], self.config["build_user"])
             self.unpack(tar, place)
+            refuse_pointers(place)
             if self.config["plugin"] == "python3":
                 self.make_virtualenv(place)
-            if self.config["static_command"]:
-                with told_as("app_server_static_command fails; nothing was switched."):
-                    self.sandbox.building(self.config["static_command"], place)
+            with told_as("app_server_static_command fails; nothing was switched."):
+                for command in self.config["static_command"]:
+                    self.sandbox.making(release, command)
             hand_to_root(place)
             # Root writes here, so only after nobody else can put a link in its way.
             self.link_shared(place)
@@ -98,7 +111,8 @@ class Builder:
             shutil.rmtree(place, ignore_errors=True)
             raise
         known = {key: self.config[key] for key in ("repository", "declared", "static")}
-        write_atomically(self.at.mark(release, "json"), json.dumps({"commit": commit, "version": version, **known}))
+        known |= {"commit": commit, "version": version, "number": Releases(self.at).next_number()}
+        write_atomically(self.at.mark(release, "json"), json.dumps(known))
         return release
 
     def unpack(self, tar: Path, place: Path) -> None:
@@ -125,7 +139,7 @@ class Builder:
             raise ReleaseError(f"{PYTHON_WHEELS} has no pip: is the package python3-venv wholly installed?")
         venv = place / ".venv"
         self.sandbox.building(["/usr/bin/python3", "-m", "venv", "--without-pip", str(venv)], place)
-        hashes = ["--require-hashes"] if "--hash=" in requirements.read_text(encoding="utf-8") else []
+        hashes = ["--require-hashes"] if "--hash=" in self.readable(requirements, place) else []
         python = str(venv / "bin/python")
         pip = [python, str(installers[0] / "pip"), "install", "--quiet", "--no-input", "--no-compile"]
         pip += ["--disable-pip-version-check", "--cache-dir", str(self.at.build / "pip")]
@@ -136,6 +150,17 @@ class Builder:
         # On all cores, other than pip; as pip does, it goes over what does not compile.
         code = f"import compileall; compileall.compile_dir({str(venv / 'lib')!r}, quiet=2, workers=0)"
         self.sandbox.building([python, "-c", code], place)
+
+    def readable(self, requirements: Path, place: Path) -> str:
+        """The text of a requirements file, which pip reads the same way afterwards."""
+        try:
+            return read_as_pip_does(requirements)
+        except UnicodeDecodeError:
+            # Most likely a comment with accents. Where no locale is Latin-1, pip has to be told.
+            self.sandbox.building(["sed", "--in-place", "1i # coding: latin-1", str(requirements)], place)
+            return requirements.read_text(encoding="latin-1")
+        except LookupError as error:
+            raise ReleaseError(f"{self.config['requirements']} (app_server_requirements): {error}") from error
 
     def link_shared(self, place: Path) -> None:
         """Puts what is shared where the release expects it; what the commit has there is in the way."""
@@ -163,15 +188,49 @@ class Builder:
         It writes to a log: who asked for it may be killed meanwhile, and a migration goes on to its end.
         """
         log = self.at.migration_log
-        settings = (f"StandardOutput=truncate:{log}", f"StandardError=append:{log}")
-        seconds, unit = self.config["migrate_seconds"], self.at.migration_unit
+        settings = (f"StandardOutput=append:{log}", f"StandardError=append:{log}")
+        deadline, unit = time.monotonic() + self.config["migrate_seconds"], self.at.migration_unit
         write_atomically(log, "", 0o600)
         try:
-            self.sandbox.serving(release, self.config["migrate_command"], seconds=seconds, settings=settings, unit=unit)
+            for command in self.config["migrate_command"]:
+                seconds = max(round(deadline - time.monotonic()), 1)  # one limit for all of them
+                self.sandbox.serving(release, command, seconds=seconds, settings=settings, unit=unit)
         except ReleaseError as error:
             said = "\n".join(filter(None, [read(log).strip()[-4000:], str(error)]))
             raise ReleaseError(f"The migration failed; the release before goes on serving. It said:\n{said}") from error
         return read(log).strip().splitlines()
+
+
+def refuse_pointers(place: Path) -> None:
+    """Git LFS keeps large files elsewhere, and in their places texts that visitors would be sent."""
+    found = sorted(
+        str(path.relative_to(place))
+        for path in files_below(place)
+        if path.stat().st_size <= POINTER_BYTES and POINTER.fullmatch(path.read_bytes())
+    )
+    if found:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise ReleaseError(
+            f"The commit has pointers of Git LFS where files should be: {', '.join(found[:5])}{more}. Nothing was switched. "
+            "Git puts the files in where git-lfs is set up (git lfs install): do so on the controller, and deploy from a "
+            "clone there (app_server_push). Or keep the files in git itself (git lfs migrate export)."
+        )
+
+
+def read_as_pip_does(requirements: Path) -> str:
+    """The text of a requirements file; UnicodeDecodeError for bytes that pip would stumble over.
+
+    A byte order mark says the encoding, or else a comment in the first two lines as in Python code (PEP 263).
+    """
+    content = requirements.read_bytes()
+    for mark, encoding in BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            return content[len(mark) :].decode(encoding)
+    for line in content.split(b"\n")[:2]:
+        said = CODING.match(line)
+        if said:
+            return content.decode(said[1].decode("ascii"))
+    return content.decode("utf-8")
 
 
 def hand_to_root(place: Path) -> None:

@@ -6,16 +6,16 @@ So what is about to happen is on the disk before it does, and `recover` can undo
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .asking import ask_at_the_door
-from .basics import ReleaseError, goes_on, run, told_as
+from .basics import ReleaseError, goes_on, in_words, is_damaged, read_object, run, told_as
 from .build import Builder
 from .jobs import Jobs
 from .layout import SLOTS, Layout, other
@@ -38,21 +38,30 @@ LATER: dict[str, Any] = {"migrate_seconds": 3600, "shared_files": [], "preload":
 LEFT_OVER_SECONDS = 3600  # after which nobody waits any more to begin a change
 
 
+class Config(dict[str, Any]):
+    """What the role has declared."""
+
+    def __missing__(self, key: str) -> Any:
+        raise ReleaseError(f"release.json does not say '{key}'; a converge writes it anew. What is live serves on.")
+
+
 class Application:
     """One application on this host, with all that is known of it."""
 
     def __init__(self, at: Layout) -> None:
         self.at = at
+        path = at.config / "release.json"
         try:
-            told = json.loads((at.config / "release.json").read_text(encoding="utf-8"))
+            path.stat()
         except FileNotFoundError as error:
             raise ReleaseError(f"no application {at.app} on this host: {error.filename} is missing") from error
-        self.config: dict[str, Any] = {**LATER, **told}
+        if is_damaged(path):
+            raise ReleaseError(
+                f"{path} cannot be read, or is not JSON; a converge writes it anew. What is live serves on."
+            )
+        self.config = Config({**LATER, **read_object(path)})
         for key in ("static_command", "migrate_command", "notify_command"):
-            try:
-                self.config[key] = shlex.split(self.config[key])
-            except ValueError as error:
-                raise ReleaseError(f"app_server_{key}: {error}") from error
+            self.config[key] = commands(f"app_server_{key}", self.config[key])
         self.releases = Releases(at)
         self.slots = Slots(at, self.config)
         self.jobs = Jobs(at)
@@ -76,11 +85,40 @@ class Application:
             "release": release if verified else "",
             "active": self.slots.active(slot),
             "settings_current": self.slots.current(slot, settings),
-            "settled": self.whole(slot) and not (self.journal.record.open and not self.busy()),
+            "settled": self.whole(slot)
+            and not self.journal.damage
+            and not (self.journal.record.open and not self.busy()),
             "warm": self.slots.warm(),
             "fits": verified and self.releases.fits(release),
+            "damage": self.damage(slot),
+            "at_boot": self.at_boot(slot, release) if verified else "",
             **{key: record.get(key) for key in ("commit", "repository", "version", "declared")},
         }
+
+    def damage(self, slot: str | None) -> list[str]:
+        """What cannot be read any more of what was written down. The tool goes on without."""
+        lost = [
+            f"{self.at.mark(name, 'json')} cannot be read, so {name} is no release to go back to"
+            for name in self.releases.damaged()
+        ]
+        return [*filter(None, (self.journal.damage, self.slots.damage(slot))), *lost]
+
+    def at_boot(self, slot: str | None, release: str) -> str:
+        """Why the host would not serve after a reboot what is live; empty if it would."""
+        if slot is None or not release:
+            return ""
+        if not self.releases.place(release).is_dir():
+            return f"after a reboot it is not served any more: {self.releases.place(release)} is missing"
+        if not self.releases.fits(release):
+            return (
+                "it is served out of memory: it was built for another Python than this host's, so after a reboot, or if its "
+                "process ends, visitors get 502 until its commit has been built anew"
+            )
+        if self.slots.damage(slot):
+            return "after a reboot it does not start"
+        if not self.slots.enabled(slot):
+            return f"after a reboot it is not served: {self.at.slot_unit(slot)} does not start with the host"
+        return ""
 
     def whole(self, slot: str | None) -> bool:
         """Whether all that belongs to a live slot is where it should be."""
@@ -106,6 +144,15 @@ class Application:
         ship = ship or bool(ref)
         renew = not ship and not (status["active"] and status["settings_current"] and status["settled"])
         return {**status, "ship": ship, "ref": ref, "renew": renew, "held": held}
+
+
+def commands(name: str, declared: str | list[str]) -> list[list[str]]:
+    """The words of each command of an input that is one command or a list of them."""
+    try:
+        each = [shlex.split(text) for text in ([declared] if isinstance(declared, str) else declared)]
+    except ValueError as error:
+        raise ReleaseError(f"{name}: {error}") from error
+    return [words for words in each if words]
 
 
 class Change:
@@ -134,7 +181,9 @@ class Change:
         except Exception as error:  # whatever it is, visitors are not left with it
             if self.journal.record.verified:
                 raise  # what is left to do for it is done by `recover`, as often as that takes
-            self.give_up(str(error) or repr(error))
+            if not isinstance(error, (ReleaseError, OSError)):
+                traceback.print_exc()  # a fault of this tool: the journal has it whole
+            self.give_up(in_words(error))
         else:
             self.journal.end(verdict, "\n".join(self.undone))
         if self.journal.record.verdict != "unchanged":
@@ -181,6 +230,10 @@ class Change:
         """Makes an older verified release live, and marks the one that was: a converge does not bring it back."""
         live = self.app.status()["release"]
         release = request.get("release") or self.releases.before(live)
+        if release in self.releases.damaged():
+            raise ReleaseError(
+                f"{self.at.mark(release, 'json')} cannot be read; deploy the commit of {release} instead"
+            )
         if not self.releases.record(release):
             kept = ", ".join(name for name in self.releases.names() if self.releases.verified(name))
             raise ReleaseError(
@@ -230,17 +283,18 @@ class Change:
         if not self.releases.fits(release):
             raise ReleaseError(f"release {release} was made for another Python; deploy its commit instead")
         live = self.slots.live()
+        slot = other(live)
+        # Built before its workers were to share what it loads, it may be unfit for that.
+        if self.config["preload"] and self.checked != release and not self.has_started(release):
+            self.check(release)
+        # On the disk before the timer that would stop the warm slot goes: whatever ends this change, `undo` stops it.
+        self.journal.note(slot=slot)
         self.slots.cool_never()
-        if live and self.slots.release(live) == release and self.slots.active(live) and self.slots.current(live):
+        if live and self.serves(live, release):
             self.releases.publish(release)
             self.finish(live, release)
             return
-        slot = other(live)
-        warm = self.slots.release(slot) == release and self.slots.active(slot) and self.slots.current(slot)
-        if not warm:
-            # Built before its workers were to share what it loads, it may be unfit for that.
-            if self.config["preload"] and self.checked != release:
-                self.check(release)
+        if not self.serves(slot, release):
             self.journal.enter("start", f"start {release} in slot {slot}", slot=slot)
             self.slots.start(slot, release)
         self.journal.enter("gate", f"ask slot {slot} for {self.config['health_path']}", slot=slot)
@@ -255,13 +309,23 @@ class Change:
         # From here on visitors may meet it; that is on the disk before the first one does.
         self.journal.enter("flip", f"slot {slot} goes live", exposed=True)
         self.releases.publish(release)
-        flipped = time.time()
+        flipped, before = time.time(), self.slots.requests(slot)
         self.slots.point(slot, release)
-        self.watch(slot, release, flipped, usual, door)
+        self.watch(slot, release, flipped, before, usual, door)
         self.finish(slot, release)
 
-    def watch(self, slot: str, release: str, flipped: float, usual: float, door: bool) -> None:
-        """Looks at a release that visitors meet; raises ReleaseError when it does worse than the one before."""
+    def serves(self, slot: str, release: str) -> bool:
+        """Whether a slot runs a release with the settings of now."""
+        return self.slots.release(slot) == release and self.slots.active(slot) and self.slots.current(slot)
+
+    def has_started(self, release: str) -> bool:
+        return any(self.serves(slot, release) for slot in SLOTS)
+
+    def watch(self, slot: str, release: str, flipped: float, before: int, usual: float, door: bool) -> None:
+        """Looks at a release that visitors meet; raises ReleaseError when it does worse than the one before.
+
+        `before`: the requests that its slot had had at the flip, which for a warm one are many.
+        """
         # Before the first release there is nothing to go back to, and nobody has come yet.
         seconds = self.config["watch_seconds"] if self.journal.record.before_slot else 0
         self.journal.enter("watch", f"watch it for {seconds} s")
@@ -275,7 +339,7 @@ class Change:
                 raise ReleaseError(f"Release {release} was right at first, and then not: {words}")
             over = time.monotonic() >= ends
             if over or time.monotonic() >= count_at:
-                failed, asked = self.slots.failures(slot, flipped), self.slots.requests(slot)
+                failed, asked = self.slots.failures(slot, flipped), self.slots.requests(slot, before)
                 if failed >= FAILURES_SEEN and failed / max(asked, failed) > 2 * usual + SHARE_ALLOWED:
                     raise ReleaseError(
                         f"Release {release} has failed {failed} of {asked} requests; the one before failed {100 * usual:.1f} %"
@@ -296,7 +360,7 @@ class Change:
         failed = self.slots.failures(slot, record.since - (BACK_SECONDS if back else 0))
         if failed < FAILURES_SEEN:
             return 0.0
-        return 1.0 if back else failed / max(self.slots.requests(slot) - record.before_requests, failed)
+        return 1.0 if back else failed / max(self.slots.requests(slot, record.before_requests), failed)
 
     def at_the_door(self, release: str) -> bool:
         """Whether the public address answers with a release. One that does not do so before is no judge afterwards."""
@@ -319,7 +383,9 @@ class Change:
         record = self.journal.record
         with told_as(f"release {record.release} is verified and serves, but is not settled yet; the next run goes on:"):
             self.releases.accept(record.release)
-            if record.kind == "rollback" and record.release < record.before_release:
+            if record.kind == "rollback" and self.releases.age(record.release) < self.releases.age(
+                record.before_release
+            ):
                 why = f"release {record.before_release} was rolled back by {record.by or 'somebody'}"
                 self.releases.reject(record.before_release, why)
             self.slots.boot(record.slot)
@@ -338,10 +404,13 @@ class Change:
         if not self.slots.active(before):
             return
         if self.config["warm_seconds"] and record.warm and before == record.before_slot:
-            self.slots.cool_later(self.config["warm_seconds"])
-        else:
-            self.journal.enter("drain", f"stop slot {before}")
-            self.slots.drain(before)
+            try:
+                self.slots.cool_later(self.config["warm_seconds"])
+                return
+            except ReleaseError as error:  # without its timer it would run for ever
+                self.journal.say(f"slot {before} cannot be kept warm: {error}")
+        self.journal.enter("drain", f"stop slot {before}")
+        self.slots.drain(before)
 
     def give_up(self, why: str) -> None:
         """Ends a change that failed: what was live before is live."""
@@ -350,6 +419,9 @@ class Change:
         if record.slot:
             words = self.slots.last_words(record.slot)
             why += f"\nThe last lines of {self.at.slot_unit(record.slot)}:\n{words}" if words else ""
+        at_boot = self.app.at_boot(record.before_slot or None, record.before_release)
+        if at_boot:
+            why += f"\nOf what is live, {record.before_release}: {at_boot}."
         verdict = "reverted" if record.exposed else "failed"
         self.journal.say(f"{verdict}: {why}")
         self.journal.say(
@@ -376,7 +448,7 @@ class Change:
         try:
             step()
         except Exception as error:  # whatever it is, the steps after it are done
-            self.undone.append(str(error) or repr(error))
+            self.undone.append(in_words(error))
             self.journal.say(f"not done: {self.undone[-1]}")
 
     def recover(self) -> None:
@@ -428,14 +500,14 @@ class Change:
 
     def notify(self, record: Record) -> None:
         """Tells whoever wants to know, by a command of the operator's. That it fails fails nothing."""
-        command = self.config["notify_command"]
-        if not command:
+        if not self.config["notify_command"]:
             return
         known = {
             "APP": self.at.app, "KIND": record.kind, "VERDICT": record.verdict, "VERSION": record.version,
             "RELEASE": record.release, "BY": record.by, "REASON": record.reason.splitlines()[0] if record.reason else "",
         }  # fmt: skip
         try:
-            self.app.sandbox.telling(command, known)
+            for command in self.config["notify_command"]:
+                self.app.sandbox.telling(command, known)
         except ReleaseError as error:
             self.journal.say(f"app_server_notify_command: {error}")

@@ -11,12 +11,14 @@ import secrets
 import shutil
 import socket
 import sys
+import syslog
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 from .asking import ask
-from .basics import ReleaseError
+from .basics import ReleaseError, in_words, read_object
 from .change import Application, Change
 from .layout import TOOL, Layout, other
 from .record import Journal
@@ -103,7 +105,9 @@ def follow(app: Application, identity: str, after: int) -> dict[str, Any]:
 
 
 def carry_out(app: Application, path: Path) -> int:
-    request = json.loads(path.read_text(encoding="utf-8"))
+    request = read_object(path)
+    if not request:
+        raise ReleaseError(f"{path} cannot be read, so what was asked for is not known; nothing was changed")
     path.unlink()
     return 0 if Change(app).carry_out(request) else 1
 
@@ -161,9 +165,10 @@ def tell(app: Application, status: dict[str, Any]) -> list[str]:
     busy = app.busy()
     if live:
         idle = other(live)
+        lines += [f"  {line}" for line in (*status["damage"], status["at_boot"]) if line]
         if not status["active"]:
             lines.append(f"  {app.at.slot_unit(live)} does not run")
-        elif not status["settings_current"]:
+        elif not status["settings_current"] and status["fits"]:
             lines.append("  it runs with settings or libraries of before; a converge mends that")
         if not status["release"]:
             lines.append("  it is not verified" + (" yet" if busy else ""))
@@ -181,7 +186,8 @@ def tell(app: Application, status: dict[str, Any]) -> list[str]:
         rejected = app.releases.rejected(name).removeprefix(f"release {name} was ")
         verdict = rejected or ("verified" if app.releases.verified(name) else "never verified")
         mark = "*" if name == status["release"] else " "
-        lines.append(f"{mark} {name}  commit {record['commit'][:12]} ({record['version'] or '-'})  {verdict}")
+        commit, version = str(record.get("commit", "?"))[:12], record.get("version") or "-"
+        lines.append(f"{mark} {name}  commit {commit} ({version})  {verdict}")
     lines.append("changes:")
     lines += [f"  {line}" for line in history(app, 5)]
     return lines
@@ -189,12 +195,14 @@ def tell(app: Application, status: dict[str, Any]) -> list[str]:
 
 def history(app: Application, last: int) -> list[str]:
     """A line a change, the newest first."""
-    return [
+    torn = len(app.journal.lines()) - len(app.journal.entries())
+    note = [f"({torn} of {app.at.history} cannot be read)"] if torn else []
+    return note + [
         " ".join(filter(None, [f"{moment(entry['since'])} ", entry["kind"], entry["version"] or entry["release"]]))
         + f" by {entry['by']}: {entry['verdict']}"
         f" in {sum(entry['phases'].values()):.1f} s"
-        + (f" ({entry['reason'].splitlines()[0]})" if entry["reason"] else "")
-        for entry in reversed(app.journal.entries()[-last:])
+        + (f" ({entry['reason'].splitlines()[0]})" if entry["reason"].strip() else "")
+        for entry in reversed(app.journal.entries(last))
     ]
 
 
@@ -238,6 +246,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     os.umask(0o022)
+    sys.stdout.reconfigure(errors="replace")  # what stands in a file of state may be no text
     try:
         app = Application(Layout(options.app))
         match options.command:
@@ -258,7 +267,8 @@ def main(argv: list[str] | None = None) -> int:
             case "renew":
                 return watch_it(app, {"kind": "renew"})
             case "ask":
-                code, body = ask(app.at.live_link, options.path, app.config["modifier"], seconds=60)
+                url, modifier = app.config["public_url"], app.config["modifier"]
+                code, body = ask(app.at.live_link, options.path, modifier, seconds=60, url=url)
                 print(json.dumps({"status": code, "body": body}))
             case "plan":
                 if not options.dry:
@@ -275,12 +285,27 @@ def main(argv: list[str] | None = None) -> int:
             case "carry-out":
                 return carry_out(app, options.path)
             case "recover":
+                if not (options.ended or options.boot) and app.busy():
+                    raise Busy(app.at)
                 recover(options.app, ended=options.ended, boot=options.boot)
             case "cool":
                 cool(app)
             case "notify":
                 Change(app).notify(app.journal.of(options.id))
     except (ReleaseError, OSError) as error:
-        print(f"webstack-release: {error}", file=sys.stderr)
+        print(f"webstack-release: {in_words(error)}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("webstack-release: a change that was begun goes on by itself; status tells how", file=sys.stderr)
+        return 130
+    except Exception as error:  # nobody at night is helped by a traceback; who mends the tool is
+        syslog.openlog("webstack-release", facility=syslog.LOG_DAEMON)
+        for line in traceback.format_exc().splitlines():
+            syslog.syslog(syslog.LOG_ERR, line)
+        what = f"{type(error).__name__}: {error}"
+        print(
+            f"webstack-release: a fault of this tool, {what}; journalctl -t webstack-release has it whole",
+            file=sys.stderr,
+        )
         return 1
     return 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from .basics import read, write_atomically
+from .basics import is_damaged, read, read_object, write_atomically
 from .layout import Layout
 
 
@@ -43,10 +44,24 @@ class Record:
         return bool(self.id) and not self.verdict
 
 
+# What the history may grow to; then its older half goes. A change takes 500 bytes, and 6 KB if it fails.
+HISTORY_BYTES = 2**20
+
+
 def to_record(found: dict[str, Any]) -> Record:
-    """Of what was written, by another version of the tool perhaps."""
-    known = {entry.name for entry in dataclasses.fields(Record)}
-    return Record(**{name: value for name, value in found.items() if name in known})
+    """Of what was written, by another version of the tool perhaps; a value of the wrong kind is left out."""
+    usual = dataclasses.asdict(Record())
+    return Record(**{name: value for name, value in found.items() if name in usual and is_like(value, usual[name])})
+
+
+def is_like(value: Any, usual: Any) -> bool:
+    """Whether a value that was read can be used as the usual one is."""
+    if isinstance(usual, dict):
+        return isinstance(value, dict) and all(is_like(each, 0) for each in value.values())
+    if isinstance(usual, (bool, str)):
+        return type(value) is type(usual)
+    # A number that is no moment would have no date.
+    return type(value) in (int, float) and math.isfinite(value) and 0 <= value < 1e11
 
 
 class Journal:
@@ -54,8 +69,15 @@ class Journal:
 
     def __init__(self, at: Layout) -> None:
         self.at = at
-        self.record = to_record(json.loads(read(at.change) or "{}"))
+        self.record = to_record(read_object(at.change))
         self._entered = time.monotonic()
+
+    @property
+    def damage(self) -> str:
+        """What is not known any more because its file cannot be read."""
+        if is_damaged(self.at.change):
+            return f"{self.at.change} cannot be read, so what became of the last change is not known"
+        return ""
 
     def begin(self, record: Record) -> None:
         self.at.state.mkdir(parents=True, exist_ok=True)
@@ -89,7 +111,7 @@ class Journal:
                 + ", ".join(f"{name} {seconds:.1f}" for name, seconds in phases.items())
             )
         mine = (self.record.id, self.record.since)
-        known = [entry for entry in self.entries()[-1:] if (entry.get("id"), entry.get("since")) == mine]
+        known = [entry for entry in self.entries(1) if (entry.get("id"), entry.get("since")) == mine]
         if known:  # it was cut off between this line and the verdict
             verdict, reason = known[0]["verdict"], known[0]["reason"]
         else:
@@ -107,6 +129,12 @@ class Journal:
             handle.write("\n" + json.dumps(entry) + "\n")  # whatever was torn off before stands in a line of its own
             handle.flush()
             os.fsync(handle.fileno())
+            size = handle.tell()
+        if size > HISTORY_BYTES:
+            lines = read(self.at.history).splitlines(keepends=True)
+            while size > HISTORY_BYTES // 2 and len(lines) > 1:
+                size -= len(lines.pop(0).encode(errors="surrogateescape"))
+            write_atomically(self.at.history, "".join(lines), 0o600)
 
     def of(self, identity: str) -> Record:
         """The record of a change, which others may have followed; an empty one for what is not known yet."""
@@ -114,16 +142,23 @@ class Journal:
             return self.record
         return next((to_record(entry) for entry in self.entries() if entry["id"] == identity), Record())
 
+    def lines(self) -> list[str]:
+        return [line for line in read(self.at.history).splitlines() if line]
+
     def said(self) -> list[str]:
         return read(self.at.progress).splitlines()
 
-    def entries(self) -> list[dict[str, Any]]:
-        """The changes that came to an end, the oldest first; a line that a power cut tore is left out."""
-        entries = []
-        for line in read(self.at.history).splitlines():
-            with contextlib.suppress(ValueError):
-                entries.append(json.loads(line))
-        return entries
+    def entries(self, last: int = 0) -> list[dict[str, Any]]:
+        """The changes that came to an end, the oldest first, all or the last; a line that a power cut tore is left out."""
+        entries: list[dict[str, Any]] = []
+        for line in reversed(self.lines()):
+            if last and len(entries) == last:
+                break
+            with contextlib.suppress(ValueError, RecursionError):
+                found = json.loads(line)
+                if isinstance(found, dict):
+                    entries.append({**found, **dataclasses.asdict(to_record(found))})
+        return entries[::-1]
 
     def _leave(self) -> None:
         now = time.monotonic()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import sys
@@ -10,12 +9,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .basics import ReleaseError, read, target, write_atomically
+from .basics import ReleaseError, read, read_object, target, write_atomically
 from .layout import Layout
 
 
 class Releases:
-    """Folders of `Layout.releases`. Their names begin with the moment of the build, so they sort by age."""
+    """Folders of `Layout.releases`. What is known of each has a number, which says its age.
+
+    Their names begin with the moment of the build by the host's clock, which may have been wrong.
+    """
 
     def __init__(self, at: Layout) -> None:
         self.at = at
@@ -25,12 +27,25 @@ class Releases:
 
     def record(self, release: str) -> dict[str, Any]:
         """Commit, repository, version and static folder that it was made of; empty for what is no finished release."""
-        return json.loads(read(self.at.mark(release, "json")) or "{}") if release else {}
+        found = read_object(self.at.mark(release, "json")) if release else {}
+        return found if isinstance(found.get("commit"), str) else {}
+
+    def damaged(self) -> list[str]:
+        """Those of which this cannot be read any more."""
+        return [name for name in self.names() if not self.record(name)]
+
+    def age(self, release: str) -> tuple[int, str]:
+        """What releases sort by: the number, which those of older versions of this tool have not, and then the name."""
+        number = self.record(release).get("number")
+        return number if isinstance(number, int) else 0, release
+
+    def next_number(self) -> int:
+        return 1 + max((self.age(path.stem)[0] for path in self.at.marks.glob("*.json")), default=0)
 
     def names(self) -> list[str]:
         """All finished ones, the oldest first."""
-        known = sorted(path.stem for path in self.at.marks.glob("*.json"))
-        return [name for name in known if self.place(name).is_dir()]
+        known = [path.stem for path in self.at.marks.glob("*.json")]
+        return sorted((name for name in known if self.place(name).is_dir()), key=self.age)
 
     def verified(self, release: str) -> bool:
         return bool(release) and self.at.mark(release, "verified").exists() and self.place(release).is_dir()
@@ -53,8 +68,11 @@ class Releases:
 
     def before(self, live: str) -> str:
         """The last verified one before the live one."""
-        others = [name for name in self.names() if name != live and self.verified(name) and self.fits(name)]
-        older = [name for name in others if name < live and not self.rejected(name)]
+        usable = [name for name in self.names() if self.record(name) and self.verified(name) and self.fits(name)]
+        others = [name for name in usable if name != live]
+        # Where nothing is known of the live one, none can be newer than it.
+        until = self.age(live) if self.record(live) else (sys.maxsize, "")
+        older = [name for name in others if self.age(name) < until and not self.rejected(name)]
         if not older:
             named = f"; one that is named can be live: {', '.join(others)}" if others else ""
             raise ReleaseError(f"there is no verified release before the live one on this host{named}")
@@ -87,7 +105,7 @@ class Releases:
     def static_files(self, release: str) -> Iterable[tuple[Path, Path]]:
         """Each static file of a release, and its path below the folder that it was declared to have them in."""
         static = self.record(release).get("static")
-        if static:
+        if static and isinstance(static, str):
             for path in files_below(self.place(release) / static):
                 yield path, path.relative_to(self.place(release) / static)
 

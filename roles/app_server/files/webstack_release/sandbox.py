@@ -52,7 +52,10 @@ class Sandbox:
             *CLOSED, "CapabilityBoundingSet=",
         ):  # fmt: skip
             command += ["--property", setting]
-        return run([*command, "--", "/usr/bin/env", *argv], seconds=seconds, inner=argv, stdin=stdin, stdout=stdout)
+        words = [
+            word.replace("$", "$$") for word in argv
+        ]  # else systemd puts in what the environment has, a secret even
+        return run([*command, "--", "/usr/bin/env", *words], seconds=seconds, inner=argv, stdin=stdin, stdout=stdout)
 
     def network_settings(self, home: Path) -> tuple[str, ...]:
         """The environment of what fetches and builds, which may need a proxy or a package index.
@@ -73,13 +76,27 @@ class Sandbox:
             **options,
         )  # fmt: skip
 
-    def building(self, argv: list[str], place: Path, **options: Any) -> str:
+    def building(self, argv: list[str], place: Path, *, settings: tuple[str, ...] = (), **options: Any) -> str:
         """As who runs what a commit brings, or reads it, in its release."""
         return self.run_as(
             self.config["build_user"], argv, place=place, writes=[self.at.build, place],
             # Its home ends with the step: what one commit leaves there is not what the next one finds.
-            settings=self.network_settings(Path("/tmp")), **options,
+            settings=settings or self.network_settings(Path("/tmp")), **options,
         )  # fmt: skip
+
+    def making(self, release: str, argv: list[str]) -> str:
+        """A command of the operator's that makes a part of a release: with all of its environment that is not secret."""
+        settings = (
+            f"EnvironmentFile=-{self.at.config}/environment",
+            *self.network_settings(Path("/tmp")),  # its file comes later, so what a build is told otherwise counts
+            self.release_settings(release),
+        )
+        return self.building(argv, self.at.releases / release, settings=settings)
+
+    def release_settings(self, release: str) -> str:
+        """What every command in a release's folder finds in its environment."""
+        programs = f"{self.at.releases / release}/.venv/bin:/usr/bin:/bin"
+        return f"Environment=APP_RELEASE={release} PATH={programs} LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1"
 
     def serving(self, release: str, argv: list[str], *, settings: tuple[str, ...] = (), **options: Any) -> str:
         """As who serves, with the environment that it will serve with."""
@@ -87,7 +104,7 @@ class Sandbox:
         environment = (
             f"EnvironmentFile=-{self.at.config}/environment",
             f"EnvironmentFile=-{self.at.config}/secrets",
-            f"Environment=APP_RELEASE={release} PATH={place}/.venv/bin:/usr/bin:/bin LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1",
+            self.release_settings(release),
         )
         writes = [Path(path) for path in self.config["writable_paths"]]
         return self.run_as(
@@ -98,6 +115,4 @@ class Sandbox:
         """A command of the operator's, as who serves, with what it is to tell in its environment."""
         environment = [f"{name}={value}" for name, value in known.items()]
         writes = [Path(path) for path in self.config["writable_paths"]]
-        # systemd would take a dollar for a variable of its own.
-        words = [word.replace("$", "$$") for word in (*environment, *argv)]
-        return self.run_as(self.config["user"], words, writes=writes, seconds=30)
+        return self.run_as(self.config["user"], [*environment, *argv], writes=writes, seconds=30)

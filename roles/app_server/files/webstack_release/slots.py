@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from .asking import ask, requests_so_far
-from .basics import ReleaseError, link_atomically, read, run, succeeds, target, write_atomically
+from .basics import ReleaseError, in_words, link_atomically, read, run, succeeds, target, write_atomically
 from .layout import SETTINGS, SLOTS, Layout, other
 from .sandbox import on_its_own
 
 PAUSE = 0.1  # seconds between two questions of the gate
 UWSGI = Path("/usr/bin/uwsgi-core")
+NAME = re.compile(r"[A-Za-z0-9-]+")  # of a release
 PLUGINS = Path("/usr/lib/uwsgi/plugins")
 # What uWSGI logs of a request that failed, and of a worker that took one with it. The alarm is that of
 # worker_memory.py, whose request has been answered.
@@ -35,16 +36,28 @@ class Slots:
     # What is
 
     def live(self) -> str | None:
-        """The slot that nginx reaches, None before the first release."""
-        return Path(target(self.at.live_link)).stem or None
+        """The slot that nginx reaches, or would if its link were there; None before the first release."""
+        slots = [Path(target(link)).stem for link in (self.at.live_link, self.at.live_bound)]
+        return next((slot for slot in slots if slot in SLOTS), None)
 
     def bound(self, slot: str | None) -> dict[str, str]:
         """What a slot was started with: its RELEASE, SETTINGS, and the digest of their FILES."""
         text = read(self.at.bound(slot) / "slot") if slot else ""
-        return dict(line.split("=", 1) for line in text.splitlines())
+        return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+    def damage(self, slot: str | None) -> str:
+        """What is not known of a slot any more because its file cannot be read."""
+        bound = self.bound(slot)
+        if slot and (bound.get("SLOT") != slot or not NAME.fullmatch(bound.get("RELEASE", ""))):
+            return f"{self.at.bound(slot) / 'slot'} cannot be read, so {self.at.slot_unit(slot)} could not start again"
+        return ""
 
     def release(self, slot: str | None) -> str:
-        return self.bound(slot).get("RELEASE", "")
+        """What a slot runs; where its file does not say so any more, what is published is the live one's."""
+        release = self.bound(slot).get("RELEASE", "")
+        if NAME.fullmatch(release):
+            return release
+        return Path(target(self.at.current)).name if slot and slot == self.live() else ""
 
     def active(self, slot: str | None) -> bool:
         return bool(slot) and succeeds(["systemctl", "is-active", "--quiet", self.at.slot_unit(slot)])
@@ -63,7 +76,7 @@ class Slots:
         if it started after the last change of the files.
         """
         bound = self.bound(slot)
-        if not slot or bound.get("SETTINGS") != (settings or self.config["settings"]):
+        if not slot or self.damage(slot) or bound.get("SETTINGS") != (settings or self.config["settings"]):
             return False
         if bound.get("FILES") != digest(self.at.bound(slot)):
             return False
@@ -94,6 +107,7 @@ class Slots:
             slot is not None
             and target(self.at.current) == f"releases/{self.release(slot)}"
             and target(self.at.public_link) == str(self.at.live_link)
+            and target(self.at.live_link) == str(self.at.socket(slot))
             and all(self.enabled(name) == (name == slot) for name in SLOTS)
             and (self.warm() or not self.active(other(slot)))
         )
@@ -141,7 +155,7 @@ class Slots:
             link_atomically(self.at.current, f"releases/{release}")
         link_atomically(self.at.live_link, str(self.at.socket(slot)))
         # The link that nginx knows is gone after a boot, or was led elsewhere.
-        run(["systemd-tmpfiles", "--create", f"/etc/tmpfiles.d/{self.at.app}.conf"])
+        run(["systemd-tmpfiles", "--create", f"/etc/tmpfiles.d/webstack-{self.at.app}.conf"])
 
     def boot(self, slot: str) -> None:
         """From now on this slot starts with the host, and the other does not."""
@@ -170,7 +184,7 @@ class Slots:
         except TimeoutError:
             return False, f"{path} did not answer within {seconds} s"
         except OSError as error:
-            return False, f"{path}: {error}"
+            return False, f"{path}: {in_words(error)}"
         return self.judge(path, status, body, release)
 
     def judge(self, path: str, status: int, body: str, release: str) -> tuple[bool, str]:
@@ -200,9 +214,10 @@ class Slots:
             time.sleep(PAUSE)
         raise ReleaseError(f"Release {release} was not right within {self.config['health_seconds']} s: {said}")
 
-    def requests(self, slot: str) -> int:
-        """How many a slot has had since it started."""
-        return requests_so_far(self.at.counters(slot)) if slot else 0
+    def requests(self, slot: str, before: int = 0) -> int:
+        """How many a slot has had since it started, or since it had had so many."""
+        count = requests_so_far(self.at.counters(slot)) if slot else 0
+        return count - before if count >= before else count  # fewer: it has started anew since
 
     def failures(self, slot: str, since: float) -> int:
         """How many requests in a slot have failed since a moment, in seconds of the epoch."""
@@ -219,4 +234,4 @@ class Slots:
 def digest(folder: Path) -> str:
     """Of the settings that a slot is bound to. The word between is that of slots that were bound before."""
     texts = "".join(f"{name} True {read(folder / name)}\n" for name in SETTINGS if os.path.exists(folder / name))
-    return hashlib.sha256(texts.encode()).hexdigest()
+    return hashlib.sha256(texts.encode(errors="surrogateescape")).hexdigest()

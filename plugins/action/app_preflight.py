@@ -1,0 +1,232 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action of foobar.webstack.app_preflight: asks early what would refuse the application after other changes.
+
+One shell on the host answers, and a second one only where the host is about to fetch something.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.foobar.webstack.plugins.plugin_utils import app_accounts
+from ansible_collections.foobar.webstack.plugins.plugin_utils.clone import Clone
+from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import refused
+
+# Folders in /etc, /srv, /run and /var/lib that Debian, or a package that may be installed later, calls so.
+FOLDERS = frozenset((
+    "alternatives", "apache2", "apparmor", "avahi", "bind", "binfmt", "ca-certificates", "certbot", "chrony", "clamav",
+    "cloud", "containerd", "credentials", "credstore", "cups", "dbus", "dhcp", "docker", "dovecot", "emacs", "environment",
+    "exim4", "fail2ban", "firewalld", "fonts", "fstab", "git", "gitlab-runner", "grafana", "group", "grub", "gshadow",
+    "gss", "haproxy", "hostname", "hosts", "init", "initramfs-tools", "initctl", "inputrc", "iproute2", "issue", "jenkins",
+    "keepalived", "kernel", "knot", "letsencrypt", "log", "logcheck", "logrotate", "lvm", "lynis", "machine-id", "magic",
+    "mailcap", "memcached", "misc", "modules", "monit", "motd", "mount", "mtab", "munin", "netconfig", "netplan", "network",
+    "networkmanager", "networks", "nftables", "nscd", "openvpn", "opt", "pam", "passwd", "perl", "php", "pki", "polkit-1",
+    "postfix", "postgresql", "postgresql-common", "ppp", "private", "profile", "prometheus", "protocols", "python",
+    "python3", "rabbitmq", "redis", "resolvconf", "rmt", "rpc", "rsyslog", "runit", "samba", "sasl2", "screen", "security",
+    "selinux", "services", "setrans", "shadow", "shells", "shm", "skel", "snmp", "sshd", "stunnel", "subgid", "subuid",
+    "sudo", "supervisor", "sv", "sysctl", "sysstat", "terminfo", "texmf", "tomcat10", "tor", "ucf", "udev", "udisks2",
+    "ufw", "unattended-upgrades", "user", "utmp", "varnish", "vim", "wireguard", "xattr", "xdg", "xml", "zabbix", "zsh",
+))  # fmt: skip
+# What Debian has a template unit of, by that name: instances of <name>@.service are an application's slots.
+UNITS = frozenset((
+    "autovt", "awstats", "capsule", "container-getty", "dhcpcd", "e2scrub", "getty", "haproxy", "ifup", "iscsi",
+    "lvm2-pvscan", "mariadb", "mdadm-grow-continue", "memcached", "modprobe", "mysql", "openvpn", "openvpn-client",
+    "openvpn-server", "pg-basebackup", "pg-dump", "pg-receivewal", "postgresql", "quotaon", "redis-sentinel",
+    "redis-server", "serial-getty", "ssh", "sshd", "stunnel", "user", "user-runtime-dir", "uwsgi-app", "wg-quick",
+    "wpa-supplicant", "xfs-scrub",
+))  # fmt: skip
+UNIT_FOLDERS = ("/usr/lib/systemd/system", "/usr/local/lib/systemd/system")
+OWN_UNITS = "/etc/systemd/system"
+# Not what an application's unit template is: units that a change is run as, which have no file.
+TRANSIENT = ("-deploy.service", "-migrate.service", "-notify.service", "-cool.service", "-cool.timer")
+REACH_SECONDS = 5  # for an address
+GIVE_UP_SECONDS = 20  # for all of them, and for their names
+# Where the host has rules of its own for how a git host is reached, a connection to it proves nothing.
+ROUTED = "grep -rqsiE '^[^#]*(proxy|insteadof|hostname)' /etc/gitconfig /etc/ssh/ssh_config /etc/ssh/ssh_config.d"
+REACH = (
+    "import socket, sys\n"
+    "try:\n"
+    f"    socket.create_connection((sys.argv[1], int(sys.argv[2])), {REACH_SECONDS}).close()\n"
+    "except OSError as error:\n"
+    "    sys.exit(str(error))\n"
+)
+
+
+@dataclass
+class Host:
+    """What a host has that bears an application's name."""
+
+    accounts: app_accounts.Accounts
+    has_user: bool
+    configured: bool  # a release.json is there
+    units: list[str]  # that are not this role's, whoever has the name
+    places: list[str]  # that are this role's where it made the users
+    left: list[str]  # that this role made and that are not declared any more
+    declared: dict[str, str]  # of each release, by its name
+    live: str
+    rejected: list[str]
+
+    def will_ship(self, declared: str) -> bool:
+        """Whether a converge of this declaration ships code, as webstack-release plans it."""
+        if self.declared.get(self.live) == declared:
+            return False
+        same = sorted(name for name, text in self.declared.items() if text == declared)
+        return not (self.live and same and same[-1] in self.rejected)
+
+
+class ActionModule(ActionBase):
+    """Refuses; changes nothing."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        _result, args = self.validate_argument_spec(
+            argument_spec={
+                **{name: {"type": "str", "required": True} for name in ("app", "repository", "version", "declared")},
+                "users": {"type": "list", "elements": "str", "required": True},
+                "signers": {"type": "list", "elements": "str", "default": []},
+                "groups": {"type": "list", "elements": "str", "default": []},
+                "ref": {"type": "str", "default": ""},
+                "push": {"type": "bool", "default": False},
+                "key": {"type": "bool", "default": False},
+                "proxy": {"type": "bool", "default": False},
+            },
+        )
+        app = args["app"]
+        said = self._low_level_execute_command(question(app, args["users"]))["stdout"]
+        host = read(app, args["users"], args["groups"], said)
+        faults = [f"app_server_name: '{app}' will not do, because {why}" for why in strangers(app, host)]
+        ships = bool(args["ref"]) or host.will_ship(args["declared"])
+        if args["push"]:
+            faults += clone_faults(args, ships)
+        elif ships and not args["proxy"]:
+            faults += self._reach_faults(args["repository"])
+        left = [path for path in host.left if not (args["key"] and path.endswith("/deploy_key"))]
+        answer = {"users_due": host.accounts.due, "left": left, "ships": ships}
+        return answer | refused("Role app_server", faults, task_vars or {}, "this host as it is")
+
+    def _reach_faults(self, repository: str) -> list[str]:
+        """Whether the git host accepts a connection from this host; who can say no more has no git yet."""
+        name, port = address(repository)
+        command = f"timeout {GIVE_UP_SECONDS} python3 -c {shlex.quote(REACH)} {shlex.quote(name)} {port}"
+        outcome = self._low_level_execute_command(f"{ROUTED} || ! command -v python3 >/dev/null || {command}")
+        if outcome["rc"] == 0:
+            return []
+        words = (
+            outcome["stderr"].strip() or outcome["stdout"].strip() or f"nothing within {GIVE_UP_SECONDS} s"
+        ).splitlines()
+        return [f"app_server_repository: the host does not reach {name}, port {port}: {words[-1]}"]
+
+
+def question(app: str, users: list[str]) -> str:
+    """For a shell on the host: what it has that bears the name. The answers are parted by lines of dashes."""
+    units = [f"{folder}/{app}{kind}" for folder in UNIT_FOLDERS for kind in ("@.service", *TRANSIENT, "-job-*")]
+    units += [f"{OWN_UNITS}/{app}{kind}" for kind in TRANSIENT]
+    places = " ".join(places_of(app))
+    old = f"/etc/tmpfiles.d/{app}.conf"
+    marks = f"/var/lib/{app}/releases"
+    return "\n".join([
+        app_accounts.question(users), "echo ---",
+        f"ls -d {' '.join(units)} 2>/dev/null", "echo ---",
+        # An empty folder is nobody's; a disk of its own has a lost+found.
+        f"for place in {places}; do",
+        '  if [ ! -d "$place" ]; then ls -d "$place" 2>/dev/null',
+        '  elif [ -n "$(find "$place/" -mindepth 1 -maxdepth 1 ! -name lost+found -print -quit)" ]; then echo "$place"; fi',
+        "done", "echo ---",
+        f"grep -lsF 'run/{app}/live.sock' {old}", f"ls -d /etc/{app}/deploy_key /etc/{app}/release.json 2>/dev/null", "echo ---",
+        f"readlink /srv/{app}/current", f"ls -d {marks}/*.rejected 2>/dev/null", f"grep -Hs . {marks}/*.json",
+    ])  # fmt: skip
+
+
+def places_of(app: str) -> list[str]:
+    return [
+        *(f"{parent}/{app}" for parent in ("/etc", "/srv", "/run", "/var/lib")),
+        f"/etc/tmpfiles.d/webstack-{app}.conf", f"{OWN_UNITS}/{app}@.service",
+    ]  # fmt: skip
+
+
+def read(app: str, users: list[str], further: list[str], said: str) -> Host:
+    """What the answers mean."""
+    parts = [part.splitlines() for part in re.split(r"(?m)^---\n", said)]
+    if len(parts) != 6:
+        raise AnsibleActionFail(
+            f"The host could not be asked what it has of {app}; nothing was changed.\n{said.strip()}"
+        )
+    passwd, groups, units, places, ours, releases = parts
+    live, rejected, declared = "", [], {}
+    for line in releases:
+        if line.endswith(".rejected"):
+            rejected.append(line.rpartition("/")[2].removesuffix(".rejected"))
+        elif line.startswith("/"):
+            path, _colon, text = line.partition(":")
+            declared[path.rpartition("/")[2].removesuffix(".json")] = _declared(text)
+        else:
+            live = line.rpartition("/")[2]
+    return Host(
+        accounts=app_accounts.read(users, passwd, groups, further),
+        has_user=any(line.startswith(f"{app}:") for line in passwd),
+        configured=f"/etc/{app}/release.json" in ours,
+        units=units, places=places, left=[path for path in ours if not path.endswith(".json")],
+        declared=declared, live=live, rejected=rejected,
+    )  # fmt: skip
+
+
+def _declared(text: str) -> str:
+    try:
+        return str(json.loads(text).get("declared", ""))
+    except (ValueError, AttributeError):
+        return ""  # cut short: no release is known by it
+
+
+def strangers(app: str, host: Host) -> list[str]:
+    """Why the name is taken, or would be; in words for the operator."""
+    found = [f"{path} is part of the system" for path in host.units] + host.accounts.strange
+    # Where this role has been before, the user is there, and with it who builds and who fetches, or the settings.
+    ours = host.has_user and (host.configured or host.accounts.missing == [])
+    if ours or found:
+        return found
+    if host.has_user:
+        return [f"this host has a user {app} who is somebody else's"]
+    if host.places:
+        return [f"{', '.join(host.places)} on this host is somebody else's: move it away, or choose another name"]
+    if app in UNITS or app.startswith("systemd-"):
+        return [f"{app}@.service is part of the system"]
+    return [f"/etc/{app} or /var/lib/{app} is part of the system"] if app in FOLDERS else []
+
+
+def clone_faults(args: dict[str, Any], ships: bool) -> list[str]:
+    """What is wrong with the commit that the controller's clone would send: as app_push takes it, and sooner."""
+    clone, version = Clone(args["repository"]), args["ref"] or args["version"]
+    what = f"app_server_version: '{version}'"
+    try:
+        commit = clone.resolve(version)
+    except AnsibleActionFail as error:
+        return [
+            f"{what} names no commit, or more than one, in the controller's clone {args['repository']} "
+            f"(app_server_repository): {error}"
+        ]
+    # What is live already was looked at when it was sent.
+    try:
+        if ships:
+            clone.trust(commit, args["signers"])
+            clone.look_whole(commit)
+    except AnsibleActionFail as error:
+        return [f"{what} cannot be sent: {error}"]
+    return []
+
+
+def address(repository: str) -> tuple[str, int]:
+    """Host and port of a repository's URL."""
+    if "://" not in repository:  # user@host:path
+        return repository.partition(":")[0].rpartition("@")[2], 22
+    url = urlsplit(repository)
+    return url.hostname or "", url.port or (443 if url.scheme == "https" else 22)

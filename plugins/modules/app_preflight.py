@@ -1,0 +1,91 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Documentation of the app_preflight action; the work is done in plugins/action/app_preflight.py."""
+
+DOCUMENTATION = r"""
+module: app_preflight
+short_description: Ask host and repository early for what would refuse an application later
+description:
+  - Changes nothing. Fails where the application's name is taken on the host (by a user, a group, a unit, or a
+    folder in C(/etc), C(/srv), C(/run) or C(/var/lib) that role app_server did not make), or by Debian.
+  - With O(push), it fails where the controller's clone has no such commit, or more than one; and, where something
+    is about to be shipped, where no signer has signed it or a submodule is not checked out.
+  - Without, and where something is about to be shipped, it fails where the host gets no connection to the git host.
+    That is not asked where a proxy, or a setting for git or ssh on the host, leads another way.
+options:
+  app:
+    description: The application's name.
+    type: str
+    required: true
+  users:
+    description: Its system users, the one that serves first.
+    type: list
+    elements: str
+    required: true
+  groups:
+    description: Further groups of the first of them.
+    type: list
+    elements: str
+    default: []
+  repository:
+    description: The repository's address, or with O(push) the path of a clone on the controller.
+    type: str
+    required: true
+  version:
+    description: The branch, tag or commit that is declared.
+    type: str
+    required: true
+  ref:
+    description: What is shipped instead.
+    type: str
+    default: ""
+  declared:
+    description: What a release remembers of the declaration; another one ships.
+    type: str
+    required: true
+  push:
+    description: Whether the controller sends the commit.
+    type: bool
+    default: false
+  signers:
+    description: Lines of ssh's allowed_signers.
+    type: list
+    elements: str
+    default: []
+  key:
+    description: Whether a deploy key is declared.
+    type: bool
+    default: false
+  proxy:
+    description: Whether git reaches its host over a proxy.
+    type: bool
+    default: false
+author: The foobar web stack maintainers
+"""
+
+EXAMPLES = r"""
+- name: Validate | Ask host and repository for what would refuse the application later
+  foobar.webstack.app_preflight:
+    app: foobar
+    users: [foobar, foobar-build, foobar-fetch]
+    repository: https://git.example.com/foobar.git
+    version: main
+    declared: https://git.example.com/foobar.git main 0123456789ab
+  register: host
+"""
+
+RETURN = r"""
+users_due:
+  description: Whether a user is missing, or in other groups than it should.
+  type: bool
+  returned: success
+left:
+  description: Files that an earlier declaration, or an earlier version of the role, has left.
+  type: list
+  elements: str
+  returned: success
+ships:
+  description: Whether code is about to be shipped.
+  type: bool
+  returned: success
+"""
