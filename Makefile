@@ -21,7 +21,7 @@ ask = $(shell tools/vault inventories/$(ENV) $(1))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help words engine toolchain lock demo demo-destroy site check deploy rollback maintenance run verify status secrets rotate test test-fast test-role lint unit docs bench clean
+.PHONY: help words engine toolchain lock demo demo-destroy site check deploy rollback maintenance run verify status secrets rekey rotate test test-fast test-role lint unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -76,6 +76,9 @@ status: words toolchain ## what is live: slot, release, commit, certificate; mai
 
 secrets: words toolchain ## the vault of an inventory; SECRET=vault_…: a fresh value of one that it holds
 	tools/make-vault inventories/$(ENV) $(SECRET)
+
+rekey: words toolchain ## another password for the vault of an inventory
+	tools/make-vault inventories/$(ENV) --rekey
 
 rotate: words toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
 	ansible-playbook --inventory inventories/$(ENV) rotate.yml $(call ask,secrets)

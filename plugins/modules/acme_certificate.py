@@ -16,17 +16,24 @@ description:
   - Before the authority is asked, every name must lead to this host. An authority that refuses, or
     does not answer, leaves what was served before in its place.
   - Who orders agrees to the authority's terms of service.
-  - certbot's own timer renews what certbot has ordered.
+  - certbot's own timer renews what certbot has ordered, until O(state=absent) ends that, because the
+    certificate now comes from elsewhere. What the authority has signed stays in C(/etc/letsencrypt), and
+    an order later takes it up again.
 options:
+  state:
+    description: Whether this certificate is one that an ACME authority signs.
+    type: str
+    choices: [present, absent]
+    default: present
   name:
     description: The folder below C(/etc/ssl) that holds C(fullchain.pem) and C(key.pem).
     type: str
     required: true
   names:
-    description: The domain names.
+    description: The domain names; needed where O(state=present).
     type: list
     elements: str
-    required: true
+    default: []
   order:
     description: Whether to order.
     type: bool
@@ -176,6 +183,23 @@ class Certificate:
         found = re.search(rf"^{setting} = (\S+)$", text, re.MULTILINE)
         return found[1] if found else ""
 
+    def renew(self, wanted: bool) -> None:
+        """Has certbot's timer renew this certificate, or not."""
+        path = CERTBOT / "renewal" / f"{self.params['name']}.conf"
+        if not path.exists() or wanted == (self.noted("autorenew") != "False"):
+            return
+        text = re.sub(r"^autorenew = .*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        if not wanted:
+            text = text.replace("[renewalparams]\n", "[renewalparams]\nautorenew = False\n", 1)
+        fresh = path.with_name(f".{path.name}.new")
+        fresh.write_text(text, encoding="utf-8")
+        fresh.chmod(path.stat().st_mode)
+        fresh.replace(path)
+
+    def hook(self) -> Path:
+        """What certbot runs after a renewal; its file says, too, that certbot renews this certificate for the role."""
+        return CERTBOT / "renewal-hooks/deploy" / self.params["name"]
+
     def accounts(self) -> Path:
         """Where certbot keeps the accounts at this authority, each in a folder of its name."""
         directory = urlsplit(self.params["directory"])
@@ -216,6 +240,7 @@ class Certificate:
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             folder.chmod(0o755)
         # What another authority has signed is not kept for being valid.
+        self.renew(True)
         moved = self.authority() not in ("", self.params["directory"])
         known = {path.name for path in self.accounts().glob("*")}
         said = self.certbot(
@@ -265,8 +290,9 @@ def in_the_dns(name: str) -> set[str] | None:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
+            "state": {"type": "str", "default": "present", "choices": ["present", "absent"]},
             "name": {"type": "str", "required": True},
-            "names": {"type": "list", "elements": "str", "required": True},
+            "names": {"type": "list", "elements": "str", "default": []},
             "order": {"type": "bool", "default": False},
             "directory": {"type": "str"},
             "email": {"type": "str", "default": ""},
@@ -274,11 +300,17 @@ def main() -> None:
             "addresses": {"type": "list", "elements": "str", "default": []},
             "reload": {"type": "list", "elements": "str", "default": []},
         },
-        required_if=[("order", True, ("directory", "root"))],
+        required_if=[("state", "present", ("names",)), ("order", True, ("directory", "root"))],
         supports_check_mode=True,
     )
     os.umask(0o022)  # the web server's user must come to the challenges
     certificate = Certificate(module)
+    if module.params["state"] == "absent":
+        stands = certificate.hook().exists()
+        if stands and not module.check_mode:
+            certificate.renew(False)
+            certificate.hook().unlink()  # last, so that a run that is killed before is made up for
+        module.exit_json(changed=stands)
     if not module.params["order"]:
         missing = not certificate.there()
         if missing and not module.check_mode:

@@ -170,31 +170,32 @@ def test_a_value_with_quotes_of_its_own_moves_as_it_stands(inventory):
     assert opened(inventory)["vault_database_password_before"] == 'it\'s "mine"'
 
 
+def typed(inventory: Path, name: str, *passwords: str) -> tuple[int, str]:
+    """The exit code, and what a terminal showed on which these passwords were typed, each once it was asked for."""
+    pid, terminal = pty.fork()
+    if not pid:
+        os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        os.execv(ROOT / "tools/make-vault", ["make-vault", str(inventory), name])
+    shown, left = b"", list(passwords)
+    try:
+        while part := os.read(terminal, 4096):
+            shown += part
+            if left and part.rstrip().endswith(b":"):
+                os.write(terminal, f"{left.pop(0)}\n".encode())
+    except OSError:  # the terminal of who has ended
+        os.close(terminal)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
+
+
 def test_the_password_is_asked_for_once_and_a_wrong_one_changes_nothing(made):
     inventory = made
     was = (inventory / VAULT).read_bytes()
 
-    def typed(password: str) -> tuple[int, str]:
-        """The exit code, and what a terminal showed on which the password was typed once."""
-        pid, terminal = pty.fork()
-        if not pid:
-            os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-            os.execv(ROOT / "tools/make-vault", ["make-vault", str(inventory), "vault_secret_key"])
-        shown = b""
-        try:
-            while part := os.read(terminal, 4096):
-                if b"password:" in part:
-                    os.write(terminal, f"{password}\n".encode())
-                shown += part
-        except OSError:  # the terminal of who has ended
-            os.close(terminal)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.decode()
-
-    code, shown = typed("another")
+    code, shown = typed(inventory, "vault_secret_key", "another")
     assert code == 1 and "vault.yml: Decryption failed" in shown and "Traceback" not in shown
     assert "The password is wrong" in " ".join(shown.split())
     assert (inventory / VAULT).read_bytes() == was
-    code, shown = typed("a password of the vault")
+    code, shown = typed(inventory, "vault_secret_key", "a password of the vault")
     assert code == 0 and shown.count("password:") == 1, shown
     assert "vault_secret_key_before" in opened(inventory)
 
@@ -239,3 +240,26 @@ def test_a_rotation_ends_with_the_name_that_stands_in_the_vault(inventory, value
         Path(sys.executable).with_name("ansible-playbook"), "--inventory", inventory, play, *extra, folder=inventory
     )
     assert f"Remove {name} from there." in " ".join(done.stdout.split()), done.stdout + done.stderr
+
+
+def test_another_password_opens_the_same_values(inventory):
+    run(ROOT / "tools/make-vault", inventory, folder=inventory)
+    was, text = opened(inventory), (inventory / VAULT).read_text()
+    code, shown = typed(inventory, "--rekey", "wrong", "new one", "new one")
+    assert code == 1 and "The password is wrong" in " ".join(shown.split())
+    code, shown = typed(inventory, "--rekey", "a password of the vault", "new one", "newer one")
+    assert code == 1 and "Traceback" not in shown
+    assert (inventory / VAULT).read_text() == text
+    code, shown = typed(inventory, "--rekey", "a password of the vault", "new one", "new one")
+    assert code == 0 and "the new password opens 2 secrets" in " ".join(shown.split()), shown
+    (inventory.parent / "password").write_text("new one")
+    assert opened(inventory) == was
+    assert [line for line in (inventory / VAULT).read_text().splitlines() if line.startswith("#")] == [
+        line for line in text.splitlines() if line.startswith("#")
+    ]
+
+
+def test_a_vault_that_is_encrypted_as_a_whole_is_ansible_vaults_to_rekey(inventory):
+    (inventory / VAULT).write_text("$ANSIBLE_VAULT;1.1;AES256\n6162\n")
+    done = run(ROOT / "tools/make-vault", inventory, "--rekey", folder=inventory)
+    assert done.returncode == 1 and f"ansible-vault rekey {inventory / VAULT}" in done.stderr

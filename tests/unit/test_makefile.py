@@ -208,7 +208,8 @@ def test_what_a_killed_run_left_is_made_anew(checkout):
 
 
 @pytest.mark.parametrize(
-    "verb", ["site", "check", "verify", "deploy", "rollback", "maintenance", "status", "secrets", "rotate"]
+    "verb",
+    ["site", "check", "verify", "deploy", "rollback", "maintenance", "status", "secrets", "rekey", "rotate", "run"],
 )
 def test_an_inventory_that_is_not_there_is_no_success(verb):
     done = make(verb, "ENV=producton", "STATE=on")

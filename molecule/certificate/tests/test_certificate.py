@@ -363,6 +363,30 @@ def test_what_is_brought_along_is_served_and_its_key_is_shown_nowhere(converge, 
         until(lambda server=server: page(server, "inner.example.com", "/root/inner.pem").stdout == "inner")
 
 
+def test_certbot_renews_no_longer_what_comes_from_elsewhere_now(converge, servers):
+    """And takes it up again, with what the authority has signed, when it is to."""
+    leaf, key = brought("new.example.com", signer=AUTHORITY_PAIR)
+    own = {"certificate_name": "outer", "certificate_names": ["new.example.com"]}
+    before = [served(server, outer(server)).serial_number for server in servers]
+    run = converge("--skip-tags", "nginx", **files(pem(leaf), secret(key)) | own)
+    ended = "certificate : Place | End the renewals by certbot"
+    assert [line.split(": ", 1)[1] for line in run.must_succeed().changed].count(ended) == len(servers)
+    hook = "/etc/letsencrypt/renewal-hooks/deploy/outer"
+    for server in servers:
+        assert not server.file(hook).exists
+        due = "sed -i 's/^.*renew_before_expiry.*/renew_before_expiry = %s days/' /etc/letsencrypt/renewal/outer.conf"
+        server.check_output(due % 9999)
+        assert "No renewals were attempted" in server.check_output("certbot renew 2>&1")
+        server.check_output(due % 30)
+    converge().must_succeed()
+    for server in servers:
+        assert server.file(hook).exists
+        until(lambda server=server: "Pebble" in issuer(served(server, outer(server))))
+        assert "autorenew" not in server.file("/etc/letsencrypt/renewal/outer.conf").content_string
+    assert [served(server, outer(server)).serial_number for server in servers] == before
+    assert converge().must_succeed().changed == []
+
+
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [

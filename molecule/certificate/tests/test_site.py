@@ -1,6 +1,7 @@
 """site.yml with a certificate by ACME, on a bare host: its names, its challenges, its certificate, in that order."""
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -33,13 +34,28 @@ def site(tmp_path_factory):
         "site_repository": str(PROJECT / ".cache/foobar.git"),
         "site_version": "main",
         "site_push": True,
-        "site_database_password": "only for this test, in a container",
-        "site_secret_key": "only for this test, in a container",
+        "site_database_password": "{{ vault_database_password }}",
+        "site_secret_key": "{{ vault_secret_key }}",
     }
+    # As `make secrets` makes it: each value encrypted by itself.
+    password, vault = folder / "password", folder / "group_vars/all/vault.yml"
+    password.write_text("of the vault", encoding="utf-8")
+    vault.parent.mkdir(parents=True)
+    with open(vault, "w", encoding="utf-8") as text:
+        for name in ("vault_database_password", "vault_secret_key"):
+            argv = ["ansible-vault", "encrypt_string", "--name", name, "only for this test, in a container"]
+            environment = os.environ | {"ANSIBLE_VAULT_PASSWORD_FILE": str(password)}
+            subprocess.run(argv, check=True, stdout=text, env=environment)
+            text.write("\n")
     groups = {group: {"hosts": {SITE: {}}} for group in ("webservers", "appservers", "dbservers")}
     inventory = folder / "inventory.json"
     inventory.write_text(json.dumps({"all": {"vars": values, "children": groups}}), encoding="utf-8")
-    return lambda *arguments: playbook(*arguments, name=str(PROJECT / "site.yml"), inventory=inventory)
+
+    def run(*arguments, name="site.yml", with_password=True, **variables):
+        words = ("--vault-password-file", str(password)) if with_password else ()
+        return playbook(*arguments, *words, name=str(PROJECT / name), inventory=inventory, **variables)
+
+    return run
 
 
 def test_a_dry_run_of_a_bare_host_would_order(site):
@@ -54,3 +70,19 @@ def test_the_authority_is_asked_once_nginx_serves_and_a_visitor_trusts_what_it_s
 
 def test_a_second_run_changes_nothing(site):
     assert site().must_succeed().changed == []
+
+
+def test_what_needs_no_secret_needs_no_password_of_the_vault(site):
+    def run(name, **variables):
+        return site(name=name, with_password=False, **variables)
+
+    run("status.yml").must_succeed().must_say("maintenance: off")
+    run("maintenance.yml", state="on").must_succeed()
+    run("verify.yml").must_succeed()
+    run("maintenance.yml", state="off").must_succeed()
+    for name, variables in (("rollback.yml", {}), ("deploy.yml", {"ref": "no-such-branch"})):
+        outcome = run(name, **variables)
+        assert not outcome.ok and "undecryptable" not in outcome.output and "vault" not in outcome.output, (
+            outcome.output
+        )
+    run("rotate.yml").must_be_refused("is encrypted, and no password of a vault was given")

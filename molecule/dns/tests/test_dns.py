@@ -571,3 +571,25 @@ def test_an_older_answer_of_the_resolver_is_a_warning_with_its_time(converge, se
         "example.com. NS is ns1.example.com., ns2.example.com. for another 3600 s, declared is ns1.example.com.;",
         "www.example.com. A is 192.0.2.1 for another 300 s, declared is 192.0.2.2",
     )
+
+
+def test_knot_goes_when_another_server_has_taken_the_zone_over(converge, servers, primary, restored):
+    """example.net, first served here, then kept at the primary. The keys stay, for who goes back."""
+    moved = {"dns_zone": "example.net", "dns_records": KEPT, "dns_nameservers": ["ns1.example.org"]}
+    only_served(converge, **moved).must_succeed()
+    for server in servers:
+        assert ask(server, "www.example.net")[1] == ["www.example.net. 3600 A 192.0.2.1"]
+    stop, remove = (
+        f"dns : Publish | {task}"
+        for task in ("Stop Knot DNS, now that another server has the zone", "Remove its configuration")
+    )
+    run = only_kept(converge).must_succeed()
+    assert {line.split(": ", 1)[1] for line in run.changed} == {stop, remove}
+    for server in servers:
+        assert not server.service("knot").is_running and not server.service("knot").is_enabled
+        assert (
+            server.run("ls -A /etc/knot/knot.conf /etc/knot/zones/* /etc/systemd/system/knot.service.d/*").stdout == ""
+        )
+        assert server.file("/var/lib/knot").exists
+    assert ask(primary, "www.example.net")[1] == ["www.example.net. 3600 A 192.0.2.1"]
+    assert only_kept(converge).must_succeed().changed == []
