@@ -112,6 +112,7 @@ def app_server_faults(inputs: Inputs, facts: dict[str, Any], login: str = "") ->
         *_name_faults(str(inputs["app_server_name"]), login),
         *_repository_faults(inputs),
         *_text_faults(inputs),
+        *_published_faults(inputs),
         *_environment_faults(inputs),
         *_option_faults(inputs["app_server_uwsgi_options"]),
         *_job_faults(inputs["app_server_jobs"]),
@@ -175,6 +176,16 @@ def _text_faults(inputs: Inputs) -> Faults:
                 yield f"{name}[{index}]: '{shown(_text(item))}' is not {form}"
     for name in {*map(_text, inputs["app_server_shared"])} & {*map(_text, inputs["app_server_shared_files"])}:
         yield f"app_server_shared_files: '{shown(name)}' stands in app_server_shared, too; it is a file or a folder"
+
+
+def _published_faults(inputs: Inputs) -> Faults:
+    shared = [*map(_text, inputs["app_server_shared"])]
+    for name in map(_text, inputs["app_server_shared_published"]):
+        if name not in shared:
+            yield (
+                f"app_server_shared_published: '{shown(name)}' is not in app_server_shared, which holds "
+                f"{shown(', '.join(shared)) or 'nothing'}"
+            )
 
 
 def _environment_faults(inputs: Inputs) -> Faults:

@@ -9,15 +9,17 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from pathlib import Path
 from typing import Any
 
-from .basics import ReleaseError, read, run, told_as, write_atomically
+from .basics import ReleaseError, misplaced, read, run, told_as, write_atomically
 from .layout import Layout
 from .releases import Releases, files_below
 from .sandbox import BUILD_SECONDS, Sandbox
 
+Folder = tuple[Path, str, str, int]  # with its owner, group and mode
 CHECK_SECONDS = 60
 PYTHON_WHEELS = Path("/usr/share/python-wheels")  # what ensurepip installs, on Debian
 COMPRESSIBLE = {".css", ".html", ".js", ".json", ".map", ".mjs", ".svg", ".txt", ".xml"}
@@ -59,24 +61,39 @@ class Builder:
     def __init__(self, at: Layout, config: dict[str, Any], sandbox: Sandbox) -> None:
         self.at, self.config, self.sandbox = at, config, sandbox
 
+    def folders(self) -> list[Folder]:
+        """The folders, with the owners that keep the app's user from changing its own code."""
+        roots = (
+            self.at.home, self.at.releases, self.at.static, self.at.shared, self.at.state, self.at.bound(""), self.at.marks,
+        )  # fmt: skip
+        user, fetching, building = (self.config[key] for key in ("user", "fetch_user", "build_user"))
+        published = self.config["shared_published"] if self.config["socket_group"] else []
+        return [
+            *((path, "root", "root", 0o755) for path in roots),
+            *((self.at.shared / name, user, user, 0o750) for name in self.config["shared"] if name not in published),
+            # What is made in it belongs to the web server's group, too, and so do its folders, to any depth.
+            *((self.at.shared / name, user, self.config["socket_group"], 0o2750) for name in published),
+            (self.at.fetch, fetching, fetching, 0o700),
+            (self.at.build, building, building, 0o700),
+        ]
+
+    def misplaced(self) -> list[str]:
+        """What of them is not as it should be."""
+        return [words for folder in self.folders() if (words := misplaced(*folder))]
+
     def settle(self) -> None:
-        """Makes the folders, with the owners that keep the app's user from changing its own code."""
-        for path, owner, mode in (
-            (self.at.home, "root", 0o755),
-            (self.at.releases, "root", 0o755),
-            (self.at.static, "root", 0o755),
-            (self.at.shared, "root", 0o755),
-            *((self.at.shared / name, self.config["user"], 0o755) for name in self.config["shared"]),
-            (self.at.state, "root", 0o755),
-            (self.at.bound(""), "root", 0o755),
-            (self.at.marks, "root", 0o755),
-            (self.at.fetch, self.config["fetch_user"], 0o700),
-            (self.at.build, self.config["build_user"], 0o700),
-        ):
+        """Makes the folders, and brings to their owners those that somebody has changed."""
+        for path, owner, group, mode in self.folders():
             if not path.is_dir():
                 path.mkdir(parents=True)
-            shutil.chown(path, owner, owner)
-            path.chmod(mode)
+            if not misplaced(path, owner, group, mode):
+                continue
+            if mode & stat.S_ISGID:
+                shutil.chown(path, owner)
+                self.sandbox.publishing(path)
+            else:
+                shutil.chown(path, owner, group)
+                path.chmod(mode)
         for name in self.config["shared_files"]:
             path = self.at.shared / name
             if not path.is_file():

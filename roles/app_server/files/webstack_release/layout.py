@@ -73,6 +73,10 @@ class Layout:
     def socket(self, slot: str) -> Path:
         return self.root.joinpath("run", self.app, "slots", f"{slot}.sock")
 
+    def fifo(self, slot: str) -> Path:
+        """On which uWSGI takes orders."""
+        return self.root.joinpath("run", self.app, "slots", f"{slot}.fifo")
+
     def counters(self, slot: str) -> Path:
         """Socket on which uWSGI tells how many requests it had."""
         return self.root.joinpath("run", self.app, "slots", f"{slot}.stats")
@@ -155,6 +159,10 @@ class Layout:
     def notice_unit(self) -> str:
         """Tells of a change that a reboot has cut off."""
         return f"{self.app}-notify.service"
+
+    def command_unit(self, token: str) -> str:
+        """One of the application's own commands, run by hand."""
+        return f"{self.app}-run-{token}.service"
 
     @property
     def cooling_unit(self) -> str:
