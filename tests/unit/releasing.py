@@ -20,7 +20,20 @@ from loading import ROOT
 
 sys.path.insert(0, str(ROOT / "roles/app_server/files"))
 sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode  # no __pycache__ beside what is copied to hosts
-from webstack_release import asking, basics, build, change, cli, jobs, record, releases, repository, sandbox, slots  # noqa: E402
+from webstack_release import (  # noqa: E402
+    asking,
+    basics,
+    build,
+    change,
+    cli,
+    jobs,
+    record,
+    releases,
+    repository,
+    sandbox,
+    slots,
+    wheels,
+)
 from webstack_release.layout import Layout, other  # noqa: E402
 
 sys.dont_write_bytecode = kept
@@ -38,6 +51,7 @@ __all__ = [
     "repository",
     "sandbox",
     "slots",
+    "wheels",
 ]
 
 GOOD, NEXT = "20260101000000-aaaaaaaaaaaa", "20260102000000-bbbbbbbbbbbb"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grp
 import gzip
+import hashlib
 import http.server
 import json
 import os
@@ -40,6 +41,7 @@ from releasing import (  # fmt: skip
     sandbox,
     says,
     unit,
+    wheels,
 )
 
 # Small parts
@@ -614,6 +616,124 @@ def test_what_pip_installs_is_compiled_since_nobody_can_write_there_afterwards(a
     monkeypatch.setattr(application.sandbox, "building", building)
     application.builder.make_virtualenv(tmp_path)
     assert list((module.parent / "__pycache__").glob("module.*.pyc"))
+
+
+class Pip:
+    """Does with wheels what pip would: `index` has them by their names, and `asked` what it was told."""
+
+    def __init__(self, application: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.index: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        self.requirements = application.at.home / "requirements.txt"
+        self.application = application
+        monkeypatch.setattr(application.sandbox, "building", self.building)
+
+    def building(self, argv: list[str], place: Path, **more: Any) -> str:
+        verb, options = argv[1], argv[2:]
+        assert "--no-cache-dir" in options and "--cache-dir" not in options
+        text = self.requirements.read_text()
+        names = [line.split()[0] for line in text.splitlines()]
+        if "--no-index" in options:
+            links = Path(options[options.index("--find-links") + 1])
+            found = {path.name: path.read_bytes() for path in links.iterdir()}
+            self.asked.append("offline")
+        else:
+            found, links = self.index, None
+            self.asked.append(verb)
+        for name in names:
+            if name not in found or (verb == "download" and not name.endswith(".whl")):
+                raise basics.ReleaseError(f"no {name}")
+            if "--require-hashes" in options and hashlib.sha256(found[name]).hexdigest() not in text:
+                raise basics.ReleaseError("THESE PACKAGES DO NOT MATCH THE HASHES")
+            if verb == "download":
+                assert more["more"] == (application_fresh(self.application),)
+                Path(options[options.index("--dest") + 1], name).write_bytes(found[name])
+        return ""
+
+    def install(self, **required: bytes) -> list[str]:
+        """Has what is required installed, each pinned to its bytes; returns what pip was told."""
+        self.asked.clear()
+        lines = [
+            f"{name.replace('_whl', '.whl')} --hash=sha256:{hashlib.sha256(content).hexdigest()}\n"
+            for name, content in required.items()
+        ]
+        self.requirements.write_text("".join(lines))
+        self.application.builder.install(["pip"], self.requirements, self.application.at.home)
+        assert not application_fresh(self.application).exists()
+        return list(self.asked)
+
+
+def application_fresh(application: Any) -> Path:
+    return application.at.wheels / ".fresh"
+
+
+@pytest.fixture
+def pip(application: Any, monkeypatch: pytest.MonkeyPatch) -> Pip:
+    return Pip(application, monkeypatch)
+
+
+def test_a_pinned_wheel_is_downloaded_once(pip):
+    pip.index = {"a.whl": b"a", "b.whl": b"b"}
+    assert pip.install(a_whl=b"a", b_whl=b"b") == ["download", "offline"]
+    pip.index = {}
+    assert pip.install(a_whl=b"a", b_whl=b"b") == ["offline"]
+    pip.index = {"b.whl": b"c"}
+    assert pip.install(a_whl=b"a", b_whl=b"b") == ["offline"]
+
+
+def test_of_wheels_that_no_release_pins_any_more_none_stays(pip):
+    pip.index = {"a.whl": b"a", "b.whl": b"b"}
+    pip.install(a_whl=b"a")
+    pip.install(b_whl=b"b")
+    assert [path.name.partition("-")[2] for path in pip.application.at.wheels.iterdir()] == ["b.whl"]
+
+
+def test_what_has_no_wheel_is_built_by_each_build_and_what_is_wrong_is_said(pip):
+    pip.index = {"a.whl": b"a", "source": b"s"}
+    for _time in range(2):
+        assert pip.install(a_whl=b"a", source=b"s") == ["download", "install"]
+    with pytest.raises(basics.ReleaseError, match="DO NOT MATCH"):
+        pip.install(a_whl=b"something else")
+    assert list(pip.application.at.wheels.iterdir()) == []
+
+
+def test_what_is_not_pinned_is_downloaded_by_each_build(pip):
+    pip.index = {"a.whl": b"a"}
+    pip.requirements.write_text("a.whl\n")
+    pip.application.builder.install(["pip"], pip.requirements, pip.application.at.home)
+    assert pip.asked == ["install"] and list(pip.application.at.wheels.iterdir()) == []
+
+
+def test_a_build_leaves_nothing_for_the_next_one_but_what_that_pins_itself(application, tmp_path):
+    """Under whatever name, and whatever else it lays there."""
+    kept = wheels.Wheels(application.at)
+    wanted = {hashlib.sha256(content).hexdigest() for content in (b"good", b"secret")}
+    fresh = kept.lay_out(wanted, "app-build")
+    (tmp_path / "secret").write_bytes(b"secret")
+    (fresh / "good-1.0-py3-none-any.whl").write_bytes(b"good")
+    (fresh / "evil-1.0-py3-none-any.whl").write_bytes(b"evil")
+    (fresh / "link-1.0-py3-none-any.whl").symlink_to(tmp_path / "secret")
+    (fresh / "folder.whl").mkdir()
+    os.mkfifo(fresh / "pipe.whl")
+    (fresh / "good.txt").write_bytes(b"good")
+    kept.keep(fresh, wanted)
+    digest = hashlib.sha256(b"good").hexdigest()
+    stored = application.at.wheels / f"{digest}-good-1.0-py3-none-any.whl"
+    assert {path for path in application.at.wheels.iterdir() if path != fresh} == {stored}
+    assert stored.stat().st_mode & 0o777 == 0o644
+    assert os.listdir(kept.lay_out({"0" * 64}, "app-build")) == []
+    assert os.listdir(kept.lay_out({digest}, "app-build")) == ["good-1.0-py3-none-any.whl"]
+
+
+def test_what_a_commit_runs_can_write_its_release_and_nothing_that_stays(application, monkeypatch):
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(application.sandbox, "run_as", lambda user, argv, **options: given.append(options))
+    application.sandbox.building(["make"], application.at.releases / GOOD)
+    assert given[0]["writes"] == [application.at.releases / GOOD]
+    (application.at.build / "pip/wheels").mkdir(parents=True)
+    (application.at.build / "link").symlink_to("/etc")
+    application.builder.settle()
+    assert list(application.at.build.iterdir()) == []
 
 
 def test_text_files_get_a_compressed_copy_and_others_do_not(tmp_path):

@@ -57,8 +57,13 @@ class Layout:
 
     @property
     def build(self) -> Path:
-        """The building user's: cache of wheels."""
+        """The building user's home, in which nothing stays: what one commit leaves is not what the next one finds."""
         return self.state / "build"
+
+    @property
+    def wheels(self) -> Path:
+        """Root's: wheels that requirements have pinned by their digests."""
+        return self.state / "wheels"
 
     @property
     def public_link(self) -> Path:

@@ -97,10 +97,18 @@ class Sandbox:
             **options,
         )  # fmt: skip
 
-    def building(self, argv: list[str], place: Path, *, settings: tuple[str, ...] = (), **options: Any) -> str:
-        """As who runs what a commit brings, or reads it, in its release."""
+    def building(
+        self,
+        argv: list[str],
+        place: Path,
+        *,
+        settings: tuple[str, ...] = (),
+        more: tuple[Path, ...] = (),
+        **options: Any,
+    ) -> str:
+        """As who runs what a commit brings, or reads it, in its release; it may write there, and to what `more` names."""
         return self.run_as(
-            self.config["build_user"], argv, place=place, writes=[self.at.build, place],
+            self.config["build_user"], argv, place=place, writes=[place, *more],
             # Its home ends with the step: what one commit leaves there is not what the next one finds.
             settings=settings or self.network_settings(Path("/tmp")), **options,
         )  # fmt: skip
