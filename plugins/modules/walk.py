@@ -185,7 +185,8 @@ class Walk:
         status = json.loads(out)
         if not status["active"]:
             raise Broken(f"{app}@{status['slot']} does not run", f"journalctl -u '{app}@*'")
-        return f"{app}@{status['slot']} runs release {status['release']}"
+        at_boot = f", but {status['at_boot']}" if status.get("at_boot") else ""
+        return f"{app}@{status['slot']} runs release {status['release']}{at_boot}"
 
     def code(self) -> str:
         app = self.params["app"]
