@@ -131,6 +131,7 @@ def app_server_faults(inputs: Inputs, facts: dict[str, Any], login: str = "") ->
         *_repository_faults(inputs),
         *_text_faults(inputs),
         *_command_faults(inputs),
+        *_published_faults(inputs),
         *_environment_faults(inputs),
         *_option_faults(inputs["app_server_uwsgi_options"]),
         *_job_faults(inputs["app_server_jobs"]),
@@ -285,6 +286,16 @@ def _unit_word(word: str) -> str:
         return word
     quoted = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{quoted}"'
+
+
+def _published_faults(inputs: Inputs) -> Faults:
+    shared = [*map(_text, inputs["app_server_shared"])]
+    for name in map(_text, inputs["app_server_shared_published"]):
+        if name not in shared:
+            yield (
+                f"app_server_shared_published: '{shown(name)}' is not in app_server_shared, which holds "
+                f"{shown(', '.join(shared)) or 'nothing'}"
+            )
 
 
 def _environment_faults(inputs: Inputs) -> Faults:

@@ -199,7 +199,8 @@ class Walk:
         status = json.loads(out)
         if not status["active"]:
             raise Broken(f"{app}@{status['slot']} does not run", f"journalctl -u '{app}@*'")
-        return f"{app}@{status['slot']} runs release {status['release']}"
+        at_boot = f", but {status['at_boot']}" if status.get("at_boot") else ""
+        return f"{app}@{status['slot']} runs release {status['release']}{at_boot}"
 
     def ask(self, path: str) -> tuple[int, str]:
         """What the live slot answers, asked without nginx but by the site's name."""

@@ -20,7 +20,20 @@ from loading import ROOT
 
 sys.path.insert(0, str(ROOT / "roles/app_server/files"))
 sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode  # no __pycache__ beside what is copied to hosts
-from webstack_release import asking, basics, build, change, cli, jobs, record, releases, repository, sandbox, slots  # noqa: E402
+from webstack_release import (  # noqa: E402
+    asking,
+    basics,
+    build,
+    change,
+    cli,
+    jobs,
+    record,
+    releases,
+    repository,
+    sandbox,
+    slots,
+    wheels,
+)
 from webstack_release.layout import Layout, other  # noqa: E402
 
 sys.dont_write_bytecode = kept
@@ -38,6 +51,7 @@ __all__ = [
     "repository",
     "sandbox",
     "slots",
+    "wheels",
 ]
 
 GOOD, NEXT = "20260101000000-aaaaaaaaaaaa", "20260102000000-bbbbbbbbbbbb"
@@ -126,6 +140,11 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
 
     monkeypatch.setattr(sandbox.Sandbox, "run_as", run_as)
     monkeypatch.setattr(shutil, "chown", lambda *args: None)
+    for module in (basics, slots):
+        monkeypatch.setattr(module, "numbers", lambda owner, group: (os.getuid(), os.getgid()))
+    me = str(os.getuid())
+    monkeypatch.setattr(releases, "run", lambda argv: basics.run([me if word == "0" else word for word in argv]))
+    mask = os.umask(0o022)
     for folder in (
         at.config,
         at.releases,
@@ -147,9 +166,15 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
     # What Debian's tmpfiles would do at each start.
     command("systemd-tmpfiles", f"ln -sfn {at.live_link} {at.public_link}")
     monkeypatch.setattr(cli, "Layout", lambda name: Layout(name, root))
+    at.public_link.parent.chmod(0o755)
+    at.socket("").parent.chmod(0o750)
     made = change.Application(at)
-    made.users = users
+    made.builder.settle()
+    made.users, made.answering = users, []
     yield made
+    for each in made.answering:
+        each.close()
+    os.umask(mask)
     shutil.rmtree(root)
 
 
@@ -179,6 +204,8 @@ def make_live(application: Any, slot: str, release: str) -> None:
     basics.link_atomically(application.at.live_link, str(application.at.socket(slot)))
     for state in ("active", "enabled"):
         unit(application, state, slot).touch()
+    if not application.at.socket(slot).exists():
+        application.answering.append(Slot(application.at.socket(slot), lambda _asked: says(release)))
 
 
 def library(root: Path) -> Path:
@@ -207,6 +234,7 @@ class Slot:
         self.packets: list[bytes] = []
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.bind(str(path))
+        path.chmod(0o666)  # as uWSGI does
         self.socket.listen()
         self.thread = threading.Thread(target=self.serve, daemon=True)
         self.thread.start()

@@ -148,6 +148,7 @@ SERVER = [
     ({"shared_files": ["a..b"]}, {"shared_files": ["a_b"]}, "shared_files[0]", "is not a file at the top"),
     ({"shared": ["a"], "shared_files": ["a"]}, {"shared": ["a"], "shared_files": ["b"]}, "shared_files", "'a' stands in app_server_shared, too"),
     ({"migrate_seconds": 0}, {"migrate_seconds": "1"}, "migrate_seconds", "it must be at least 1"),
+    ({"shared_published": ["media"]}, {"shared": ["media"], "shared_published": ["media"]}, "shared_published", "'media' is not in app_server_shared, which holds nothing"),
     ({"shared": [".git"]}, {"shared": ["git."]}, "shared[0]", "is not a folder at the top"),
     ({"shared": ["media\n"]}, {"shared": ["media"]}, "shared[0]", "is not a folder at the top"),
     ({"shared": [None]}, {"shared": [5]}, "shared[0]", "'' is not a folder"),

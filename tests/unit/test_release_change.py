@@ -645,6 +645,22 @@ def test_a_renewal_of_what_is_right_mends_without_a_start(host):
     as_before(host)
 
 
+@pytest.mark.parametrize("trouble", ["mode", "folder", "code"])
+def test_a_converge_brings_visitors_back_to_the_live_release(host, trouble):
+    host.config["socket_group"] = "www-data"
+    if trouble == "mode":
+        host.at.socket("blue").chmod(0o600)
+    if trouble == "folder":
+        host.at.releases.chmod(0o777)
+    if trouble == "code":
+        (host.at.releases / GOOD).chmod(0o775)
+    assert again(host).plan("repo main", host.config["settings"])["renew"]
+    assert carry_out(host, kind="renew").verdict == "live"
+    # A socket is uWSGI's, so there is a fresh one; all else is mended where it is.
+    must_be_live(host, "green" if trouble == "mode" else "blue", GOOD)
+    assert again(host).status()["settled"] and not again(host).status()["trouble"]
+
+
 def test_settings_that_do_not_work_are_not_what_the_live_slot_comes_back_with(host):
     (host.at.config / "environment").write_text("BROKEN=1\n")
     host.config["settings"] = "broken"
@@ -1044,11 +1060,21 @@ GARBAGE = {
 READABLE = (GARBAGE["of other kinds"], GARBAGE["no dates"])  # as an object of JSON
 
 
-@pytest.mark.parametrize("content", GARBAGE.values(), ids=GARBAGE)
-@pytest.mark.parametrize(
-    "what", ["change", "history", "mark of the live one", "mark of another", "bound", "started", "rejected"]
-)
-def test_whatever_stands_in_a_file_of_state_the_tool_goes_on_from_what_the_disk_shows(host, capsys, what, content):
+# Which is tried where: all where a change looks first.
+SPOILT = {
+    "change": GARBAGE.keys(),
+    "history": ["no text", "of other kinds", "no dates"],
+    "mark of the live one": ["torn", "of other kinds", "no dates"],
+    "mark of another": ["empty", "deep"],
+    "bound": ["torn", "no text"],
+    "started": ["no text"],
+    "rejected": ["no text"],
+}
+
+
+@pytest.mark.parametrize(("what", "kind"), [(what, kind) for what, kinds in SPOILT.items() for kind in kinds])
+def test_whatever_stands_in_a_file_of_state_the_tool_goes_on_from_what_the_disk_shows(host, capsys, what, kind):
+    content = GARBAGE[kind]
     deployed(host)
     live, other_one = NEXT, GOOD
     path = {
@@ -1137,6 +1163,101 @@ def test_a_file_that_may_not_be_read_is_named(host, capsys, monkeypatch):
     monkeypatch.setattr(cli, "Application", refused)
     assert cli.main(["app", "status"]) == 1
     assert "webstack-release: /etc/app/release.json: Permission denied" in capsys.readouterr().err
+
+
+# A command of the application's own
+
+
+UNIT = """
+[Unit]
+Description=app, slot %i
+
+[Service]
+Type=notify
+User=app
+EnvironmentFile=/var/lib/app/bound/%i/secrets
+ExecStart=/usr/bin/uwsgi --ini a \\
+    --ini b=c
+LimitDATA=136M
+UMask=0027
+ProtectSystem=strict
+SystemCallFilter=~@privileged @resources
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@pytest.fixture
+def by_hand(host: Any, command: Any, tmp_path: Path) -> Any:
+    """A host on which systemd-run notes what it is told, a line a word, and runs what comes after its options."""
+    host.at.unit_folder.mkdir(parents=True, exist_ok=True)
+    host.at.unit_file.write_text(UNIT)
+    command(
+        "systemd-run", f'printf "%s\\n" "$@" > {tmp_path}/asked; while [ "$1" != -- ]; do shift; done; shift; exec "$@"'
+    )
+    host.asked = lambda: (tmp_path / "asked").read_text().splitlines()
+    return host
+
+
+def test_a_command_runs_as_the_live_slot_does_and_its_exit_code_is_passed_on(by_hand):
+    assert cli.main(["app", "run", "--", "sh", "-c", "exit 7"]) == 7
+    asked = by_hand.asked()
+    settings = [word for word, before in zip(asked[1:], asked, strict=False) if before == "--property"]
+    assert settings[:4] == [
+        "User=app",
+        "UMask=0027",
+        "ProtectSystem=strict",
+        "SystemCallFilter=~@privileged @resources",
+    ]
+    bound = by_hand.at.bound("blue")
+    assert [Path(setting.split("=")[1]) for setting in settings if setting.startswith("EnvironmentFile=")] == [
+        bound / "environment", bound / "secrets", bound / "slot",
+    ]  # fmt: skip
+    assert f"WorkingDirectory={by_hand.at.releases / GOOD}" in settings
+    assert any(f"PATH={by_hand.at.releases / GOOD}/.venv/bin:" in setting for setting in settings)
+    assert "--pipe" in asked and "--pty" not in asked, "nobody is at a terminal here"
+    assert asked[-5:] == ["/usr/bin/env", "--", "sh", "-c", "exit 7"]
+    assert any(re.fullmatch(r"--unit=app-run-[0-9a-f]{6}\.service", word) for word in asked)
+
+
+def test_the_words_of_a_command_are_its_own(by_hand):
+    assert cli.main(["app", "run", "echo", "--ini", "$SECRET", "--"]) == 0
+    assert by_hand.asked()[-4:] == ["echo", "--ini", "$$SECRET", "--"]
+
+
+@pytest.mark.parametrize("argv", [[], ["--"], ["--", "A=b"]])
+def test_no_command_shows_no_environment(by_hand, capsys, argv):
+    assert cli.main(["app", "run", *argv]) == 1
+    assert "say which command" in capsys.readouterr().err
+
+
+def test_where_nothing_verified_is_live_there_is_nothing_to_run(by_hand, capsys):
+    by_hand.at.mark(GOOD, "verified").unlink()
+    assert cli.main(["app", "run", "true"]) == 1
+    assert "no verified release is live on this host" in capsys.readouterr().err
+
+
+def test_a_unit_that_does_not_close_the_application_in_runs_nothing(by_hand, capsys):
+    by_hand.at.unit_file.write_text("[Service]\n")
+    assert cli.main(["app", "run", "true"]) == 1
+    assert "does not say how the application is closed in; a converge writes it anew" in capsys.readouterr().err
+
+
+def test_who_runs_a_command_during_a_change_is_told_of_it(by_hand, capsys):
+    by_hand.journal.begin(record.Record(id="2", kind="deploy", version="v2", by="bob@desk", phase="build"))
+    mark("active", "app-deploy.service").touch()
+    assert cli.main(["app", "run", "true"]) == 0
+    assert "deploy of v2 by bob@desk since 1970-01-01" in capsys.readouterr().err
+
+
+def test_a_signal_reaches_the_command_and_is_in_its_exit_code(by_hand, command, tmp_path):
+    command(
+        "systemd-run", f"echo $$ > {tmp_path}/pid; trap 'exit 0' USR1; kill -INT $PPID; while :; do sleep 0.1; done"
+    )
+    command("systemctl", f'echo "$@" >> {tmp_path}/told; case $1 in kill) kill -USR1 $(cat {tmp_path}/pid) ;; esac')
+    assert cli.main(["app", "run", "sleep", "60"]) == 130
+    assert re.search(r"^kill --signal=2 app-run-[0-9a-f]{6}\.service$", (tmp_path / "told").read_text(), re.MULTILINE)
 
 
 # What a reboot would do

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import grp
 import gzip
+import hashlib
 import http.server
 import json
 import os
@@ -31,6 +33,7 @@ from releasing import (  # fmt: skip
     bind,
     build,
     change,
+    cli,
     library,
     make_live,
     other,
@@ -38,6 +41,7 @@ from releasing import (  # fmt: skip
     sandbox,
     says,
     unit,
+    wheels,
 )
 
 # Small parts
@@ -155,6 +159,63 @@ UNSETTLED = {
     "the process came back before its file was mended": lambda app: came_back(app, 1),
     "a library was upgraded since it started": lambda app: upgraded(app, 1),
 }
+
+
+# What keeps nginx from the live slot, or lets others at what it runs, however it came about; and the words for it.
+TROUBLES = {
+    "the socket is gone": (lambda app: app.at.socket("green").unlink(), "green.sock is missing"),
+    "the socket has another mode": (lambda app: app.at.socket("green").chmod(0o640), "green.sock has the mode 0640, with which nginx may not connect"),
+    "the socket is a file": (lambda app: (app.at.socket("green").unlink(), app.at.socket("green").touch()), "green.sock is no socket"),
+    "nobody listens": (lambda app: app.answering.pop().close(), "green.service does not answer: Connection refused"),
+    "it hangs": (lambda app: hang(app, 1), "app@green.service does not answer within 0.2 s"),
+    "it ends connections": (lambda app: setattr(app.answering[0], "answer", lambda _asked: b""), "ends connections without an answer"),
+    "its FIFO is gone": (lambda app: take_orders(app), "green.fifo is missing, on which uWSGI takes orders"),
+    "nginx may not enter the folder of sockets": (lambda app: app.at.socket("").parent.chmod(0o700), "slots has the mode 0700 instead of 0750"),
+    "nginx may not enter the folder above": (lambda app: app.at.public_link.parent.chmod(0o700), "run/app has the mode 0700 instead of 0755"),
+    "nginx may not follow the link on the disk": (lambda app: app.at.state.chmod(0o700), "var/lib/app has the mode 0700 instead of 0755"),
+    "others may write the code": (lambda app: (app.at.releases / GOOD).chmod(0o777), f"{GOOD} can be changed by others than root"),
+    "others may put releases there": (lambda app: app.at.releases.chmod(0o1777), "releases has the mode 1777 instead of 0755"),
+    "the mirror can be read by all": (lambda app: app.at.fetch.chmod(0o755), "fetch has the mode 0755 instead of 0700"),
+}  # fmt: skip
+
+
+def hang(application: Any, seconds: float) -> None:
+    config = application.at.config / "release.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "health_answer_seconds": 0.2}))
+    application.config["health_answer_seconds"] = 0.2
+    application.answering[0].answer = lambda _asked: time.sleep(seconds) or says(GOOD)
+
+
+def take_orders(application: Any) -> None:
+    ini = application.at.bound("green") / "uwsgi.ini"
+    ini.write_text(f"[uwsgi]\nmaster-fifo = {application.at.public_link.parent}/slots/$(SLOT).fifo\n")
+    bind(application, "green", GOOD)
+
+
+@pytest.mark.parametrize(("disturb", "words"), TROUBLES.values(), ids=TROUBLES)
+def test_what_keeps_visitors_from_the_live_release_is_noticed_and_told(application, disturb, words):
+    config = application.at.config / "release.json"
+    config.write_text(json.dumps({**CONFIG, "socket_group": "www-data"}))
+    application.config["socket_group"] = "www-data"
+    a_release(application, GOOD)
+    make_live(application, "green", GOOD)
+    assert application.status()["trouble"] == []
+    disturb(application)
+    plan = application.plan("repo main", SETTINGS)
+    assert (plan["ship"], plan["renew"], plan["settled"]) == (False, True, False)
+    (said,) = plan["trouble"]
+    assert words in said
+    assert f"  {said}; a converge mends that" in cli.tell(application, plan)
+
+
+def test_one_slow_answer_is_no_hanging_slot(application):
+    a_release(application, GOOD)
+    make_live(application, "green", GOOD)
+    hang(application, 0.4)
+    slow = application.answering[0].answer
+    answers = iter([slow])
+    application.answering[0].answer = lambda asked: next(answers, lambda _asked: says("", "500 Oops"))(asked)
+    assert application.status()["trouble"] == [], "and that it is ill is for others to say"
 
 
 def lead_live(application: Any, to: str) -> None:
@@ -557,6 +618,124 @@ def test_what_pip_installs_is_compiled_since_nobody_can_write_there_afterwards(a
     assert list((module.parent / "__pycache__").glob("module.*.pyc"))
 
 
+class Pip:
+    """Does with wheels what pip would: `index` has them by their names, and `asked` what it was told."""
+
+    def __init__(self, application: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.index: dict[str, bytes] = {}
+        self.asked: list[str] = []
+        self.requirements = application.at.home / "requirements.txt"
+        self.application = application
+        monkeypatch.setattr(application.sandbox, "building", self.building)
+
+    def building(self, argv: list[str], place: Path, **more: Any) -> str:
+        verb, options = argv[1], argv[2:]
+        assert "--no-cache-dir" in options and "--cache-dir" not in options
+        text = self.requirements.read_text()
+        names = [line.split()[0] for line in text.splitlines()]
+        if "--no-index" in options:
+            links = Path(options[options.index("--find-links") + 1])
+            found = {path.name: path.read_bytes() for path in links.iterdir()}
+            self.asked.append("offline")
+        else:
+            found, links = self.index, None
+            self.asked.append(verb)
+        for name in names:
+            if name not in found or (verb == "download" and not name.endswith(".whl")):
+                raise basics.ReleaseError(f"no {name}")
+            if "--require-hashes" in options and hashlib.sha256(found[name]).hexdigest() not in text:
+                raise basics.ReleaseError("THESE PACKAGES DO NOT MATCH THE HASHES")
+            if verb == "download":
+                assert more["more"] == (application_fresh(self.application),)
+                Path(options[options.index("--dest") + 1], name).write_bytes(found[name])
+        return ""
+
+    def install(self, **required: bytes) -> list[str]:
+        """Has what is required installed, each pinned to its bytes; returns what pip was told."""
+        self.asked.clear()
+        lines = [
+            f"{name.replace('_whl', '.whl')} --hash=sha256:{hashlib.sha256(content).hexdigest()}\n"
+            for name, content in required.items()
+        ]
+        self.requirements.write_text("".join(lines))
+        self.application.builder.install(["pip"], self.requirements, self.application.at.home)
+        assert not application_fresh(self.application).exists()
+        return list(self.asked)
+
+
+def application_fresh(application: Any) -> Path:
+    return application.at.wheels / ".fresh"
+
+
+@pytest.fixture
+def pip(application: Any, monkeypatch: pytest.MonkeyPatch) -> Pip:
+    return Pip(application, monkeypatch)
+
+
+def test_a_pinned_wheel_is_downloaded_once(pip):
+    pip.index = {"a.whl": b"a", "b.whl": b"b"}
+    assert pip.install(a_whl=b"a", b_whl=b"b") == ["download", "offline"]
+    pip.index = {}
+    assert pip.install(a_whl=b"a", b_whl=b"b") == ["offline"]
+    pip.index = {"b.whl": b"c"}
+    assert pip.install(a_whl=b"a", b_whl=b"b") == ["offline"]
+
+
+def test_of_wheels_that_no_release_pins_any_more_none_stays(pip):
+    pip.index = {"a.whl": b"a", "b.whl": b"b"}
+    pip.install(a_whl=b"a")
+    pip.install(b_whl=b"b")
+    assert [path.name.partition("-")[2] for path in pip.application.at.wheels.iterdir()] == ["b.whl"]
+
+
+def test_what_has_no_wheel_is_built_by_each_build_and_what_is_wrong_is_said(pip):
+    pip.index = {"a.whl": b"a", "source": b"s"}
+    for _time in range(2):
+        assert pip.install(a_whl=b"a", source=b"s") == ["download", "install"]
+    with pytest.raises(basics.ReleaseError, match="DO NOT MATCH"):
+        pip.install(a_whl=b"something else")
+    assert list(pip.application.at.wheels.iterdir()) == []
+
+
+def test_what_is_not_pinned_is_downloaded_by_each_build(pip):
+    pip.index = {"a.whl": b"a"}
+    pip.requirements.write_text("a.whl\n")
+    pip.application.builder.install(["pip"], pip.requirements, pip.application.at.home)
+    assert pip.asked == ["install"] and list(pip.application.at.wheels.iterdir()) == []
+
+
+def test_a_build_leaves_nothing_for_the_next_one_but_what_that_pins_itself(application, tmp_path):
+    """Under whatever name, and whatever else it lays there."""
+    kept = wheels.Wheels(application.at)
+    wanted = {hashlib.sha256(content).hexdigest() for content in (b"good", b"secret")}
+    fresh = kept.lay_out(wanted, "app-build")
+    (tmp_path / "secret").write_bytes(b"secret")
+    (fresh / "good-1.0-py3-none-any.whl").write_bytes(b"good")
+    (fresh / "evil-1.0-py3-none-any.whl").write_bytes(b"evil")
+    (fresh / "link-1.0-py3-none-any.whl").symlink_to(tmp_path / "secret")
+    (fresh / "folder.whl").mkdir()
+    os.mkfifo(fresh / "pipe.whl")
+    (fresh / "good.txt").write_bytes(b"good")
+    kept.keep(fresh, wanted)
+    digest = hashlib.sha256(b"good").hexdigest()
+    stored = application.at.wheels / f"{digest}-good-1.0-py3-none-any.whl"
+    assert {path for path in application.at.wheels.iterdir() if path != fresh} == {stored}
+    assert stored.stat().st_mode & 0o777 == 0o644
+    assert os.listdir(kept.lay_out({"0" * 64}, "app-build")) == []
+    assert os.listdir(kept.lay_out({digest}, "app-build")) == ["good-1.0-py3-none-any.whl"]
+
+
+def test_what_a_commit_runs_can_write_its_release_and_nothing_that_stays(application, monkeypatch):
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(application.sandbox, "run_as", lambda user, argv, **options: given.append(options))
+    application.sandbox.building(["make"], application.at.releases / GOOD)
+    assert given[0]["writes"] == [application.at.releases / GOOD]
+    (application.at.build / "pip/wheels").mkdir(parents=True)
+    (application.at.build / "link").symlink_to("/etc")
+    application.builder.settle()
+    assert list(application.at.build.iterdir()) == []
+
+
 def test_text_files_get_a_compressed_copy_and_others_do_not(tmp_path):
     static = tmp_path / "assets/deep"
     static.mkdir(parents=True)
@@ -897,9 +1076,58 @@ def test_what_stops_the_warm_slot_is_closed_in(application, monkeypatch):
         assert f"--property={setting}" in argv
 
 
+def test_what_nginx_publishes_is_handed_to_its_group_and_nothing_else_is(application, monkeypatch):
+    application.config.update(shared=["media", "private"], shared_published=["media"], socket_group="www-data")
+    handed: list[tuple[Path, str]] = []
+    owned: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(shutil, "chown", lambda *args: owned.append(args))
+    monkeypatch.setattr(application.sandbox, "publishing", lambda folder: handed.append(folder) or folder.chmod(0o2750))
+    application.builder.settle()
+    shared = application.at.shared
+    assert handed == [shared / "media"] and (shared / "private").stat().st_mode & 0o7777 == 0o750
+    for _run in range(2):  # a change that has nothing to hand over does not go over all that is there
+        application.builder.settle()
+    assert handed == [shared / "media"]
+    (shared / "media").chmod(0o750)
+    assert application.builder.misplaced() == [f"{shared / 'media'} has the mode 0750 instead of 2750"]
+    application.builder.settle()
+    assert handed == 2 * [shared / "media"]
+
+
+def test_all_that_is_in_a_published_folder_is_handed_over_and_links_are_not_followed(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_text("")
+    secret.chmod(0o600)
+    media = tmp_path / "media"
+    (media / "2026/11").mkdir(parents=True)
+    (media / "2026").chmod(0o700)
+    (media / "2026/11/a.png").write_text("")
+    (media / "2026/11/a.png").chmod(0o600)
+    (media / "link").symlink_to(secret)
+    group = grp.getgrgid(os.getegid()).gr_name
+    subprocess.run([sys.executable, "-c", sandbox.PUBLISH, str(media), group], check=True)
+    modes = {
+        name: (tmp_path / name).stat().st_mode & 0o7777
+        for name in ("secret", "media", "media/2026", "media/2026/11/a.png")
+    }
+    assert modes == {"secret": 0o600, "media": 0o2750, "media/2026": 0o2750, "media/2026/11/a.png": 0o640}
+    assert "RestrictSUIDSGID=no" in publishing_settings()
+
+
+def publishing_settings() -> list[str]:
+    """The last word on each setting of the unit that hands a folder over."""
+    seen: list[list[str]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sandbox, "run", lambda argv, **_options: seen.append(argv) or "")
+        sandbox.Sandbox(Layout("app"), {**CONFIG, "socket_group": "www-data"}).publishing(Path("/srv/app/shared/media"))
+    settings = dict(word.split("=", 1) for word in seen[0] if "=" in word and not word.startswith(("/", "\n")))
+    assert settings["User"] == "app" and settings["SupplementaryGroups"] == "www-data"
+    return [f"{name}={value}" for name, value in settings.items()]
+
+
 def test_a_shared_file_is_made_once_and_linked(buildable, upstream):
     buildable.config["shared_files"] = ["notes", "count"]
-    buildable.at.shared.mkdir()
+    buildable.at.shared.mkdir(exist_ok=True)
     (buildable.at.shared / "count").write_text("42")
     for _time in range(2):
         buildable.builder.settle()

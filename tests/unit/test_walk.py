@@ -5,6 +5,7 @@ The nine steps on a running site are the scenario's (molecule/default).
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import threading
@@ -160,3 +161,11 @@ def test_both_halves_are_told_of_one_port(monkeypatch, args, ports):
     plugin._execute_module = lambda module_args, **_options: asked.append(module_args["host_port"]) or {"failed": True}
     plugin.run(task_vars={})
     assert asked == [int(port) for port in ports]
+
+
+@pytest.mark.parametrize("at_boot", ["", "after a reboot it is not served"])
+def test_what_a_reboot_would_do_is_said_where_the_slot_is(at_boot):
+    status = {"active": True, "slot": "blue", "release": "r1", "at_boot": at_boot}
+    host = SimpleNamespace(params={"app": "shop"}, run_command=lambda _argv: (0, json.dumps(status), ""))
+    said = load("plugins/modules/walk.py").Walk(host).slot()
+    assert said == "shop@blue runs release r1" + (f", but {at_boot}" if at_boot else "")

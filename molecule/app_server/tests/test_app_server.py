@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from scenario import until
+from scenario import until, watched
 
 EPHEMERAL = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
 TOKEN = "C4nary'\" \\;#%$&<>`:@/=!~* sixteen"
@@ -97,6 +97,51 @@ def test_the_unit_is_sandboxed(server):
     slot = status(server)["slot"]
     words = server.check_output(f"systemd-analyze security --no-pager hello@{slot} | tail -n 1")
     assert float(words.split(": ")[1].split()[0]) <= 2.0, words
+
+
+def test_static_files_are_made_with_the_virtualenv_and_the_settings_and_without_secrets(server):
+    made = server.file("/srv/hello/current/static/made.txt").content_string.splitlines()
+    assert made == ["itsdangerous", "grüße, $HOME `id` \\ \"'%n", "nothing secret"]
+
+
+def as_web_server(server, command):
+    return server.run(f"setpriv --reuid www-data --regid www-data --clear-groups {command}")
+
+
+def test_nginx_reads_what_the_application_puts_into_a_published_folder_and_no_other(server):
+    """In folders that it makes there, too; as the application does, without the right to set the bit that does it."""
+    for folder in ("media", "private"):
+        code = f"import os; os.makedirs('{folder}/a/b', exist_ok=True); open('{folder}/a/b/c', 'w').write('a picture')"
+        server.check_output(f"webstack-release hello run -- python -c {shlex.quote(code)}")
+    assert as_web_server(server, "cat /srv/hello/shared/media/a/b/c").stdout == "a picture"
+    assert as_web_server(server, "cat /srv/hello/shared/private/a/b/c").rc != 0
+    assert as_web_server(server, "ls /srv/hello/shared/private").rc != 0
+
+
+ON_A_TERMINAL = """
+import os, pty, sys
+code = pty.spawn(sys.argv[1:])
+sys.exit(os.waitstatus_to_exitcode(code))
+"""
+
+
+def test_a_command_of_the_application_runs_as_the_application_does(server):
+    code = (
+        "import os, sys; print(os.environ['TOKEN'], os.environ['APP_RELEASE'], os.getcwd(), sys.prefix);"
+        " print(os.access('hello.py', os.W_OK), sys.stdin.isatty(), sys.stdin.readline()); sys.exit(7)"
+    )
+    command = f"webstack-release hello run -- python -c {shlex.quote(code)}"
+    with watched([server], TOKEN, "cmdline") as met:
+        said = server.run(f"echo typed | {command}")
+    assert met == [] and said.rc == 7
+    release = status(server)["release"]
+    place = f"/srv/hello/releases/{release}"
+    assert said.stdout.split("\n")[0] == f"{TOKEN} {release} {place} {place}/.venv"
+    assert said.stdout.split("\n")[1] == "False False typed"
+    said = server.run(f"echo typed | python3 -c {shlex.quote(ON_A_TERMINAL)} {command}")
+    assert said.rc == 7 and "False True typed" in said.stdout
+    assert server.run("webstack-release hello run -- no-such-command").rc == 127
+    assert server.check_output("systemctl list-units --all --no-legend 'hello-run-*'") == ""
 
 
 def test_static_files_are_published_and_compressed(server):
@@ -485,12 +530,20 @@ def test_a_run_that_was_killed_is_made_up_for(converge, servers):
             f" sed -i s/SLOT={live}/SLOT={other}/ /var/lib/hello/bound/{other}/slot;"
             f" systemctl start hello@{other}; systemctl enable --quiet hello@{other}; rm /srv/hello/current"
         )
+        # And somebody has been there.
+        server.check_output(
+            f"chmod 600 /run/hello/slots/{live}.sock; chmod 700 /run/hello; chown hello /var/lib/hello/releases;"
+            f" chown hello:hello /srv/hello/releases/{status(server)['release']}/hello.py"
+        )
+        assert len(status(server)["trouble"]) == 4
     only_hello(converge).must_succeed()
     for server in servers:
         live = status(server)
         assert live["settled"]
         must_serve(server, live["release"])
         assert not server.file("/srv/hello/releases/half-built").exists
+        assert as_web_server(server, f"test -w /run/hello/slots/{live['slot']}.sock").rc == 0
+        assert server.file(f"/srv/hello/releases/{live['release']}/hello.py").user == "root"
     assert only_hello(converge).must_succeed().changed == []
 
 

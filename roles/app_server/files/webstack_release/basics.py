@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import grp
 import itertools
 import json
 import os
+import pwd
 import shlex
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +100,31 @@ def in_words(error: BaseException) -> str:
         said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         return f"{said}; root may" if isinstance(error, PermissionError) and os.geteuid() else said
     return str(error) or repr(error)
+
+
+def numbers(owner: str, group: str) -> tuple[int, int]:
+    """Of a user and a group; -1, which is nobody's, for one that the host does not have."""
+    found = []
+    for ask, name in ((pwd.getpwnam, owner), (grp.getgrnam, group)):
+        try:
+            found.append(ask(name)[2])
+        except KeyError:
+            found.append(-1)
+    return found[0], found[1]
+
+
+def misplaced(folder: Path, owner: str, group: str, mode: int) -> str:
+    """In which way a folder is not as it should be; empty if it is."""
+    try:
+        found = folder.stat()
+    except FileNotFoundError:
+        return f"{folder} is missing"
+    if not stat.S_ISDIR(found.st_mode):
+        return f"{folder} is no folder"
+    if (found.st_uid, found.st_gid) != numbers(owner, group):
+        return f"{folder} does not belong to {owner}:{group}"
+    now = stat.S_IMODE(found.st_mode)
+    return f"{folder} has the mode {now:04o} instead of {mode:04o}" if now != mode else ""
 
 
 def link_atomically(link: Path, target: str) -> None:

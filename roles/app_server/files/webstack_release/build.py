@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import datetime
 import gzip
 import json
 import os
 import re
 import shutil
+import stat
 import time
 from pathlib import Path
 from typing import Any
 
-from .basics import ReleaseError, read, run, told_as, write_atomically
+from .basics import ReleaseError, misplaced, read, run, told_as, write_atomically
 from .layout import Layout
 from .releases import Releases, files_below
 from .sandbox import BUILD_SECONDS, Sandbox
+from .wheels import Wheels, pins
 
+Folder = tuple[Path, str, str, int]  # with its owner, group and mode
 CHECK_SECONDS = 60
 PYTHON_WHEELS = Path("/usr/share/python-wheels")  # what ensurepip installs, on Debian
 COMPRESSIBLE = {".css", ".html", ".js", ".json", ".map", ".mjs", ".svg", ".txt", ".xml"}
@@ -59,24 +63,42 @@ class Builder:
     def __init__(self, at: Layout, config: dict[str, Any], sandbox: Sandbox) -> None:
         self.at, self.config, self.sandbox = at, config, sandbox
 
+    def folders(self) -> list[Folder]:
+        """The folders, with the owners that keep the app's user from changing its own code."""
+        roots = (
+            self.at.home, self.at.releases, self.at.static, self.at.shared, self.at.state, self.at.bound(""), self.at.marks,
+            self.at.wheels,
+        )  # fmt: skip
+        user, fetching, building = (self.config[key] for key in ("user", "fetch_user", "build_user"))
+        published = self.config["shared_published"] if self.config["socket_group"] else []
+        return [
+            *((path, "root", "root", 0o755) for path in roots),
+            *((self.at.shared / name, user, user, 0o750) for name in self.config["shared"] if name not in published),
+            # What is made in it belongs to the web server's group, too, and so do its folders, to any depth.
+            *((self.at.shared / name, user, self.config["socket_group"], 0o2750) for name in published),
+            (self.at.fetch, fetching, fetching, 0o700),
+            (self.at.build, building, building, 0o700),
+        ]
+
+    def misplaced(self) -> list[str]:
+        """What of them is not as it should be."""
+        return [words for folder in self.folders() if (words := misplaced(*folder))]
+
     def settle(self) -> None:
-        """Makes the folders, with the owners that keep the app's user from changing its own code."""
-        for path, owner, mode in (
-            (self.at.home, "root", 0o755),
-            (self.at.releases, "root", 0o755),
-            (self.at.static, "root", 0o755),
-            (self.at.shared, "root", 0o755),
-            *((self.at.shared / name, self.config["user"], 0o755) for name in self.config["shared"]),
-            (self.at.state, "root", 0o755),
-            (self.at.bound(""), "root", 0o755),
-            (self.at.marks, "root", 0o755),
-            (self.at.fetch, self.config["fetch_user"], 0o700),
-            (self.at.build, self.config["build_user"], 0o700),
-        ):
+        """Makes the folders, and brings to their owners those that somebody has changed."""
+        for path, owner, group, mode in self.folders():
             if not path.is_dir():
                 path.mkdir(parents=True)
-            shutil.chown(path, owner, owner)
-            path.chmod(mode)
+            if not misplaced(path, owner, group, mode):
+                continue
+            if mode & stat.S_ISGID:
+                shutil.chown(path, owner)
+                self.sandbox.publishing(path)
+            else:
+                shutil.chown(path, owner, group)
+                path.chmod(mode)
+        for path in self.at.build.iterdir():  # a cache of an older version of this tool
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         for name in self.config["shared_files"]:
             path = self.at.shared / name
             if not path.is_file():
@@ -139,17 +161,56 @@ class Builder:
             raise ReleaseError(f"{PYTHON_WHEELS} has no pip: is the package python3-venv wholly installed?")
         venv = place / ".venv"
         self.sandbox.building(["/usr/bin/python3", "-m", "venv", "--without-pip", str(venv)], place)
-        hashes = ["--require-hashes"] if "--hash=" in self.readable(requirements, place) else []
         python = str(venv / "bin/python")
-        pip = [python, str(installers[0] / "pip"), "install", "--quiet", "--no-input", "--no-compile"]
-        pip += ["--disable-pip-version-check", "--cache-dir", str(self.at.build / "pip")]
         with told_as(
             f"{self.config['requirements']} (app_server_requirements) cannot be installed; nothing was switched."
         ):
-            self.sandbox.building([*pip, *hashes, "--requirement", str(requirements)], place)
+            self.install([python, str(installers[0] / "pip")], requirements, place)
         # On all cores, other than pip; as pip does, it goes over what does not compile.
         code = f"import compileall; compileall.compile_dir({str(venv / 'lib')!r}, quiet=2, workers=0)"
         self.sandbox.building([python, "-c", code], place)
+
+    def install(self, pip: list[str], requirements: Path, place: Path) -> None:
+        """Has pip install what is required, and keeps the wheels that are pinned, so that each is downloaded once.
+
+        All else is downloaded by each build: a cache of pip's would hand on what a commit may have put there.
+        """
+        text = self.readable(requirements, place)
+        hashes = ["--require-hashes"] if "--hash=" in text else []
+        wanted = pins(text)
+
+        def run_pip(verb: str, *options: str) -> None:
+            words = [*pip, verb, "--quiet", "--no-input", "--disable-pip-version-check", "--no-cache-dir", *options]
+            self.sandbox.building([*words, *hashes, "--requirement", str(requirements)], place, more=writable)
+
+        writable: tuple[Path, ...] = ()
+        if wanted:
+            wheels = Wheels(self.at)
+            fresh = wheels.lay_out(wanted, self.config["build_user"])
+            writable = (fresh,)
+            offline = ["--no-compile", "--no-index", "--find-links", str(fresh)]
+            try:
+                if any(fresh.iterdir()):
+                    with contextlib.suppress(ReleaseError):  # there is not each of them
+                        run_pip("install", *offline)
+                        return
+                with contextlib.suppress(
+                    ReleaseError
+                ):  # there is something that has no wheel, or pip says below what it is
+                    run_pip("download", "--only-binary", ":all:", "--dest", str(fresh))
+                    run_pip("install", *offline)
+                    wheels.keep(fresh, wanted)
+                    wheels.forget(wanted.union(*map(self.pinned_by, Releases(self.at).names())))
+                    return
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
+        run_pip("install", "--no-compile")
+
+    def pinned_by(self, release: str) -> set[str]:
+        """The digests that a release's requirements allow."""
+        with contextlib.suppress(OSError, ValueError, LookupError):
+            return pins(read_as_pip_does(self.at.releases / release / self.config["requirements"]))
+        return set()
 
     def readable(self, requirements: Path, place: Path) -> str:
         """The text of a requirements file, which pip reads the same way afterwards."""

@@ -16,7 +16,7 @@ from typing import Any
 
 from .asking import ask_at_the_door
 from .basics import ReleaseError, goes_on, in_words, is_damaged, read_object, run, told_as
-from .build import Builder
+from .build import Builder, hand_to_root
 from .jobs import Jobs
 from .layout import SLOTS, Layout, other
 from .record import Journal, Record
@@ -34,7 +34,10 @@ SHARE_ALLOWED = 0.02
 BACK_SECONDS = 60  # who rolls back has seen the trouble in these
 DOOR_TRIES = 5
 # The tool may be newer than what an application was last configured with.
-LATER: dict[str, Any] = {"migrate_seconds": 3600, "shared_files": [], "preload": False, "worker_data_mb": 0}
+LATER: dict[str, Any] = {
+    "migrate_seconds": 3600, "shared_files": [], "preload": False, "worker_data_mb": 0, "socket_group": "",
+    "shared_published": [],
+}  # fmt: skip
 LEFT_OVER_SECONDS = 3600  # after which nobody waits any more to begin a change
 
 
@@ -80,16 +83,18 @@ class Application:
         release = self.slots.release(slot)
         record = self.releases.record(release)
         verified = self.releases.verified(release)
+        trouble = self.trouble(slot)
         return {
             "slot": slot,
             "release": release if verified else "",
             "active": self.slots.active(slot),
             "settings_current": self.slots.current(slot, settings),
             "settled": self.whole(slot)
-            and not self.journal.damage
+            and not (trouble or self.journal.damage)
             and not (self.journal.record.open and not self.busy()),
             "warm": self.slots.warm(),
             "fits": verified and self.releases.fits(release),
+            "trouble": trouble,
             "damage": self.damage(slot),
             "at_boot": self.at_boot(slot, release) if verified else "",
             **{key: record.get(key) for key in ("commit", "repository", "version", "declared")},
@@ -123,6 +128,13 @@ class Application:
     def whole(self, slot: str | None) -> bool:
         """Whether all that belongs to a live slot is where it should be."""
         return slot is not None and self.slots.settled(slot) and self.jobs.settled(slot)
+
+    def trouble(self, slot: str | None) -> list[str]:
+        """What somebody has changed by hand, or what else keeps visitors from the live release or lets in others."""
+        release = self.slots.release(slot)
+        if not self.releases.verified(release):
+            return []
+        return [*self.slots.trouble(slot), *filter(None, [self.releases.tampered(release)]), *self.builder.misplaced()]
 
     def plan(self, declared: str, settings: str) -> dict[str, Any]:
         """What a converge has to do: `ship` code, or `renew` the live release with new settings.
@@ -207,7 +219,7 @@ class Change:
                 Path(tar).unlink(missing_ok=True)
             self.journal.note(commit=commit, release=live["release"])
             self.journal.say(f"{version} is commit {commit[:12]}, which is live already")
-            if self.app.whole(live["slot"]):
+            if self.app.whole(live["slot"]) and not live["trouble"]:
                 return "unchanged"
             self.switch(live["release"])  # what belongs to it comes to where it should be
             return "live"
@@ -253,6 +265,7 @@ class Change:
         Where the settings of before are about to be of no use, `warm` is false: the slot that has them stops.
         """
         self.journal.note(warm=request.get("warm", True))
+        self.app.builder.settle()
         release = self.app.status()["release"]
         if not release:
             raise ReleaseError("nothing is live on this host: deploy a release first")
@@ -282,6 +295,10 @@ class Change:
         """Starts the release in the idle slot, asks it there, makes it live, watches it."""
         if not self.releases.fits(release):
             raise ReleaseError(f"release {release} was made for another Python; deploy its commit instead")
+        changed = self.releases.tampered(release)
+        if changed:
+            self.journal.say(f"{changed}: it is root's again. What is in it has not been compared with the commit")
+            hand_to_root(self.releases.place(release))
         live = self.slots.live()
         slot = other(live)
         # Built before its workers were to share what it loads, it may be unfit for that.
@@ -315,8 +332,9 @@ class Change:
         self.finish(slot, release)
 
     def serves(self, slot: str, release: str) -> bool:
-        """Whether a slot runs a release with the settings of now."""
-        return self.slots.release(slot) == release and self.slots.active(slot) and self.slots.current(slot)
+        """Whether a slot runs a release with the settings of now, and nginx gets answers from it."""
+        runs = self.slots.release(slot) == release and self.slots.active(slot) and self.slots.current(slot)
+        return runs and not self.slots.trouble(slot)
 
     def has_started(self, release: str) -> bool:
         return any(self.serves(slot, release) for slot in SLOTS)

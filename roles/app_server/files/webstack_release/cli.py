@@ -9,7 +9,9 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
+import subprocess
 import sys
 import syslog
 import time
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .asking import ask
-from .basics import ReleaseError, in_words, read_object
+from .basics import ReleaseError, goes_on, in_words, read_object, succeeds
 from .change import Application, Change
 from .layout import TOOL, Layout, other
 from .record import Journal
@@ -128,6 +130,43 @@ def cool(app: Application) -> None:
         app.slots.drain(other(live))
 
 
+def run_by_hand(app: Application, argv: list[str]) -> int:
+    """Runs one of the application's own commands as the live release; returns its exit code."""
+    argv = argv[1:] if argv[:1] == ["--"] else argv
+    if all("=" in word for word in argv):  # of which `env` would show the environment, with all its secrets
+        raise ReleaseError("say which command: webstack-release APP run -- COMMAND [ARGUMENT…]")
+    slot = app.slots.live()
+    release = app.slots.release(slot)
+    if slot is None or not app.releases.verified(release):
+        raise ReleaseError("no verified release is live on this host, whose command could be run: deploy one first")
+    if app.busy():
+        print(f"another run changes {app.at.app} now: {describe(app.journal)}; this is of {release}", file=sys.stderr)
+    unit = app.at.command_unit(secrets.token_hex(3))
+    terminal = os.isatty(0) and os.isatty(1)
+    command = app.sandbox.by_hand(unit, slot, release, argv, terminal=terminal, who=whoever())
+    asked: list[int] = []  # signals, the first ones before there is a unit to send them to
+    sent: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: asked.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        # On a terminal, its keys reach the command by systemd-run. Else a Ctrl-C would end systemd-run alone.
+        process = subprocess.Popen(command, process_group=None if terminal else 0)
+        while (code := process.poll()) is None:
+            if len(asked) > len(sent) and succeeds(["systemctl", "kill", f"--signal={asked[len(sent)]:d}", unit]):
+                sent.append(asked[len(sent)])
+            time.sleep(PAUSE)
+    finally:
+        if is_running := goes_on(unit):  # systemd-run was killed, or the terminal is gone
+            succeeds(["systemctl", "stop", unit])
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if sent and (code == 0 or is_running):  # to systemd, a service that such a signal ends has ended well
+        return 128 + sent[0]
+    return code if code >= 0 else 128 - code
+
+
 def watch_it(app: Application, request: dict[str, Any]) -> int:
     """Starts a change and prints what it says, to its end."""
     deadline, told = time.monotonic() + BUSY_SECONDS, ""
@@ -166,15 +205,16 @@ def tell(app: Application, status: dict[str, Any]) -> list[str]:
     if live:
         idle = other(live)
         lines += [f"  {line}" for line in (*status["damage"], status["at_boot"]) if line]
+        lines += [f"  {line}; a converge mends that" for line in status["trouble"]]
         if not status["active"]:
             lines.append(f"  {app.at.slot_unit(live)} does not run")
         elif not status["settings_current"] and status["fits"]:
             lines.append("  it runs with settings or libraries of before; a converge mends that")
         if not status["release"]:
             lines.append("  it is not verified" + (" yet" if busy else ""))
-        if not status["settled"] and (off := app.jobs.off()):
+        if not status["settled"] and not status["trouble"] and (off := app.jobs.off()):
             lines.append(f"  of its background jobs, {', '.join(off)} is stopped; a converge starts it")
-        elif not (busy or status["settled"]):
+        elif not (busy or status["settled"] or status["trouble"] or status["damage"]):
             lines.append("  its last change did not come to its end, or was undone in part; a converge mends that")
         if status["warm"]:
             lines.append(f"  slot {idle} is warm with {app.slots.release(idle)}")
@@ -211,7 +251,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         prog="webstack-release", description="Ships releases of an application on this host."
     )
     parser.add_argument("app", help="the application's name")
-    known = "{status,history,deploy,rollback,renew,ask}"
+    known = "{status,history,deploy,rollback,renew,run,ask}"
     commands = parser.add_subparsers(dest="command", required=True, metavar=known)
     commands.add_parser("status", help="what is live, what can be, what was done").add_argument(
         "--json", action="store_true"
@@ -224,6 +264,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     back = commands.add_parser("rollback", help="make an older release live")
     back.add_argument("release", nargs="?", default="", help="default: the last verified one before the live one")
     commands.add_parser("renew", help="give the live release the settings of now")
+    own = commands.add_parser("run", help="one of the application's own commands: run -- COMMAND [ARGUMENT…]")
+    own.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
     commands.add_parser("ask", help="GET a path from the live slot").add_argument("path")
     # What the action app_release, systemd and the tool itself call.
     commands.add_parser("notify").add_argument("id")
@@ -266,6 +308,8 @@ def main(argv: list[str] | None = None) -> int:
                 return watch_it(app, {"kind": "rollback", "release": options.release})
             case "renew":
                 return watch_it(app, {"kind": "renew"})
+            case "run":
+                return run_by_hand(app, options.argv)
             case "ask":
                 url, modifier = app.config["public_url"], app.config["modifier"]
                 code, body = ask(app.at.live_link, options.path, modifier, seconds=60, url=url)

@@ -57,8 +57,13 @@ class Layout:
 
     @property
     def build(self) -> Path:
-        """The building user's: cache of wheels."""
+        """The building user's home, in which nothing stays: what one commit leaves is not what the next one finds."""
         return self.state / "build"
+
+    @property
+    def wheels(self) -> Path:
+        """Root's: wheels that requirements have pinned by their digests."""
+        return self.state / "wheels"
 
     @property
     def public_link(self) -> Path:
@@ -72,6 +77,10 @@ class Layout:
 
     def socket(self, slot: str) -> Path:
         return self.root.joinpath("run", self.app, "slots", f"{slot}.sock")
+
+    def fifo(self, slot: str) -> Path:
+        """On which uWSGI takes orders."""
+        return self.root.joinpath("run", self.app, "slots", f"{slot}.fifo")
 
     def counters(self, slot: str) -> Path:
         """Socket on which uWSGI tells how many requests it had."""
@@ -155,6 +164,10 @@ class Layout:
     def notice_unit(self) -> str:
         """Tells of a change that a reboot has cut off."""
         return f"{self.app}-notify.service"
+
+    def command_unit(self, token: str) -> str:
+        """One of the application's own commands, run by hand."""
+        return f"{self.app}-run-{token}.service"
 
     @property
     def cooling_unit(self) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from .basics import run
+from .basics import ReleaseError, read, run
 from .layout import TOOL, Layout
 
 BUILD_SECONDS = 900
@@ -19,12 +20,33 @@ CLOSED = (
 )  # fmt: skip
 
 
+# What a slot's unit has for the slot alone.
+OF_A_SLOT = ("Type=", "Exec", "EnvironmentFile=", "KillMode=", "LimitDATA=", "Restart", "Timeout")
+# With its arguments: a folder, and a group that is to read all in it.
+PUBLISH = """
+import grp, os, stat, sys
+top, group = sys.argv[1:]
+number = grp.getgrnam(group).gr_gid
+for base, _folders, files in os.walk(top, topdown=False):
+    for path, more in (*((os.path.join(base, name), 0o040) for name in files), (base, 0o2050)):
+        found = os.lstat(path)
+        if found.st_uid == os.getuid() and not stat.S_ISLNK(found.st_mode):
+            os.chown(path, -1, number, follow_symlinks=False)
+            os.chmod(path, 0o2750 if path == top else stat.S_IMODE(found.st_mode) | more)
+"""
+
+
 def on_its_own(at: Layout, options: list[str], command: list[str], *settings: str) -> None:
     """Has this tool run as a unit that outlives who asked for it. Others work for it, by systemd, so it needs little."""
     argv = ["systemd-run", "--quiet", "--collect", *options]
     for setting in (*CLOSED, "SystemCallFilter=@system-service", "MemoryDenyWriteExecute=yes", *settings):
         argv.append(f"--property={setting}")
     run([*argv, "--", TOOL, at.app, *command])
+
+
+def literally(argv: list[str]) -> list[str]:
+    """Words for systemd, which would put in for $NAME what the environment has of that name, a secret even."""
+    return [word.replace("$", "$$") for word in argv]
 
 
 class Sandbox:
@@ -46,16 +68,15 @@ class Sandbox:
             command.append("--pipe")
         for setting in (
             f"User={user}", f"Group={user}", f"WorkingDirectory={place}", "UMask=0022",
-            *(f"ReadWritePaths=-{path}" for path in writes), *settings,
+            *(f"ReadWritePaths=-{path}" for path in writes),
             # For who asked and was killed; `run` gives up sooner.
             f"RuntimeMaxSec={seconds + 5:.0f}", "TimeoutStopSec=5",
-            *CLOSED, "CapabilityBoundingSet=",
+            *CLOSED, "CapabilityBoundingSet=", *settings,
         ):  # fmt: skip
             command += ["--property", setting]
-        words = [
-            word.replace("$", "$$") for word in argv
-        ]  # else systemd puts in what the environment has, a secret even
-        return run([*command, "--", "/usr/bin/env", *words], seconds=seconds, inner=argv, stdin=stdin, stdout=stdout)
+        return run(
+            [*command, "--", "/usr/bin/env", *literally(argv)], seconds=seconds, inner=argv, stdin=stdin, stdout=stdout
+        )
 
     def network_settings(self, home: Path) -> tuple[str, ...]:
         """The environment of what fetches and builds, which may need a proxy or a package index.
@@ -76,10 +97,18 @@ class Sandbox:
             **options,
         )  # fmt: skip
 
-    def building(self, argv: list[str], place: Path, *, settings: tuple[str, ...] = (), **options: Any) -> str:
-        """As who runs what a commit brings, or reads it, in its release."""
+    def building(
+        self,
+        argv: list[str],
+        place: Path,
+        *,
+        settings: tuple[str, ...] = (),
+        more: tuple[Path, ...] = (),
+        **options: Any,
+    ) -> str:
+        """As who runs what a commit brings, or reads it, in its release; it may write there, and to what `more` names."""
         return self.run_as(
-            self.config["build_user"], argv, place=place, writes=[self.at.build, place],
+            self.config["build_user"], argv, place=place, writes=[place, *more],
             # Its home ends with the step: what one commit leaves there is not what the next one finds.
             settings=settings or self.network_settings(Path("/tmp")), **options,
         )  # fmt: skip
@@ -110,6 +139,44 @@ class Sandbox:
         return self.run_as(
             self.config["user"], argv, place=place, writes=writes, settings=(*environment, *settings), **options
         )
+
+    def publishing(self, folder: Path) -> None:
+        """Lets the web server read all of a folder of the application's, as the application, which owns what is in it.
+
+        Once: what is made there later has the folder's group. The folder itself comes last, so one that was cut off is
+        gone over again.
+        """
+        group = self.config["socket_group"]
+        # Which keeps who is not of a group from giving files to it, and all from setting the bit that hands it on.
+        settings = (f"SupplementaryGroups={group}", "RestrictSUIDSGID=no")
+        argv = ["/usr/bin/python3", "-c", PUBLISH, str(folder), group]
+        self.run_as(self.config["user"], argv, writes=[folder], settings=settings)
+
+    def closed_as_slots_are(self) -> list[str]:
+        """The sandbox of the slots, as their unit has it, which the role has written."""
+        text = read(self.at.unit_file)
+        lines = text.partition("[Service]\n")[2].partition("\n[")[0].splitlines()
+        settings = [line for line in lines if re.match(r"[A-Z][A-Za-z]+=", line) and not line.startswith(OF_A_SLOT)]
+        if not any(setting.startswith("User=") for setting in settings):
+            raise ReleaseError(
+                f"{self.at.unit_file} does not say how the application is closed in; a converge writes it anew"
+            )
+        return settings
+
+    def by_hand(self, unit: str, slot: str, release: str, argv: list[str], *, terminal: bool, who: str) -> list[str]:
+        """The command line that runs one of the application's own commands as the live slot runs the application.
+
+        Its secrets are read by systemd, so they are on no command line.
+        """
+        command = ["systemd-run", "--quiet", "--wait", "--collect", "--service-type=exec", f"--unit={unit}"]
+        command += [f"--description={self.at.app}: a command of {who}", "--pty" if terminal else "--pipe"]
+        for setting in (
+            *self.closed_as_slots_are(), f"WorkingDirectory={self.at.releases / release}",
+            *(f"EnvironmentFile={self.at.bound(slot) / name}" for name in ("environment", "secrets", "slot")),
+            self.release_settings(release),
+        ):  # fmt: skip
+            command += ["--property", setting]
+        return [*command, "--", "/usr/bin/env", "--", *literally(argv)]
 
     def telling(self, argv: list[str], known: dict[str, str]) -> str:
         """A command of the operator's, as who serves, with what it is to tell in its environment."""

@@ -6,12 +6,24 @@ import contextlib
 import hashlib
 import os
 import re
+import stat
 import time
 from pathlib import Path
 from typing import Any
 
 from .asking import ask, requests_so_far
-from .basics import ReleaseError, in_words, link_atomically, read, run, succeeds, target, write_atomically
+from .basics import (
+    ReleaseError,
+    in_words,
+    link_atomically,
+    misplaced,
+    numbers,
+    read,
+    run,
+    succeeds,
+    target,
+    write_atomically,
+)
 from .layout import SETTINGS, SLOTS, Layout, other
 from .sandbox import on_its_own
 
@@ -111,6 +123,53 @@ class Slots:
             and all(self.enabled(name) == (name == slot) for name in SLOTS)
             and (self.warm() or not self.active(other(slot)))
         )
+
+    def trouble(self, slot: str | None) -> list[str]:
+        """What keeps a slot that runs from answering nginx, if anything does."""
+        if not slot or not self.active(slot):
+            return []
+        user, group = self.config["user"], self.config["socket_group"] or self.config["user"]
+        runtime = self.at.public_link.parent
+        said = [
+            misplaced(runtime, "root", "root", 0o755),
+            misplaced(self.at.socket(slot).parent, user, group, 0o750) if self.config["socket_group"] else "",
+            self.closed(slot, group),
+        ]
+        # Unless app_server_uwsgi_options says otherwise.
+        usual = f"master-fifo = {runtime}/slots/$(SLOT).fifo\n" in read(self.at.bound(slot) / "uwsgi.ini")
+        if usual and not self.at.fifo(slot).is_fifo():
+            said.append(f"{self.at.fifo(slot)} is missing, on which uWSGI takes orders")
+        return [words for words in said if words] or self.silence(slot)
+
+    def closed(self, slot: str, group: str) -> str:
+        """Why the web server may not connect to a slot's socket; empty if it may."""
+        path = self.at.socket(slot)
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            return f"{path} is missing"
+        if not stat.S_ISSOCK(found.st_mode):
+            return f"{path} is no socket"
+        groups = found.st_mode & stat.S_IWGRP and found.st_gid == numbers("", group)[1]
+        if found.st_mode & stat.S_IWOTH or groups:
+            return ""
+        return f"{path} has the mode {stat.S_IMODE(found.st_mode):04o}, with which nginx may not connect"
+
+    def silence(self, slot: str) -> list[str]:
+        """Whether a slot gives no answer at all, twice. What it answers is for others to judge."""
+        seconds = self.config["health_answer_seconds"]
+        said = ""
+        for _time in range(2):
+            try:
+                path, url = self.config["health_path"], self.config["public_url"]
+                if ask(self.at.socket(slot), path, self.config["modifier"], seconds=seconds, url=url)[0]:
+                    return []
+                said = "ends connections without an answer"
+            except TimeoutError:
+                said = f"does not answer within {seconds} s"
+            except OSError as error:
+                said = f"does not answer: {in_words(error)}"
+        return [f"{self.at.slot_unit(slot)} {said}"]
 
     # Starting and stopping
 
