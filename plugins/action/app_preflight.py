@@ -206,7 +206,7 @@ def strangers(app: str, host: Host) -> list[str]:
 def clone_faults(args: dict[str, Any], ships: bool) -> list[str]:
     """What is wrong with the commit that the controller's clone would send: as app_push takes it, and sooner."""
     clone, version = Clone(args["repository"]), args["ref"] or args["version"]
-    what = f"app_server_version: '{version}'"
+    what = f"{'app_server_ref' if args['ref'] else 'app_server_version'}: '{version}'"
     try:
         commit = clone.resolve(version)
     except AnsibleActionFail as error:

@@ -30,7 +30,7 @@ NOTE = "/run/webstack-run"
 # host, and nothing where the host is ours now. A note is a line for the connection, process and start time of it, and
 # one for who asked. Fields of /proc/PID/stat behind the name: 2 is the parent, 20 the start time.
 CLAIM = f"""
-exec 9>{NOTE}.lock && flock 9 || exit 1
+exec 9>{NOTE}.lock && flock --timeout 60 9 || exit 1
 field() {{ sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f "$2"; }}
 held=$(cat {NOTE} 2>/dev/null)
 door=${{held%%

@@ -57,7 +57,7 @@ options:
     type: bool
     default: false
   proxy:
-    description: Whether git reaches its host over a proxy.
+    description: Whether git is told of a proxy, or of another way to its host.
     type: bool
     default: false
 author: The foobar web stack maintainers

@@ -290,6 +290,11 @@ def test_a_name_that_a_push_would_refuse_is_refused_first(ask, clone, version):
         ask(push=True, repository=str(clone), version=version)
 
 
+def test_what_is_shipped_instead_is_named_as_such(ask, clone):
+    with pytest.raises(AnsibleActionFail, match="app_server_ref: 'v9' names no commit, or more than one"):
+        ask(push=True, repository=str(clone), ref="v9")
+
+
 def test_a_clone_that_is_not_there_is_named(ask):
     with pytest.raises(AnsibleActionFail, match=r"clone /nowhere \(app_server_repository\): git rev-parse in /nowhere"):
         ask(push=True, repository="/nowhere")
