@@ -183,7 +183,8 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         {"nginx_sites": SITES, "nginx_http2_port": 8082, "nginx_ipv6": False, "nginx_maintenance_allow": ["192.0.2.0/24", "2001:db8::/32"], "nginx_http_options": {"gzip": False, "map_hash_max_size": 4096}},
     ),
     "nginx-bookworm": (
-        "nginx", ["validate", "configure"], {"nginx_sites": SITES, "nginx_http2_port": 8082, "ansible_facts": BOOKWORM},
+        "nginx", ["validate", "configure"], {"nginx_sites": SITES, "nginx_http2_port": 8082, "nginx_compress_pages": "no", "nginx_answer_seconds": "9",
+         "nginx_headers": {"Content-Security-Policy": "default-src *"}, "ansible_facts": BOOKWORM},
     ),
     "nginx-tls": (
         "nginx", ["validate", "configure"],
@@ -777,6 +778,49 @@ def test_how_long_a_site_waits_stands_in_its_own_server(files):
         ["client_body_timeout", "6s"], ["large_client_header_buffers", "4", "16k"], ["proxy_read_timeout", "5s"],
         ["send_timeout", "7s"], ["uwsgi_read_timeout", "5s"],
     ]  # fmt: skip
+
+
+def http_level(files: dict[str, dict[str, dict[str, Any]]], case: str) -> list[list[str]]:
+    return [words for _depth, words in nginx_directives(files[case]["/etc/nginx/nginx.conf"]["content"])]
+
+
+@pytest.mark.parametrize(("case", "seconds"), [("nginx", "20s"), ("nginx-bookworm", "9s")])
+def test_no_visitor_waits_for_an_application_without_end(files, case, seconds):
+    for name in ("uwsgi_read_timeout", "proxy_read_timeout"):
+        assert [name, seconds] in http_level(files, case)
+
+
+def test_late_answers_have_the_page_that_the_site_gives_them(files):
+    words = [words for _depth, words in nginx_directives(files["nginx-full"]["/etc/nginx/sites/www.conf"]["content"])]
+    pages = [line[1:] for line in words if line[0] == "error_page"]
+    assert ["504", "=", "@late"] in pages and ["503", "504", "/.error/500.html"] in pages
+    assert ["500", "502", "503", "/.error/500.html"] in pages
+
+
+def test_pages_are_packed_unless_that_is_declined_and_files_always(files):
+    for case, declined in (("nginx-full", 0), ("nginx-bookworm", 2)):  # an application and a proxied server
+        assert files[case]["/etc/nginx/sites/www.conf"]["content"].count("gzip off;") == declined
+    assert ["gzip", "on"] in http_level(files, "nginx-bookworm")
+
+
+def test_browsers_are_told_to_keep_to_https_for_names_that_are_the_sites_alone(files):
+    text = files["nginx-tls"]["/etc/nginx/nginx.conf"]["content"]
+    (pattern,) = re.findall(r'"~(\^on:.*)" on;', text)
+    for host, strictly in (
+        ("www.example.com", True),
+        ("localhost.example.com", True),
+        ("localhost", False),
+        ("a.localhost", False),
+    ):
+        assert bool(re.match(pattern, f"on:{host}")) == strictly, host
+    assert 'map "$visited_strictly:$upstream_http_strict_transport_security"' in text
+
+
+def test_a_wider_content_policy_goes_without_the_embedder_policy(files):
+    """Else a page could not show what that policy lets it show."""
+    for case, sent in (("nginx", "require-corp"), ("nginx-bookworm", "")):
+        text = files[case]["/etc/nginx/nginx.conf"]["content"]
+        assert f'$header_cross_origin_embedder_policy {{ "on:" "{sent}";' in text
 
 
 def test_a_proxy_that_has_ended_tls_is_served_and_not_led_elsewhere(files):
