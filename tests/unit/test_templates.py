@@ -173,7 +173,8 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "base-rebooting": ("base", ["validate", "configure"], {"base_reboot_time": "04:30", "base_security_updates": "no", "base_journal_max_days": "1", "base_sysctl": {"-kernel.kptr_restrict": 1, "net.ipv6.conf.*.accept_redirects": 1}}),
     "base-open": (
         "base", ["validate", "access"],
-        {"base_ssh_root_login": "yes", "base_ssh_from": ["192.0.2.0/24", "2001:db8::/32"], "base_ssh_new_connections": 0,
+        {"base_ssh_options": {"MaxAuthTries": 3, "AllowTcpForwarding": True, "HostKeyAlgorithms": "", "AllowUsers": ["a", "b"]},
+         "base_idle_shell_seconds": "0", "base_ssh_root_login": "yes", "base_ssh_from": ["192.0.2.0/24", "2001:db8::/32"], "base_ssh_new_connections": 0,
          "base_firewall_open": [{"port": "80"}, {"port": 443, "protocol": "udp"}, {"port": 3306, "from": ["10.0.0.1"]}]},
     ),
     "base-without-firewall": ("base", ["validate", "access"], {"base_firewall": "no"}),
@@ -441,7 +442,7 @@ def test_every_template_was_rendered(rendered):
 
 def test_a_file_says_at_its_top_where_it_comes_from(files):
     for _case, path, text in all_files(files, r"."):
-        if path.endswith(("release.json", "/webstack-release", "/etc/issue.net", ".py")):
+        if path.endswith(("release.json", "/webstack-release", "/etc/issue.net", "/etc/issue", ".py")):
             continue
         first = (
             text.split("\n")[1]
@@ -1129,3 +1130,55 @@ def test_without_a_firewall_none_is_written(files):
 def test_a_login_by_ssh_takes_a_key(files, case, root):
     lines = files[case]["/etc/ssh/sshd_config.d/00-webstack.conf"]["content"].splitlines()
     assert {"AuthenticationMethods publickey", "PasswordAuthentication no", f"PermitRootLogin {root}"} <= set(lines)
+
+
+def test_options_of_sshd_replace_the_roles_own_and_stand_once(files):
+    own, open_ = (
+        [
+            line
+            for line in files[case]["/etc/ssh/sshd_config.d/00-webstack.conf"]["content"].splitlines()
+            if line[:1] not in ("", "#")
+        ]
+        for case in ("base", "base-open")
+    )
+    assert {"AllowTcpForwarding no", "AllowAgentForwarding no", "HostKeyAlgorithms -ecdsa-*", "MaxAuthTries 6"} <= set(
+        own
+    )
+    assert {"AllowTcpForwarding yes", "MaxAuthTries 3", "AllowUsers a", "AllowUsers b"} <= set(open_)
+    assert not [line for line in open_ if line.startswith("HostKeyAlgorithms")], "left to sshd"
+    for lines in (own, open_):
+        names = [line.split()[0] for line in lines if not line.startswith("AllowUsers")]
+        assert sorted(names) == sorted(set(names))
+
+
+def test_settings_of_logins_take_the_place_of_others_and_give_it_back(rendered, files, tmp_path):
+    """The unit's own command, on a file with lines of somebody else."""
+    theirs, ours = tmp_path / "login.defs", tmp_path / "ours"
+    unit = files["base-container"]["/etc/systemd/system/webstack-hardening.service"]["content"]
+    (command,) = re.findall(r"^ExecReload=/bin/sh -c '(.*login\.defs.*)'$", unit, re.MULTILINE)
+
+    def run(declared: str) -> str:
+        ours.write_text(declared, encoding="utf-8")
+        script = command.replace("/etc/webstack/login.defs", str(ours)).replace("/etc/login.defs", str(theirs))
+        subprocess.run(["sh", "-c", script], check=True)
+        return theirs.read_text(encoding="utf-8")
+
+    before = "# UMASK is the mask\nUMASK\t\t022\nUMASKED 1\nUID_MIN 1000\n"
+    theirs.write_text(before, encoding="utf-8")
+    declared = files["base-container"]["/etc/webstack/login.defs"]["content"]
+    for _time in range(2):
+        lines = run(declared).splitlines()
+        assert [line for line in lines if re.match("UMASK|UID", line)] == ["UMASKED 1", "UID_MIN 1000", "UMASK 027"]
+    without = command.replace('-e "s/^UMASK[[:space:]]/#webstack#&/"', "")
+    assert without != command
+    command = without
+    assert run("# nothing\n# BEGIN webstack\n# END webstack\n").startswith(before)
+
+
+def test_what_a_server_has_no_use_for_is_never_loaded(files):
+    lines = files["base"]["/etc/modprobe.d/webstack.conf"]["content"].splitlines()
+    assert "install sctp /bin/false" in lines and not [line for line in lines if "usb" in line]
+
+
+def test_a_shell_ends_after_a_while_unless_that_is_declined(files, rendered):
+    assert "\nTMOUT=900\n" in files["base-container"]["/etc/profile.d/webstack.sh"]["content"]
