@@ -75,7 +75,14 @@ def _number_faults(inputs: Inputs) -> Faults:
     workers = inputs["nginx_worker_processes"]
     if workers != "auto" and not re.fullmatch(r"[1-9][0-9]{0,3}", workers):
         yield f"nginx_worker_processes: '{shown(workers)}' is neither auto nor a number from 1 on"
-    for name in ("nginx_worker_connections", "nginx_open_files", "nginx_maintenance_retry", "nginx_log_days"):
+    positive = (
+        "nginx_worker_connections",
+        "nginx_open_files",
+        "nginx_answer_seconds",
+        "nginx_maintenance_retry",
+        "nginx_log_days",
+    )
+    for name in positive:
         if int(inputs[name]) < 1:
             yield f"{name}: {inputs[name]} is not possible; it must be 1 or more"
     for name in ("nginx_client_connections", "nginx_client_requests"):

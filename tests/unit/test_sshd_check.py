@@ -130,6 +130,14 @@ def test_root_is_not_locked_out_by_switching_root_off(host, tmp_path):
     assert host.judge(user="root", permitrootlogin="without-password") == ""
 
 
+@pytest.mark.parametrize(("kind", "passes"), [("ed25519", True), ("rsa", True), ("ecdsa", False)])
+def test_a_host_without_a_key_to_show_would_let_nobody_in(host, tmp_path, kind, passes):
+    key(tmp_path, kind)
+    words = host.judge(user="", hostkey=str(tmp_path / "key"), hostkeyalgorithms="ssh-ed25519,rsa-sha2-512")
+    assert ("would show nobody a key" in words and "ssh-keygen -A" in words) != passes
+    assert host.judge(user="", hostkey=str(tmp_path / "missing"), hostkeyalgorithms="ssh-ed25519") == ""
+
+
 def test_nobody_is_asked_after_where_the_connection_is_another(host):
     assert host.judge(user="", client="") == ""
 

@@ -186,7 +186,8 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "base-rebooting": ("base", ["validate", "configure"], {"base_reboot_time": "04:30", "base_security_updates": "no", "base_journal_max_days": "1", "base_sysctl": {"-kernel.kptr_restrict": 1, "net.ipv6.conf.*.accept_redirects": 1}}),
     "base-open": (
         "base", ["validate", "access"],
-        {"base_ssh_root_login": "yes", "base_ssh_from": ["192.0.2.0/24", "2001:db8::/32"], "base_ssh_new_connections": 0,
+        {"base_ssh_options": {"MaxAuthTries": 3, "AllowTcpForwarding": True, "HostKeyAlgorithms": "", "AllowUsers": ["a", "b"]},
+         "base_idle_shell_seconds": "0", "base_ssh_root_login": "yes", "base_ssh_from": ["192.0.2.0/24", "2001:db8::/32"], "base_ssh_new_connections": 0,
          "base_firewall_open": [{"port": "80"}, {"port": 443, "protocol": "udp"}, {"port": 3306, "from": ["10.0.0.1"]}]},
     ),
     "base-without-firewall": ("base", ["validate", "access"], {"base_firewall": "no"}),
@@ -196,7 +197,8 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         {"nginx_sites": SITES, "nginx_http2_port": 8082, "nginx_ipv6": False, "nginx_maintenance_allow": ["192.0.2.0/24", "2001:db8::/32"], "nginx_http_options": {"gzip": False, "map_hash_max_size": 4096}},
     ),
     "nginx-bookworm": (
-        "nginx", ["validate", "configure"], {"nginx_sites": SITES, "nginx_http2_port": 8082, "ansible_facts": BOOKWORM},
+        "nginx", ["validate", "configure"], {"nginx_sites": SITES, "nginx_http2_port": 8082, "nginx_compress_pages": "no", "nginx_answer_seconds": "9",
+         "nginx_headers": {"Content-Security-Policy": "default-src *"}, "ansible_facts": BOOKWORM},
     ),
     "nginx-tls": (
         "nginx", ["validate", "configure"],
@@ -454,7 +456,15 @@ def test_every_template_was_rendered(rendered):
 
 def test_a_file_says_at_its_top_where_it_comes_from(files):
     for _case, path, text in all_files(files, r"."):
-        if path.endswith(("release.json", "/webstack-release", "/etc/issue.net", "/etc/webstack/belongs-to", ".py")):
+        unmarked = (
+            "release.json",
+            "/webstack-release",
+            "/etc/issue.net",
+            "/etc/issue",
+            "/etc/webstack/belongs-to",
+            ".py",
+        )
+        if path.endswith(unmarked):
             continue
         first = (
             text.split("\n")[1]
@@ -815,6 +825,49 @@ def test_how_long_a_site_waits_stands_in_its_own_server(files):
     ]  # fmt: skip
 
 
+def http_level(files: dict[str, dict[str, dict[str, Any]]], case: str) -> list[list[str]]:
+    return [words for _depth, words in nginx_directives(files[case]["/etc/nginx/nginx.conf"]["content"])]
+
+
+@pytest.mark.parametrize(("case", "seconds"), [("nginx", "20s"), ("nginx-bookworm", "9s")])
+def test_no_visitor_waits_for_an_application_without_end(files, case, seconds):
+    for name in ("uwsgi_read_timeout", "proxy_read_timeout"):
+        assert [name, seconds] in http_level(files, case)
+
+
+def test_late_answers_have_the_page_that_the_site_gives_them(files):
+    words = [words for _depth, words in nginx_directives(files["nginx-full"]["/etc/nginx/sites/www.conf"]["content"])]
+    pages = [line[1:] for line in words if line[0] == "error_page"]
+    assert ["504", "=", "@late"] in pages and ["503", "504", "/.error/500.html"] in pages
+    assert ["500", "502", "503", "/.error/500.html"] in pages
+
+
+def test_pages_are_packed_unless_that_is_declined_and_files_always(files):
+    for case, declined in (("nginx-full", 0), ("nginx-bookworm", 2)):  # an application and a proxied server
+        assert files[case]["/etc/nginx/sites/www.conf"]["content"].count("gzip off;") == declined
+    assert ["gzip", "on"] in http_level(files, "nginx-bookworm")
+
+
+def test_browsers_are_told_to_keep_to_https_for_names_that_are_the_sites_alone(files):
+    text = files["nginx-tls"]["/etc/nginx/nginx.conf"]["content"]
+    (pattern,) = re.findall(r'"~(\^on:.*)" on;', text)
+    for host, strictly in (
+        ("www.example.com", True),
+        ("localhost.example.com", True),
+        ("localhost", False),
+        ("a.localhost", False),
+    ):
+        assert bool(re.match(pattern, f"on:{host}")) == strictly, host
+    assert 'map "$visited_strictly:$upstream_http_strict_transport_security"' in text
+
+
+def test_a_wider_content_policy_goes_without_the_embedder_policy(files):
+    """Else a page could not show what that policy lets it show."""
+    for case, sent in (("nginx", "require-corp"), ("nginx-bookworm", "")):
+        text = files[case]["/etc/nginx/nginx.conf"]["content"]
+        assert f'$header_cross_origin_embedder_policy {{ "on:" "{sent}";' in text
+
+
 def test_a_proxy_that_has_ended_tls_is_served_and_not_led_elsewhere(files):
     for case in ("nginx-tls", "nginx-tls-bookworm"):
         text = files[case]["/etc/nginx/sites/shop.conf"]["content"]
@@ -1121,3 +1174,55 @@ def test_without_a_firewall_none_is_written(files):
 def test_a_login_by_ssh_takes_a_key(files, case, root):
     lines = files[case]["/etc/ssh/sshd_config.d/00-webstack.conf"]["content"].splitlines()
     assert {"AuthenticationMethods publickey", "PasswordAuthentication no", f"PermitRootLogin {root}"} <= set(lines)
+
+
+def test_options_of_sshd_replace_the_roles_own_and_stand_once(files):
+    own, open_ = (
+        [
+            line
+            for line in files[case]["/etc/ssh/sshd_config.d/00-webstack.conf"]["content"].splitlines()
+            if line[:1] not in ("", "#")
+        ]
+        for case in ("base", "base-open")
+    )
+    assert {"AllowTcpForwarding no", "AllowAgentForwarding no", "HostKeyAlgorithms -ecdsa-*", "MaxAuthTries 6"} <= set(
+        own
+    )
+    assert {"AllowTcpForwarding yes", "MaxAuthTries 3", "AllowUsers a", "AllowUsers b"} <= set(open_)
+    assert not [line for line in open_ if line.startswith("HostKeyAlgorithms")], "left to sshd"
+    for lines in (own, open_):
+        names = [line.split()[0] for line in lines if not line.startswith("AllowUsers")]
+        assert sorted(names) == sorted(set(names))
+
+
+def test_settings_of_logins_take_the_place_of_others_and_give_it_back(rendered, files, tmp_path):
+    """The unit's own command, on a file with lines of somebody else."""
+    theirs, ours = tmp_path / "login.defs", tmp_path / "ours"
+    unit = files["base-container"]["/etc/systemd/system/webstack-hardening.service"]["content"]
+    (command,) = re.findall(r"^ExecReload=/bin/sh -c '(.*login\.defs.*)'$", unit, re.MULTILINE)
+
+    def run(declared: str) -> str:
+        ours.write_text(declared, encoding="utf-8")
+        script = command.replace("/etc/webstack/login.defs", str(ours)).replace("/etc/login.defs", str(theirs))
+        subprocess.run(["sh", "-c", script], check=True)
+        return theirs.read_text(encoding="utf-8")
+
+    before = "# UMASK is the mask\nUMASK\t\t022\nUMASKED 1\nUID_MIN 1000\n"
+    theirs.write_text(before, encoding="utf-8")
+    declared = files["base-container"]["/etc/webstack/login.defs"]["content"]
+    for _time in range(2):
+        lines = run(declared).splitlines()
+        assert [line for line in lines if re.match("UMASK|UID", line)] == ["UMASKED 1", "UID_MIN 1000", "UMASK 027"]
+    without = command.replace('-e "s/^UMASK[[:space:]]/#webstack#&/"', "")
+    assert without != command
+    command = without
+    assert run("# nothing\n# BEGIN webstack\n# END webstack\n").startswith(before)
+
+
+def test_what_a_server_has_no_use_for_is_never_loaded(files):
+    lines = files["base"]["/etc/modprobe.d/webstack.conf"]["content"].splitlines()
+    assert "install sctp /bin/false" in lines and not [line for line in lines if "usb" in line]
+
+
+def test_a_shell_ends_after_a_while_unless_that_is_declined(files, rendered):
+    assert "\nTMOUT=900\n" in files["base-container"]["/etc/profile.d/webstack.sh"]["content"]

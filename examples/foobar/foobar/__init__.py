@@ -19,6 +19,7 @@ HEADERS = {
         "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
         "base-uri 'none'; frame-ancestors 'none'"
     ),
+    "Cross-Origin-Embedder-Policy": "require-corp",
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }

@@ -49,6 +49,7 @@ def test_security_headers(visitor):
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert page.headers["X-Content-Type-Options"] == "nosniff"
+    assert page.headers["Cross-Origin-Embedder-Policy"] == "require-corp"
     assert page.headers["Cache-Control"] == "private, no-cache"
     assert not re.search(r"<script|<style|\bstyle=|\bon[a-z]+=", page.text)
 

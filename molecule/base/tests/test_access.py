@@ -152,6 +152,70 @@ def test_old_algorithms_are_not_offered_and_new_ones_are(server):
     assert (settings["x11forwarding"], settings["requiredrsasize"]) == ("no", "2048")
 
 
+def as_anybody(server, *options, command=(), said=None):
+    """What a plain client is answered, which offers whatever keys its agent has."""
+    argv = ["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
+            *options, f"admin@{address(server)}", *command]  # fmt: skip
+    done = subprocess.run(argv, input=said, capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout + done.stderr
+
+
+def forwards(server):
+    """What becomes of a request to be led on to a port of the host."""
+    return as_anybody(server, "-i", str(KEYS / "admin"), "-W", "127.0.0.1:8082", said="GET / HTTP/1.0\r\n\r\n")
+
+
+@pytest.fixture
+def agent(tmp_path, monkeypatch):
+    """An agent that holds five keys which nobody knows, and then the right one."""
+    said = subprocess.run(
+        ["ssh-agent", "-a", str(tmp_path / "agent")], capture_output=True, text=True, check=True
+    ).stdout
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    for number in range(5):
+        key = tmp_path / f"key{number}"
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+        subprocess.run(["ssh-add", "-q", key], check=True)
+    subprocess.run(["ssh-add", "-q", KEYS / "admin"], check=True)
+    yield
+    os.kill(int(re.search(r"SSH_AGENT_PID=(\d+)", said)[1]), 15)
+
+
+def test_a_login_lends_its_keys_to_nobody_and_leads_nowhere_else(server, agent):
+    """Five other keys are no reason to turn the sixth away."""
+    asked = ["-o", "IdentityFile=none", "-o", "ForwardAgent=yes"]
+    assert "agent=refused" in as_anybody(server, *asked, command=["echo agent=${SSH_AUTH_SOCK:-refused}"])
+    assert "administratively prohibited" in forwards(server)
+
+
+def test_the_key_on_a_curve_of_nist_is_not_offered_and_the_others_are(server):
+    for name, offered in (("ecdsa-sha2-nistp256", False), ("ssh-ed25519", True), ("rsa-sha2-512", True)):
+        code, said = login(server, "-o", f"HostKeyAlgorithms={name}")
+        assert code == (0 if offered else 255), said
+        assert ("no matching host key type found" in said) != offered
+
+
+def test_a_shell_closes_behind_whoever_left_it(server):
+    _code, said = login(server, command="bash -lc 'echo umask $(umask), core $(ulimit -Hc), idle $TMOUT'")
+    assert "umask 0027, core 0, idle 900" in said, said
+
+
+def test_options_of_sshd_are_the_inventorys_to_change(converge, servers, restored):
+    options = {"AllowTcpForwarding": True, "HostKeyAlgorithms": "", "MaxAuthTries": "4"}
+    assert tasks(converge(base_ssh_options=options).must_succeed()) == [SSHD]
+    for server in servers:
+        assert "200 OK" in forwards(server)
+        assert login(server, "-o", "HostKeyAlgorithms=ecdsa-sha2-nistp256")[0] == 0
+        assert "maxauthtries 4" in server.check_output("sshd -T").splitlines()
+    for name, words in (
+        ("NoSuchOption", "Bad configuration option: NoSuchOption"),
+        ("HostKeyAlgorithms", "The host would show nobody a key"),
+    ):
+        converge(
+            base_ssh_options={name: "ssh-dss" if name == "NoSuchOption" else "sk-ssh-ed25519@openssh.com"}
+        ).must_be_refused(words)
+
+
 def test_a_run_by_ssh_that_changes_both_doors_stays_in(servers):
     for server in servers:
         server.check_output(f"rm {DROP_IN}; systemctl reload ssh; systemctl disable --now webstack-firewall")

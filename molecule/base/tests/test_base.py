@@ -51,12 +51,15 @@ def test_drift_is_repaired_exactly(converge, servers):
         assert (
             server.run(f"su nobody -s /bin/sh -c 'cat {' '.join(closed)} 2>&1'").stdout.count("Permission denied") == 3
         )
+        server.check_output("sed -i 's/^UMASK 027/UMASK 022/; s/^UID_MIN.*/UID_MIN 1234/' /etc/login.defs")
         server.check_output("chmod 755 /root; echo SystemMaxUse=1K >> /etc/systemd/journald.conf.d/webstack.conf")
     for options in (["--check"], []):
         changed = sorted(line.split(": ", 1)[1] for line in converge(*options).must_succeed().changed)
         assert changed == [MODES] * len(servers) + [JOURNAL] * len(servers)
     for server in servers:
         assert server.file("/root").mode == 0o700
+        settings = server.check_output("grep -E '^(UMASK|UID_MIN)' /etc/login.defs").split()
+        assert settings == ["UID_MIN", "1234", "UMASK", "027"], "its own lines alone are the role's"
         assert not server.file("/etc/systemd/journald.conf.d/webstack.conf").contains("SystemMaxUse=1K")
     assert converge().must_succeed().changed == []
 
@@ -128,6 +131,19 @@ def test_bad_inputs_are_refused_all_at_once(converge):
         "base_sysctl: a name is like net.core.somaxconn",
         "base_sysctl: a value is made of",
     )
+
+
+def test_a_setting_of_logins_that_is_no_longer_declared_gives_way_to_the_hosts_own(converge, servers):
+    def maximum():
+        return [server.check_output("grep ^PASS_MAX_DAYS /etc/login.defs").split() for server in servers]
+
+    before = maximum()
+    converge(base_login_options={"PASS_MAX_DAYS": "365"}).must_succeed()
+    assert maximum() == [["PASS_MAX_DAYS", "365"]] * len(servers)
+    converge().must_succeed()
+    assert maximum() == before
+    for server in servers:
+        assert "configuration error" not in server.check_output("useradd --system probe 2>&1; userdel probe 2>&1")
 
 
 def test_a_misspelt_input_is_refused_with_the_nearest_name(converge):

@@ -1,5 +1,6 @@
 """site.yml: the whole way, from a visitor's request to a row in the database and back."""
 
+import concurrent.futures
 import os
 import re
 import secrets
@@ -194,6 +195,30 @@ def test_without_a_database_static_files_are_served_and_pages_say_503(server):
     finally:
         server.check_output("systemctl start mariadb")
     until(lambda: get(server).status_code == 200)
+
+
+def test_a_database_that_hangs_holds_no_visitor_for_ever_and_static_files_not_at_all(server):
+    """More visitors than workers wait for it, of whom each gives up after the 10 seconds of `get`."""
+    server.check_output("systemctl kill --signal=STOP mariadb")
+    try:
+        with concurrent.futures.ThreadPoolExecutor(16) as visitors:
+            waiting = [visitors.submit(get, server) for _ in range(16)]
+            for _time in range(20):
+                assert get(server, "/static/site.css").status_code == 200
+            pages = [answer.result() for answer in waiting]
+    finally:
+        server.check_output("systemctl kill --signal=CONT mariadb")
+    assert {page.status_code for page in pages} == {503}
+    assert [page for page in pages if "The site cannot answer just now." in page.text], "nginx gave up on none of them"
+    until(lambda: get(server).status_code == 200)
+
+
+def test_browsers_keep_to_https_for_the_sites_name_and_not_for_localhost(servers):
+    (server,) = filter(secured, servers)
+    session, url = visitor(server)
+    for host, strict in (("www.foobar.com", "max-age=63072000"), ("localhost", None)):
+        answer = session.get(url, headers={"Host": host}, timeout=10)
+        assert (answer.status_code, answer.headers.get("Strict-Transport-Security")) == (200, strict)
 
 
 @pytest.mark.parametrize("unit", ["nginx", "foobar@*"])
