@@ -96,6 +96,7 @@ class ActionModule(ActionBase):
                 "signers": {"type": "list", "elements": "str", "default": []},
                 "groups": {"type": "list", "elements": "str", "default": []},
                 "ref": {"type": "str", "default": ""},
+                "code": {"type": "bool", "default": True},
                 "push": {"type": "bool", "default": False},
                 "key": {"type": "bool", "default": False},
                 "proxy": {"type": "bool", "default": False},
@@ -105,10 +106,10 @@ class ActionModule(ActionBase):
         said = self._low_level_execute_command(question(app, args["users"]))["stdout"]
         host = read(app, args["users"], args["groups"], said)
         faults = [f"app_server_name: '{app}' will not do, because {why}" for why in strangers(app, host)]
-        ships = bool(args["ref"]) or host.will_ship(args["declared"])
-        if args["push"]:
+        ships = args["code"] and (bool(args["ref"]) or host.will_ship(args["declared"]))
+        if args["push"] and args["code"]:
             faults += clone_faults(args, ships)
-        elif ships and not args["proxy"]:
+        elif ships and not args["push"] and not args["proxy"]:
             faults += self._reach_faults(args["repository"])
         left = [path for path in host.left if not (args["key"] and path.endswith("/deploy_key"))]
         answer = {"users_due": host.accounts.due, "left": left, "ships": ships}

@@ -43,6 +43,10 @@ options:
     description: What a release remembers of the declaration; another one ships.
     type: str
     required: true
+  code:
+    description: Whether the play may ship code. Where it does not, no repository is asked.
+    type: bool
+    default: true
   push:
     description: Whether the controller sends the commit.
     type: bool

@@ -73,7 +73,7 @@ def ask(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, 
         app = changes.get("app", "shop")
         args = {
             "app": app, "users": [app, f"{app}-build", f"{app}-fetch"], "repository": "https://git.example.com/shop.git",
-            "version": "main", "ref": "", "groups": [], "declared": DECLARED, "push": False, "signers": [], "key": False, "proxy": True,
+            "version": "main", "ref": "", "groups": [], "declared": DECLARED, "code": True, "push": False, "signers": [], "key": False, "proxy": True,
             **changes,
         }  # fmt: skip
         plugin = action.ActionModule.__new__(action.ActionModule)
@@ -236,6 +236,14 @@ def test_a_converged_host_does_not_need_its_git_host(host, ask):
     assert len(host.commands) == 1
     with pytest.raises(AnsibleActionFail, match="does not reach"):
         ask(proxy=False, repository="https://127.0.0.1:1/shop.git", ref="v2")
+
+
+@pytest.mark.parametrize("push", [True, False])
+def test_a_play_that_ships_no_code_needs_no_repository(ask, push):
+    repository = "/nowhere" if push else "https://127.0.0.1:1/shop.git"
+    assert not ask(proxy=False, push=push, repository=repository, code=False)["ships"]
+    with pytest.raises(AnsibleActionFail):
+        ask(proxy=False, push=push, repository=repository)
 
 
 def test_nor_does_one_that_was_rolled_back_from_what_is_declared(host, ask):
