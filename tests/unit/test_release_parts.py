@@ -167,7 +167,7 @@ TROUBLES = {
     "the socket has another mode": (lambda app: app.at.socket("green").chmod(0o640), "green.sock has the mode 0640, with which nginx may not connect"),
     "the socket is a file": (lambda app: (app.at.socket("green").unlink(), app.at.socket("green").touch()), "green.sock is no socket"),
     "nobody listens": (lambda app: app.answering.pop().close(), "green.service does not answer: Connection refused"),
-    "it hangs": (lambda app: hang(app, 1), "app@green.service does not answer within 0.2 s"),
+    "it hangs": (lambda app: hang(app, 2), "app@green.service does not answer within 0.2 s"),
     "it ends connections": (lambda app: setattr(app.answering[0], "answer", lambda _asked: b""), "ends connections without an answer"),
     "its FIFO is gone": (lambda app: take_orders(app), "green.fifo is missing, on which uWSGI takes orders"),
     "nginx may not enter the folder of sockets": (lambda app: app.at.socket("").parent.chmod(0o700), "slots has the mode 0700 instead of 0750"),
@@ -211,7 +211,8 @@ def test_what_keeps_visitors_from_the_live_release_is_noticed_and_told(applicati
 def test_one_slow_answer_is_no_hanging_slot(application):
     a_release(application, GOOD)
     make_live(application, "green", GOOD)
-    hang(application, 0.4)
+    hang(application, 1.3)
+    application.config["health_answer_seconds"] = 1  # the second question waits for the end of the first answer
     slow = application.answering[0].answer
     answers = iter([slow])
     application.answering[0].answer = lambda asked: next(answers, lambda _asked: says("", "500 Oops"))(asked)
