@@ -23,7 +23,8 @@ def looks(server):
 
 def test_every_row_of_the_table_is_read():
     table = TEXT.split("## Mended")[1].split("## Reported")[0]
-    assert len(ROWS) == len(re.findall(r"^\| (?!what|---)", table, re.MULTILINE)) > 20
+    listed = [line for line in table.splitlines() if line.startswith("| ") and not line.startswith("| what |")]
+    assert len(ROWS) == len(listed) > 20
 
 
 def test_what_the_table_says_is_mended_is_mended_and_nothing_else(converge, servers):
