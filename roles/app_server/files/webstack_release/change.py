@@ -55,7 +55,7 @@ class Application:
         self.at = at
         path = at.config / "release.json"
         try:
-            path.stat()
+            path.open("rb").close()
         except FileNotFoundError as error:
             raise ReleaseError(f"no application {at.app} on this host: {error.filename} is missing") from error
         if is_damaged(path):
