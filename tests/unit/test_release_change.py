@@ -1157,12 +1157,12 @@ def test_who_stops_following_hears_that_the_change_goes_on(host, monkeypatch, ca
 
 
 def test_a_file_that_may_not_be_read_is_named(host, capsys, monkeypatch):
-    def refused(_path: Path) -> str:
-        raise PermissionError(13, "Permission denied", "/etc/app/release.json")
+    def refused(path: Path, *_argv: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(cli, "Application", refused)
+    monkeypatch.setattr(Path, "open", refused)
     assert cli.main(["app", "status"]) == 1
-    assert "webstack-release: /etc/app/release.json: Permission denied" in capsys.readouterr().err
+    assert f"webstack-release: {host.at.config}/release.json: Permission denied" in capsys.readouterr().err
 
 
 # A command of the application's own

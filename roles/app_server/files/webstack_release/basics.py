@@ -21,7 +21,7 @@ class ReleaseError(Exception):
 
 
 @contextlib.contextmanager
-def told_as(words: str) -> Iterator[None]:
+def explained_as(words: str) -> Iterator[None]:
     """Says first what it means that something in the block fails, and then how it did."""
     try:
         yield
@@ -55,7 +55,7 @@ def succeeds(argv: list[str]) -> bool:
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
 
 
-def goes_on(unit: str) -> bool:
+def is_running(unit: str) -> bool:
     """Whether a unit has begun and not ended."""
     state = run(["systemctl", "show", "--property=ActiveState", "--value", unit]).strip()
     return state in ("active", "activating", "deactivating")

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .basics import ReleaseError, misplaced, read, run, told_as, write_atomically
+from .basics import ReleaseError, explained_as, misplaced, read, run, write_atomically
 from .layout import Layout
 from .releases import Releases, files_below
 from .sandbox import BUILD_SECONDS, Sandbox
@@ -119,7 +119,7 @@ class Builder:
             refuse_pointers(place)
             if self.config["plugin"] == "python3":
                 self.make_virtualenv(place)
-            with told_as("app_server_static_command fails; nothing was switched."):
+            with explained_as("app_server_static_command fails; nothing was switched."):
                 for command in self.config["static_command"]:
                     self.sandbox.making(release, command)
             hand_to_root(place)
@@ -140,7 +140,7 @@ class Builder:
     def unpack(self, tar: Path, place: Path) -> None:
         try:
             # As the building user: a hostile archive reaches no further than that user does.
-            with told_as("the commit could not be unpacked:"), open(tar, "rb") as handle:
+            with explained_as("the commit could not be unpacked:"), open(tar, "rb") as handle:
                 self.sandbox.building(["tar", "--extract", "--ignore-zeros", "--no-same-owner"], place, stdin=handle)
         finally:
             tar.unlink()
@@ -162,7 +162,7 @@ class Builder:
         venv = place / ".venv"
         self.sandbox.building(["/usr/bin/python3", "-m", "venv", "--without-pip", str(venv)], place)
         python = str(venv / "bin/python")
-        with told_as(
+        with explained_as(
             f"{self.config['requirements']} (app_server_requirements) cannot be installed; nothing was switched."
         ):
             self.install([python, str(installers[0] / "pip")], requirements, place)
@@ -238,7 +238,7 @@ class Builder:
         module, _colon, name = self.config["entry"].partition(":")
         preload, most = self.config["preload"], self.config["worker_data_mb"]
         how = " once for all workers (app_server_preload)" if preload else ""
-        with told_as(f"{self.config['entry']} (app_server_entry) cannot be imported{how}; nothing was switched."):
+        with explained_as(f"{self.config['entry']} (app_server_entry) cannot be imported{how}; nothing was switched."):
             argv = ["python", "-c", LOAD, module, name or "application", str(preload)]
             settings = (f"LimitDATA={most}M",) if most else ()
             self.sandbox.serving(release, argv, seconds=CHECK_SECONDS, settings=settings)

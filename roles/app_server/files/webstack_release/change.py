@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from .asking import ask_at_the_door
-from .basics import ReleaseError, goes_on, in_words, is_damaged, read_object, run, told_as
+from .basics import ReleaseError, explained_as, in_words, is_damaged, is_running, read_object, run
 from .build import Builder, hand_to_root
 from .jobs import Jobs
 from .layout import SLOTS, Layout, other
 from .record import Journal, Record
 from .releases import Releases
 from .repository import Repository
-from .sandbox import Sandbox, on_its_own
+from .sandbox import Sandbox, run_as_unit
 from .slots import Slots
 
 LOOK_SECONDS = 0.5  # between two looks at a release that is being watched
@@ -55,7 +55,7 @@ class Application:
         self.at = at
         path = at.config / "release.json"
         try:
-            path.stat()
+            path.open("rb").close()
         except FileNotFoundError as error:
             raise ReleaseError(f"no application {at.app} on this host: {error.filename} is missing") from error
         if is_damaged(path):
@@ -75,7 +75,7 @@ class Application:
 
     def busy(self) -> bool:
         """Whether a change goes on. Its unit is the lock: it ends with the change, however that ends."""
-        return goes_on(self.at.deploy_unit)
+        return is_running(self.at.deploy_unit)
 
     def status(self, settings: str = "") -> dict[str, Any]:
         """What is live. `settings` is the digest of those that it should have, by default the ones on the host."""
@@ -175,7 +175,7 @@ class Change:
         self.slots, self.releases, self.journal = app.slots, app.releases, app.journal
         self.sleep = sleep
         self.checked = ""  # the release that has been imported
-        self.undone: list[str] = []  # what could not be done, and what served does so without it
+        self.not_undone: list[str] = []  # what could not be done, and what served does so without it
 
     def carry_out(self, request: dict[str, Any]) -> bool:
         """Runs a change to its verdict; returns whether what was wanted is live."""
@@ -197,7 +197,7 @@ class Change:
                 traceback.print_exc()  # a fault of this tool: the journal has it whole
             self.give_up(in_words(error))
         else:
-            self.journal.end(verdict, "\n".join(self.undone))
+            self.journal.end(verdict, "\n".join(self.not_undone))
         if self.journal.record.verdict != "unchanged":
             self.notify(self.journal.record)
         return self.journal.record.verdict in ("live", "unchanged")
@@ -279,9 +279,9 @@ class Change:
         """Lets a migration end that has outlived its change: two must not overlap, and it needs its release."""
         unit = self.at.migration_unit
         deadline = time.monotonic() + self.config["migrate_seconds"] + 30  # systemd ends it before that
-        if goes_on(unit):
+        if is_running(unit):
             self.journal.enter("wait", "wait for the migration of the change before")
-        while goes_on(unit):
+        while is_running(unit):
             if time.monotonic() > deadline:
                 raise ReleaseError(f"the migration of the change before does not end; systemctl status {unit} shows it")
             self.sleep(LOOK_SECONDS)
@@ -399,7 +399,9 @@ class Change:
     def settle(self) -> None:
         """The verified release is what is live, what the host starts with, and what background jobs look at."""
         record = self.journal.record
-        with told_as(f"release {record.release} is verified and serves, but is not settled yet; the next run goes on:"):
+        with explained_as(
+            f"release {record.release} is verified and serves, but is not settled yet; the next run goes on:"
+        ):
             self.releases.accept(record.release)
             if record.kind == "rollback" and self.releases.age(record.release) < self.releases.age(
                 record.before_release
@@ -466,8 +468,8 @@ class Change:
         try:
             step()
         except Exception as error:  # whatever it is, the steps after it are done
-            self.undone.append(in_words(error))
-            self.journal.say(f"not done: {self.undone[-1]}")
+            self.not_undone.append(in_words(error))
+            self.journal.say(f"not done: {self.not_undone[-1]}")
 
     def recover(self) -> None:
         """Ends a change that was cut off: one that was verified is completed, any other undone."""
@@ -497,7 +499,7 @@ class Change:
             unit = ["--no-block", f"--unit={self.at.notice_unit}"]
             network = [f"{kind}=network-online.target" for kind in ("Wants", "After")]
             command = ["notify", record.id]
-            self.attempt(lambda: on_its_own(self.at, unit, command, *network, "CapabilityBoundingSet="))
+            self.attempt(lambda: run_as_unit(self.at, unit, command, *network, "CapabilityBoundingSet="))
 
     def close(self) -> None:
         """The verdict of a change that was cut off, when all is done for it."""
@@ -507,7 +509,7 @@ class Change:
         self.journal.end("live" if verified else "cut off", why)
 
     def sweep(self) -> None:
-        if goes_on(self.at.migration_unit):
+        if is_running(self.at.migration_unit):
             return  # of a change that was cut off, in a release that would go; a later change sweeps
         needed = [self.slots.release(slot) for slot in SLOTS]
         self.releases.sweep(needed, self.config["keep"])

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from .asking import ask
-from .basics import ReleaseError, goes_on, in_words, read_object, succeeds
+from .basics import ReleaseError, in_words, is_running, read_object, succeeds
 from .change import Application, Change
 from .layout import TOOL, Layout, other
 from .record import Journal
-from .sandbox import on_its_own
+from .sandbox import run_as_unit
 
 BUSY_SECONDS = 30  # for which another change is waited for
 FOLLOW_SECONDS = 5  # how long a question for progress may wait for some
@@ -63,7 +63,7 @@ def start(app: Application, request: dict[str, Any]) -> str:
         "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER",
     )  # fmt: skip
     try:
-        on_its_own(at, ["--service-type=exec", f"--unit={at.deploy_unit}"], ["carry-out", str(path)], *settings)
+        run_as_unit(at, ["--service-type=exec", f"--unit={at.deploy_unit}"], ["carry-out", str(path)], *settings)
     except ReleaseError as error:
         path.unlink(missing_ok=True)
         if app.busy():  # somebody was faster by a moment
@@ -158,11 +158,11 @@ def run_by_hand(app: Application, argv: list[str]) -> int:
                 sent.append(asked[len(sent)])
             time.sleep(PAUSE)
     finally:
-        if is_running := goes_on(unit):  # systemd-run was killed, or the terminal is gone
+        if outlived := is_running(unit):  # systemd-run was killed, or the terminal is gone
             succeeds(["systemctl", "stop", unit])
         for number, handler in before.items():
             signal.signal(number, handler)
-    if sent and (code == 0 or is_running):  # to systemd, a service that such a signal ends has ended well
+    if sent and (code == 0 or outlived):  # to systemd, a service that such a signal ends has ended well
         return 128 + sent[0]
     return code if code >= 0 else 128 - code
 

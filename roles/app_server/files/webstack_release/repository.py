@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from .basics import ReleaseError, told_as
+from .basics import ReleaseError, explained_as
 from .commits import Commits
 from .layout import Layout
 from .sandbox import BUILD_SECONDS, Sandbox
@@ -41,7 +41,9 @@ class Repository:
     def fetch(self, version: str) -> str:
         """Brings the mirror up to date; returns the commit that `version` names."""
         refs = ["+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"]
-        with told_as(f"The repository {self.config['repository']} could not be fetched; what is live goes on serving."):
+        with explained_as(
+            f"The repository {self.config['repository']} could not be fetched; what is live goes on serving."
+        ):
             self.update(MIRROR, self.config["repository"], "--prune", *refs)
         commit = self.resolve(version)
         if self.config["signers"]:
@@ -90,7 +92,7 @@ class Repository:
         for path, module in self.submodules(commit, mirror).items():
             source = submodule_url(url, module["url"])
             name = f"module-{hashlib.sha256(source.encode()).hexdigest()[:16]}.git"
-            with told_as(f"The submodule {prefix}{path} could not be fetched from {source}."):
+            with explained_as(f"The submodule {prefix}{path} could not be fetched from {source}."):
                 self.update(name, source, module["commit"])
             self.git(
                 "archive", "--format=tar", f"--prefix={prefix}{path}/", module["commit"], mirror=name, stdout=handle

@@ -36,7 +36,7 @@ for base, _folders, files in os.walk(top, topdown=False):
 """
 
 
-def on_its_own(at: Layout, options: list[str], command: list[str], *settings: str) -> None:
+def run_as_unit(at: Layout, options: list[str], command: list[str], *settings: str) -> None:
     """Has this tool run as a unit that outlives who asked for it. Others work for it, by systemd, so it needs little."""
     argv = ["systemd-run", "--quiet", "--collect", *options]
     for setting in (*CLOSED, "SystemCallFilter=@system-service", "MemoryDenyWriteExecute=yes", *settings):

@@ -25,7 +25,7 @@ from .basics import (
     write_atomically,
 )
 from .layout import SETTINGS, SLOTS, Layout, other
-from .sandbox import on_its_own
+from .sandbox import run_as_unit
 
 PAUSE = 0.1  # seconds between two questions of the gate
 UWSGI = Path("/usr/bin/uwsgi-core")
@@ -225,7 +225,7 @@ class Slots:
         """Leaves the idle slot running for a while: going back to it takes no start."""
         self.cool_never()
         timer = [f"--unit={self.at.cooling_unit}", f"--on-active={seconds}"]
-        on_its_own(self.at, timer, ["cool"], "CapabilityBoundingSet=")
+        run_as_unit(self.at, timer, ["cool"], "CapabilityBoundingSet=")
 
     def cool_never(self) -> None:
         for unit in (self.at.cooling_unit, self.at.cooling_unit.replace(".timer", ".service")):
