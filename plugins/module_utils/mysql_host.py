@@ -22,6 +22,8 @@ SYSTEM_FOLDERS = {"mysql", "performance_schema", "sys", "lost+found"}
 MARKS = {"mariadb": "aria_log_control", "mysql": "mysql.ibd"}
 # Written by the packages when they are installed, and by this role.
 MADE_BY_PACKAGES = {"/etc/mysql/debian.cnf", "/etc/mysql/FROZEN"}
+# What a server reads of an option file. What its clients read keeps its effect.
+OF_SERVERS = re.compile(rb"^\s*(\[(mysqld|mariadbd?|server|galera|embedded)[-_.0-9]*\]|!include)", re.MULTILINE)
 APT_FILES = ("/etc/apt/sources.list.d/webstack-mysql.sources", "/etc/apt/preferences.d/webstack-mysql")
 
 # Runs a command; returns its exit code, output and complaints.
@@ -151,7 +153,7 @@ def unmounted(folder: str, root: Path = Path("/")) -> str:
 
 
 def foreign_configuration(run: Runner, root: Path = Path("/")) -> list[str]:
-    """Option files of a server that no package brought, or that differ from what it brought."""
+    """Files with options of a server that no package brought, or that differ from what it brought."""
     _rc, out, _err = run(
         ["dpkg-query", "--show", "--showformat", "${Conffiles}\n", "mariadb*", "mysql*", "percona*", "galera*"]
     )
@@ -162,8 +164,9 @@ def foreign_configuration(run: Runner, root: Path = Path("/")) -> list[str]:
         # Debian's my.cnf is a link to one of the conffiles.
         if not path.is_file() or name in {CONFIGURATION, *MADE_BY_PACKAGES} or _alternative(path):
             continue
-        digest = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        if shipped.get(name) != digest:
+        content = path.read_bytes()
+        digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if shipped.get(name) != digest and OF_SERVERS.search(content):
             found.append(name)
     return found
 

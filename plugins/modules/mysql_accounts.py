@@ -189,7 +189,8 @@ class ClientError(Exception):
 
 
 ERRORS: tuple[type[Exception], ...] = (ClientError, pymysql.MySQLError) if pymysql else (ClientError,)
-NO_ANSWER = 2003  # what PyMySQL says when nobody answers
+NO_ANSWER = (2002, 2003)  # what the vendors' programs and PyMySQL say when nobody answers
+ACCESS_DENIED = (1045, 1698)
 EXPIRY_DAYS = 14
 ZONES = Path("/usr/share/zoneinfo")
 # The folders of the server and the most that their modes may permit: those of the packages and of the unit.
@@ -673,11 +674,11 @@ def connect(module: AnsibleModule, host: mysql_host.Host | None = None) -> Any:
             return Client(module, program)
     except ERRORS as error:
         complaint = f"root cannot log in through {module.params['socket']}: {said(error)}"
-        if refuses_root(error):
-            words = f"{complaint}. {LET_IN[module.params['vendor']]}"
+        if answered(error):
+            advice = f" {LET_IN[module.params['vendor']]}" if refuses_root(error) else ""
             if host:
-                refuse(module, host, [words])
-            module.fail_json(msg=words)
+                refuse(module, host, [f"{complaint}.{advice}"])
+            module.fail_json(msg=f"{complaint}.{advice}")
     if host and must_answer:
         refuse(
             module,
@@ -693,9 +694,19 @@ def connect(module: AnsibleModule, host: mysql_host.Host | None = None) -> Any:
     return None
 
 
+def code_of(error: Exception) -> int:
+    """The number that the server, or its client, gives an error; 0 where there is none."""
+    found = re.match(r"ERROR (\d+) ", str(error)) if isinstance(error, ClientError) else None
+    return int(found[1]) if found else error.args[0] if error.args and isinstance(error.args[0], int) else 0
+
+
+def answered(error: Exception) -> bool:
+    return code_of(error) not in NO_ANSWER
+
+
 def refuses_root(error: Exception) -> bool:
     """Whether a server has answered, and not let root in."""
-    return "ERROR 2002 " not in str(error) if isinstance(error, ClientError) else error.args[0] != NO_ANSWER
+    return code_of(error) in ACCESS_DENIED
 
 
 def declared_settings(configuration: str) -> dict[str, str]:
@@ -839,6 +850,8 @@ def main() -> None:
         warn_of_expiry(module, params["certificate"])
         host = mysql_host.Host(module.run_command, params["vendor"], params["take_over"])
         refuse(module, host, list(host.faults()))
+        for fault in user_faults():
+            module.warn(fault)
     connection = connect(module, host)
     if connection is None:
         without_server(module, host)
@@ -880,9 +893,6 @@ def main() -> None:
         if not module.check_mode:
             folder.mend()
         done.append(str(folder))
-    if not params["ask"]:
-        for fault in user_faults():
-            module.warn(fault)
     finish(module, done, host)
 
 

@@ -418,14 +418,68 @@ def test_a_host_without_pymysql_is_asked_through_the_vendors_program():
 
 
 @pytest.mark.parametrize(
-    ("error", "refused"),
+    ("error", "refused", "answered"),
     [
-        ("ERROR 1045 (28000): Access denied for user 'root'@'localhost' (using password: NO)", True),
-        ("ERROR 1698 (28000): Access denied for user 'root'@'localhost'", True),
-        ("ERROR 2002 (HY000): Can't connect to local server through socket '/run/x.sock' (2)", False),
+        ("ERROR 1045 (28000): Access denied for user 'root'@'localhost' (using password: NO)", True, True),
+        ("ERROR 1698 (28000): Access denied for user 'root'@'localhost'", True, True),
+        ("ERROR 1040 (HY000): Too many connections", False, True),
+        ("ERROR 2002 (HY000): Can't connect to local server through socket '/run/x.sock' (2)", False, False),
     ],
 )
-def test_who_is_not_let_in_is_told_from_who_gets_no_answer(error, refused):
+def test_who_is_not_let_in_is_told_from_who_gets_no_answer(error, refused, answered):
     with pytest.raises(module.ClientError) as raised:
         module.Client(Answers(rc=1, err=error.encode()), "mariadb")
     assert module.refuses_root(raised.value) is refused
+    assert module.answered(raised.value) is answered
+
+
+def test_a_first_question_that_fails_is_told_in_the_servers_words(monkeypatch):
+    class Broken(Connection):
+        def execute(self, statement):
+            raise module.ClientError("Table 'mysql.global_priv' is marked as crashed")
+
+    class Run(Module):
+        def __init__(self, **_spec):
+            super().__init__()
+            self.check_mode = False
+            self.params = {"users": [], "passwords": [], "databases": [], "ask": False, "vendor": "mariadb"}
+
+        def fail_json(self, msg, **_result):
+            raise SystemExit(msg)
+
+    monkeypatch.setattr(module, "AnsibleModule", Run)
+    monkeypatch.setattr(module, "connect", lambda *_args: Broken("11.8.3-MariaDB"))
+    with pytest.raises(SystemExit, match="reading what there is: the server says Table"):
+        module.main()
+
+
+def test_a_folder_of_the_server_is_no_looser_than_declared(tmp_path, monkeypatch):
+    owner = module.pwd.getpwuid(tmp_path.stat().st_uid).pw_name
+    monkeypatch.setattr(module, "FOLDERS", {str(tmp_path): {"mariadb": 0o755}, "/no/such/folder": {"mariadb": 0o700}})
+    tmp_path.chmod(0o777)
+    (folder,) = module.drifted_folders("mariadb")
+    assert str(folder) == f"{tmp_path}: mode 0777 -> 0755, owner {owner} -> mysql"
+    monkeypatch.setattr(module.pwd, "getpwuid", lambda _uid: module.pwd.struct_passwd(("mysql", "x", 1, 1, "", "", "")))
+    assert str(next(module.drifted_folders("mariadb"))) == f"{tmp_path}: mode 0777 -> 0755"
+    tmp_path.chmod(0o700)
+    assert list(module.drifted_folders("mariadb")) == []
+
+
+@pytest.mark.parametrize(
+    ("shell", "members", "words"),
+    [
+        ("/bin/false", [], []),
+        ("/usr/sbin/nologin", ["mysql"], ["in the groups shadow"]),
+        ("/bin/bash", [], ["its shell is /bin/bash"]),
+    ],
+)
+def test_a_user_of_the_server_that_is_more_than_that_is_told(monkeypatch, shell, members, words):
+    user = module.pwd.struct_passwd(("mysql", "x", 100, 101, "", "/nonexistent", shell))
+    groups = [
+        module.grp.struct_group(("mysql", "x", 101, ["mysql"])),
+        module.grp.struct_group(("shadow", "x", 42, members)),
+    ]
+    monkeypatch.setattr(module.pwd, "getpwnam", lambda _name: user)
+    monkeypatch.setattr(module.grp, "getgrall", lambda: groups)
+    faults = list(module.user_faults())
+    assert len(faults) == len(words) and all(word in fault for word, fault in zip(words, faults, strict=True))

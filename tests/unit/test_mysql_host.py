@@ -105,9 +105,15 @@ def test_the_configuration_of_somebody_else_is_what_no_package_brought(tmp_path)
     folder = tmp_path / "etc/mysql/conf.d"
     folder.mkdir(parents=True)
     shipped = hashlib.md5(b"as shipped").hexdigest()
-    for name, text in {"mysql.cnf": "as shipped", "50-server.cnf": "changed", "theirs.cnf": "theirs"}.items():
+    texts = {
+        "mysql.cnf": "as shipped",
+        "50-server.cnf": "#\n[mysqld-8.4]",
+        "theirs.cnf": " [server]",
+        "client.cnf": "[client]",
+    }
+    for name, text in texts.items():
         (folder / name).write_text(text)
-    (tmp_path / "etc/my.cnf").write_text("theirs")
+    (tmp_path / "etc/my.cnf").write_text("!includedir /opt/theirs")
     (folder.parent / "debian.cnf").write_text("made by the package")
     (folder.parent / "webstack.cnf").write_text("ours")
     (folder.parent / "my.cnf").symlink_to("/etc/alternatives/my.cnf")

@@ -477,7 +477,8 @@ def test_what_would_fail_later_is_refused_before_the_server_is_touched(converge,
 def test_root_that_has_got_a_password_is_refused_with_the_way_back(converge, servers):
     before = [starts(server) for server in servers]
     for server in servers:
-        rows(server, "ALTER USER root@localhost IDENTIFIED BY 'a-password-of-roots'")
+        plugin = "WITH caching_sha2_password " if unit(server) == "mysql" else ""
+        rows(server, f"ALTER USER root@localhost IDENTIFIED {plugin}BY 'a-password-of-roots'")
     run = converge(mysql_max_connections=50)
     for server in servers:
         login = {"password": "a-password-of-roots"}
