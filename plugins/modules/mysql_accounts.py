@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: mysql_accounts
-short_description: Keep databases and users of MariaDB or MySQL as declared
+short_description: Keep databases, users and running settings of MariaDB or MySQL as declared
 description:
   - Reads what the server has, works out the statements that are missing, and runs those. In check
     mode it reports them and runs none.
@@ -15,7 +15,12 @@ description:
     hold one. A stored one is compared by repeating the calculation, whatever its salt.
   - A declared user has the declared privileges and no other. Who is not declared is left alone,
     but root, who has the socket and no other way in.
+  - A variable of the running server that was set by hand, and that O(configuration) declares, is set back.
+  - The server's time zone tables hold what the host's tzdata holds.
+  - The folders of the server belong to its user, with no more permissions than they need.
   - Works as root through the server's socket, with PyMySQL on the host.
+  - With O(ask) it is the question before the first change of a run. It refuses where data would be lost, cut off or
+    put to other use, and where that cannot be told; and it refuses whatever would fail later.
 options:
   databases:
     description: The databases.
@@ -96,10 +101,27 @@ options:
     description: The server's socket.
     type: path
     default: /run/mysqld/mysqld.sock
-  data:
-    description: The server's data, which tells a server that is down from one that is not there yet.
-    type: path
-    default: /var/lib/mysql/mysql
+  vendor:
+    description: Whose server it is.
+    type: str
+    choices: [mariadb, mysql]
+    default: mariadb
+  configuration:
+    description: The server's option file as it is declared, to compare with what the server runs with.
+    type: str
+    default: ""
+  ask:
+    description: Look at the host first, and change nothing. Needs check mode.
+    type: bool
+    default: false
+  certificate:
+    description: With O(ask), the server's certificate, of which it warns as its end comes near.
+    type: str
+    default: ""
+  take_over:
+    description: With O(ask), whether a server that somebody else has set up may be configured anew.
+    type: bool
+    default: false
 author: The foobar web stack maintainers
 """
 
@@ -121,25 +143,64 @@ changes:
   type: list
   elements: str
   returned: always
+refusals:
+  description: What forbids the change, one for each thing.
+  type: list
+  elements: str
+  returned: with O(ask)
+takes_over:
+  description: Where a copy of the configuration is to be kept that loses its effect; empty if there is none.
+  type: str
+  returned: with O(ask)
+apt_files:
+  description: The files of a package source that the role has written, and that are there.
+  type: list
+  elements: str
+  returned: with O(ask)
 """
 
+import contextlib
+import grp
 import hashlib
 import json
 import os
+import pwd
 import re
 import secrets
+import stat
 import string
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.foobar.webstack.plugins.module_utils import mysql_host, ownership
 
 try:
     import pymysql
 except ImportError:
     pymysql = None
 
-NO_ANSWER = 2003  # what PyMySQL says when nobody answers
+
+class ClientError(Exception):
+    """The vendor's client program could not do what it was told."""
+
+
+ERRORS: tuple[type[Exception], ...] = (ClientError, pymysql.MySQLError) if pymysql else (ClientError,)
+NO_ANSWER = (2002, 2003)  # what the vendors' programs and PyMySQL say when nobody answers
+ACCESS_DENIED = (1045, 1698)
+EXPIRY_DAYS = 14
+ZONES = Path("/usr/share/zoneinfo")
+# The folders of the server and the most that their modes may permit: those of the packages and of the unit.
+FOLDERS = {
+    mysql_host.DATA: {"mariadb": 0o755, "mysql": 0o700},
+    "/var/log/mysql": {"mariadb": 0o750, "mysql": 0o750},
+    "/var/lib/mysql-files": {"mariadb": 0o700, "mysql": 0o700},
+}
+# One variable under two names: to set the first is to set the second.
+SAME_VARIABLE = {"expire_logs_days": "binlog_expire_logs_seconds"}
 LOCK_WAIT = 30  # seconds for a statement on a table in use, where the servers would wait a day or a year
 ALL = frozenset(
     {
@@ -147,6 +208,13 @@ ALL = frozenset(
         "LOCK TABLES", "EXECUTE", "CREATE VIEW", "SHOW VIEW", "CREATE ROUTINE", "ALTER ROUTINE", "EVENT", "TRIGGER",
     }
 )  # fmt: skip
+LET_IN = {
+    "mariadb": "This role works as root by socket, without a password. To let it in, say as root of the server:\n"
+    "  ALTER USER root@localhost IDENTIFIED VIA unix_socket;",
+    "mysql": "This role works as root by socket, without a password. To let it in, say as root of the server:\n"
+    "  INSTALL PLUGIN auth_socket SONAME 'auth_socket.so';  -- unless SHOW PLUGINS lists it\n"
+    "  ALTER USER root@localhost IDENTIFIED WITH auth_socket;",
+}
 CRYPT64 = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -193,6 +261,11 @@ def caching_hash(password: str, salt: str, rounds: int) -> str:
 def caching_match(password: str, stored: str) -> bool:
     parts = re.fullmatch(r"\$A\$([0-9A-F]{3})\$(.{20})(.{43})", stored, re.DOTALL)
     return bool(parts) and caching_hash(password, parts[2], int(parts[1], 16) * 1000) == stored
+
+
+def identifier(name: str) -> str:
+    """A name where SQL takes a schema, table, column or variable."""
+    return "`" + name.replace("`", "``") + "`"
 
 
 def grant_pattern(database: str) -> str:
@@ -242,6 +315,11 @@ class Login:
 
 class MariaDB:
     password_plugin, socket_plugin = "mysql_native_password", "unix_socket"
+    zone_tool, client = "mariadb-tzinfo-to-sql", "mariadb"
+    set_by_hand = (
+        "SELECT VARIABLE_NAME, GLOBAL_VALUE FROM information_schema.SYSTEM_VARIABLES "
+        "WHERE GLOBAL_VALUE_ORIGIN = 'SQL' AND READ_ONLY = 'NO'"
+    )
 
     def __init__(self, run: Any) -> None:
         self.run = run
@@ -282,6 +360,11 @@ class MariaDB:
 
 class MySQL:
     password_plugin, socket_plugin = "caching_sha2_password", "auth_socket"
+    zone_tool, client = "mysql_tzinfo_to_sql", "mysql"
+    set_by_hand = (
+        "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM performance_schema.variables_info "
+        "JOIN performance_schema.global_variables USING (VARIABLE_NAME) WHERE VARIABLE_SOURCE = 'DYNAMIC'"
+    )
 
     def __init__(self, run: Any) -> None:
         self.run = run
@@ -293,7 +376,11 @@ class MySQL:
         )
         return {
             (user, host): Login(
-                plugin, stored or "", ((plugin, second),) if second else (), locked=bool(locked), expired=bool(expired)
+                plugin,
+                stored or "",
+                ((plugin, second),) if second else (),
+                locked=int(locked) == 1,
+                expired=int(expired) == 1,
             )
             for user, host, plugin, stored, second, locked, expired in self.run(query)
         }
@@ -325,6 +412,7 @@ class Plan:
     def __init__(self, module: AnsibleModule, connection: Any) -> None:
         self.module, self.connection = module, connection
         self.steps: list[tuple[str, str]] = []  # statement, words
+        self.refused: list[str] = []
         version = self.run("SELECT VERSION()")[0][0]
         self.server = MariaDB(self.run) if "MariaDB" in version else MySQL(self.run)
 
@@ -347,11 +435,12 @@ class Plan:
         gone = [item["name"] for item in params["databases"] if item["state"] == "absent" and item["name"] in existing]
         unconfirmed = [name for name in gone if name not in params["confirm_drop"]]
         if unconfirmed:
-            self.module.fail_json(
-                msg=f"{', '.join(unconfirmed)}: declared absent, which would drop it with all that is in it. No database and "
+            self.refused.append(
+                f"{', '.join(unconfirmed)}: declared absent, which would drop it with all that is in it. No database and "
                 "no user was changed. If that is meant, repeat the run with "
                 f"-e '{json.dumps({'mysql_confirm_drop': unconfirmed})}'; if not, remove state: absent."
             )
+        self._collations(params["databases"])
         logins = self.server.logins()
         self._root(logins)
         for item in params["databases"]:
@@ -361,7 +450,52 @@ class Plan:
         for user, *passwords in zip(params["users"], params["passwords"], before, strict=True):
             self._user(user, passwords, logins.get((user["name"], user["host"])))
         for name in gone:
-            self.add(f"drop database {name}", f"DROP DATABASE `{name}`")
+            self.add(f"drop database {name}", f"DROP DATABASE {identifier(name)}")
+        if self.refused and not params.get("ask"):
+            self.module.fail_json(msg="\n".join(self.refused))
+
+    def _collations(self, databases: list[dict[str, Any]]) -> None:
+        """Refuses what the server does not know; a statement with it would fail behind others."""
+        named = {item["collation"] for item in databases if item["state"] == "present" and item["collation"]}
+        if not named:
+            return
+        # MariaDB lists some under a name that several character sets share: uca1400_ai_ci.
+        rows = self.run("SHOW COLLATION")
+        known = {row[0] for row in rows} | {f"utf8mb4_{row[0]}" for row in rows if row[0].startswith("uca1400")}
+        for name in sorted(named - known):
+            self.refused.append(f"mysql_databases: collation {name}: the server says that it knows none of this name")
+
+    def settings(self, configuration: str) -> list[tuple[str, str]]:
+        """Variables that were set by hand since the start, and what the configuration declares for them."""
+        declared = declared_settings(configuration)
+        by_hand = {name.lower(): str(value) for name, value in self.run(self.server.set_by_hand)}
+        for name, other in SAME_VARIABLE.items():
+            if name in by_hand and other in declared and other not in by_hand:
+                by_hand[other] = str(self.run(f"SELECT @@GLOBAL.{identifier(other)}")[0][0])
+        drifted = []
+        for name in sorted(by_hand.keys() & declared.keys()):
+            if normal(by_hand[name]) != normal(declared[name]):
+                drifted.append((name, f"setting {name}: {by_hand[name]} -> {declared[name]}"))
+        return drifted
+
+    def set_back(self, name: str, configuration: str) -> bool:
+        """Gives a variable its declared value; whether that made a difference."""
+        value, query = declared_settings(configuration)[name], f"SELECT @@GLOBAL.{identifier(name)}"
+        before = self.run(query)
+        number = as_number(value)
+        self.run(f"SET GLOBAL {identifier(name)} = {self.quoted(value) if number is None else number}")
+        return self.run(query) != before
+
+    def zones(self, host: str) -> str:
+        """What the time zone tables lack; empty where they hold what the host has (`host`, as from host_zones)."""
+        found = self.run(
+            "SELECT TABLE_COMMENT, (SELECT COUNT(*) FROM mysql.time_zone_name) FROM information_schema.TABLES "
+            "WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'time_zone_name'"
+        )
+        has, count = (str(found[0][0]), int(found[0][1])) if found else ("", 0)
+        if not host or (has == host and count):
+            return ""
+        return f"time zone tables: {has if count and has else 'not those of the host'} -> {host}"
 
     def _root(self, logins: dict[tuple[str, str], Login]) -> None:
         """Root comes through the socket and no other way; what else bears the name is locked, not lost."""
@@ -378,9 +512,12 @@ class Plan:
         name, collation = item["name"], item["collation"]
         text = "CHARACTER SET utf8mb4 COLLATE " + (collation or "utf8mb4_unicode_ci")
         if name not in existing:
-            self.add(f"create database {name}", f"CREATE DATABASE `{name}` {text}")
+            self.add(f"create database {name}", f"CREATE DATABASE {identifier(name)} {text}")
         elif collation and existing[name] != collation:
-            self.add(f"database {name}: collation {existing[name]} -> {collation}", f"ALTER DATABASE `{name}` {text}")
+            self.add(
+                f"database {name}: collation {existing[name]} -> {collation}",
+                f"ALTER DATABASE {identifier(name)} {text}",
+            )
 
     def _user(self, user: dict[str, Any], passwords: list[str], login: Login | None) -> None:
         account, label = self.account(user["name"], user["host"]), f"user {user['name']}@{user['host']}"
@@ -409,11 +546,12 @@ class Plan:
         stored = login.stored_for(plugin) if login else []
         known = {word: text for text in stored for word in (new, before) if word and matches(word, text)}
         if before and set(stored) - set(known.values()):
-            self.module.fail_json(
-                msg=f"{label}: the server has a password for it that is neither `password` nor `password_before`. No database "
+            self.refused.append(
+                f"{label}: the server has a password for it that is neither `password` nor `password_before`. No database "
                 "and no user was changed. Set password_before to the one that is valid now; or remove it, to have `password` "
                 "set at once, where nobody uses another."
             )
+            return
         wanted = [new, before] if before in known and before != new else [new]
         as_wanted = login and login.only(plugin) and len(stored) == len(wanted) and set(known) == set(wanted)
         if as_wanted and not login.expired:
@@ -448,7 +586,7 @@ class Plan:
                     shown = database.replace(r"\_", "_")
                     self.add(
                         f"{label}: {verb.lower()} {listed} on {shown}",
-                        f"{verb} {listed} ON `{database}`.* {preposition} {account}",
+                        f"{verb} {listed} ON {identifier(database)}.* {preposition} {account}",
                     )
         if exists:
             for (line,) in self.run(f"SHOW GRANTS FOR {account}"):
@@ -469,11 +607,61 @@ class Plan:
         return result
 
 
-def connect(module: AnsibleModule) -> Any:
-    """A connection as root; None in check mode where there is no server to ask."""
+class Client:
+    """A connection through the vendor's own program, for a host that has no PyMySQL yet. It is only asked."""
+
+    def __init__(self, module: AnsibleModule, program: str) -> None:
+        self.module = module
+        socket = f"--socket={module.params['socket']}"
+        self.argv = [
+            program,
+            "--no-defaults",
+            "--user=root",
+            socket,
+            "--connect-timeout=10",
+            "--default-character-set=utf8mb4",
+        ]
+        self.lines: list[str] = []
+        self.execute("SELECT 1")
+
+    def cursor(self) -> contextlib.nullcontext[Client]:
+        return contextlib.nullcontext(self)
+
+    def execute(self, statement: str) -> None:
+        rc, out, err = self.module.run_command(
+            [*self.argv, "--batch", "--skip-column-names"], data=statement, encoding=None, binary_data=True
+        )
+        if rc != 0:
+            raise ClientError(err.decode(errors="replace").strip())
+        self.lines = out.decode(errors="surrogateescape").split("\n")[:-1]
+
+    def fetchall(self) -> tuple[Any, ...]:
+        return tuple(tuple(map(unescaped, line.split("\t"))) for line in self.lines)
+
+    def literal(self, text: str) -> str:
+        return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+    def close(self) -> None:
+        pass
+
+
+def unescaped(field: str) -> str | None:
+    """A field as the client program writes it in batch mode."""
+    if field == "NULL":
+        return None
+    return re.sub(r"\\(.)", lambda found: {"n": "\n", "t": "\t", "0": "\0"}.get(found[1], found[1]), field)
+
+
+def connect(module: AnsibleModule, host: mysql_host.Host | None = None) -> Any:
+    """A connection as root; None in check mode where there is no server to ask.
+
+    Where somebody else has set the server up, as `host` knows, it must answer: no answer is no consent.
+    """
+    must_answer = bool(host and host.server and not host.is_ours)
     complaint = "python3-pymysql is not installed"
-    if pymysql:
-        try:
+    program = module.get_bin_path({"mariadb": "mariadb", "mysql": "mysql"}[module.params["vendor"]])
+    try:
+        if pymysql:
             return pymysql.connect(
                 unix_socket=module.params["socket"],
                 user="root",
@@ -482,16 +670,133 @@ def connect(module: AnsibleModule) -> Any:
                 connect_timeout=10,
                 init_command=f"SET SESSION lock_wait_timeout = {LOCK_WAIT}",
             )
-        except pymysql.MySQLError as error:
-            complaint = f"root cannot log in through {module.params['socket']}: {said(error)}"
-            if error.args[0] != NO_ANSWER:
-                module.fail_json(
-                    msg=f"{complaint}\nThis role works as root by socket. If root has a password, let it in with the "
-                    "statement ALTER USER root@localhost IDENTIFIED VIA unix_socket (MariaDB) or WITH auth_socket (MySQL)."
-                )
+        if must_answer and program:
+            return Client(module, program)
+    except ERRORS as error:
+        complaint = f"root cannot log in through {module.params['socket']}: {said(error)}"
+        if answered(error):
+            advice = f" {LET_IN[module.params['vendor']]}" if refuses_root(error) else ""
+            if host:
+                refuse(module, host, [f"{complaint}.{advice}"])
+            module.fail_json(msg=f"{complaint}.{advice}")
+    if host and must_answer:
+        refuse(
+            module,
+            host,
+            [
+                f"The database server that runs here, {host.server}, cannot be asked: {complaint}. This role reaches it "
+                f"through {module.params['socket']}, as will its clients; set that socket in its configuration and start it "
+                "again, then repeat the run."
+            ],
+        )
     if not module.check_mode:
         module.fail_json(msg=complaint)
     return None
+
+
+def code_of(error: Exception) -> int:
+    """The number that the server, or its client, gives an error; 0 where there is none."""
+    found = re.match(r"ERROR (\d+) ", str(error)) if isinstance(error, ClientError) else None
+    return int(found[1]) if found else error.args[0] if error.args and isinstance(error.args[0], int) else 0
+
+
+def answered(error: Exception) -> bool:
+    return code_of(error) not in NO_ANSWER
+
+
+def refuses_root(error: Exception) -> bool:
+    """Whether a server has answered, and not let root in."""
+    return code_of(error) in ACCESS_DENIED
+
+
+def declared_settings(configuration: str) -> dict[str, str]:
+    """The values that an option file gives to variables; of a name that stands there twice, the last."""
+    lines = re.findall(r"^([a-z][a-z0-9_-]*)[ \t]*=[ \t]*(.*?)[ \t]*$", configuration, re.MULTILINE)
+    return {name.replace("-", "_"): value for name, value in lines}
+
+
+def as_number(value: str) -> int | float | None:
+    """A number as option files write it, such as 64M."""
+    found = re.fullmatch(r"(-?[0-9]+)([KMGTPE]?)", value, re.IGNORECASE)
+    if found:
+        return int(found[1]) * 1024 ** " KMGTPE".index(found[2].upper() or " ")
+    return float(value) if re.fullmatch(r"-?[0-9]*\.[0-9]+", value) else None
+
+
+def normal(value: str) -> Any:
+    """A form in which equal settings are equal: ON and 1, 64M and 67108864, a set in any order."""
+    word = {"on": "1", "true": "1", "yes": "1", "off": "0", "false": "0", "no": "0"}.get(value.lower(), value)
+    number = as_number(word)
+    if number is not None:
+        return float(number)
+    return frozenset(part.strip().lower() for part in word.split(",") if part.strip())
+
+
+def host_zones() -> str:
+    """The name of what the host knows of time zones; empty where it knows nothing."""
+    try:
+        with (ZONES / "tzdata.zi").open(encoding="utf-8") as handle:
+            version = handle.readline().removeprefix("# version").strip()
+    except OSError:
+        return ""
+    # Debian 13 has the old names, such as US/Eastern, in a package of their own.
+    return f"tzdata {version}" + (" with old names" if (ZONES / "US").exists() else "")
+
+
+def load_zones(module: AnsibleModule, plan: Plan, host: str) -> None:
+    """Fills the tables, and notes in the comment of one of them with what, so that this goes where the tables go."""
+    _rc, statements, _err = module.run_command([plan.server.zone_tool, str(ZONES)], check_rc=True, encoding=None)
+    client = [plan.server.client, "--no-defaults", "--user=root", f"--socket={module.params['socket']}", "mysql"]
+    rc, _out, err = module.run_command(client, data=statements, binary_data=True)
+    if rc != 0:
+        raise ClientError(err.strip())
+    plan.run(f"ALTER TABLE mysql.time_zone_name COMMENT = {plan.quoted(host)}")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One of the server's folders whose owner or mode is not as declared."""
+
+    path: str
+    mode: int
+    owner: str
+    wanted: int
+
+    def __str__(self) -> str:
+        parts = [f"mode {self.mode:04o} -> {self.wanted:04o}"] if self.mode != self.wanted else []
+        return f"{self.path}: " + ", ".join(parts + ([f"owner {self.owner} -> mysql"] if self.owner != "mysql" else []))
+
+    def mend(self) -> None:
+        os.chown(self.path, pwd.getpwnam("mysql").pw_uid, -1)
+        os.chmod(self.path, self.wanted)
+
+
+def drifted_folders(vendor: str) -> Iterator[Folder]:
+    for path, most in FOLDERS.items():
+        try:
+            status = os.stat(path)
+            owner = pwd.getpwuid(status.st_uid).pw_name
+        except FileNotFoundError:
+            continue
+        except KeyError:
+            owner = str(status.st_uid)
+        mode = stat.S_IMODE(status.st_mode)
+        wanted = mode & (most[vendor] | 0o7000) | 0o700
+        if mode != wanted or owner != "mysql":
+            yield Folder(path, mode, owner, wanted)
+
+
+def user_faults() -> Iterator[str]:
+    """What makes the server's user more than the owner of its data."""
+    try:
+        user = pwd.getpwnam("mysql")
+    except KeyError:
+        return
+    groups = [group.gr_name for group in grp.getgrall() if "mysql" in group.gr_mem and group.gr_gid != user.pw_gid]
+    if groups:
+        yield f"User mysql is in the groups {', '.join(groups)}, so the database server may read what they may."
+    if not user.pw_shell.endswith(("/false", "/nologin")):
+        yield f"User mysql may log in: its shell is {user.pw_shell}."
 
 
 def said(error: Exception) -> str:
@@ -527,38 +832,109 @@ def main() -> None:
             "passwords": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "passwords_before": {"type": "list", "elements": "str", "default": [], "no_log": True},
             "socket": {"type": "path", "default": "/run/mysqld/mysqld.sock"},
-            "data": {"type": "path", "default": "/var/lib/mysql/mysql"},
+            "vendor": {"type": "str", "choices": ["mariadb", "mysql"], "default": "mariadb"},
+            "configuration": {"type": "str", "default": ""},
+            "ask": {"type": "bool", "default": False},
+            "certificate": {"type": "str", "default": ""},
+            "take_over": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    if len(module.params["users"]) != len(module.params["passwords"]):
+    params = module.params
+    if len(params["users"]) != len(params["passwords"]):
         module.fail_json(msg="passwords: one for each user, empty where there is none")
-    connection = connect(module)
+    if params["ask"] and not module.check_mode:
+        module.fail_json(msg="ask: needs check mode, as it changes nothing")
+    host = None
+    if params["ask"]:
+        warn_of_expiry(module, params["certificate"])
+        host = mysql_host.Host(module.run_command, params["vendor"], params["take_over"])
+        refuse(module, host, list(host.faults()))
+        for fault in user_faults():
+            module.warn(fault)
+    connection = connect(module, host)
     if connection is None:
-        words = [] if os.path.exists(module.params["data"]) else of_a_bare_host(module.params)
-        if not words:
-            module.warn(
-                "The server is not running or python3-pymysql is missing: databases and users were not compared."
-            )
-        finish(module, words)
+        without_server(module, host)
     done: list[str] = []
+    doing = "reading what there is"
     try:
         plan = Plan(module, connection)
-        plan.make(module.params)
+        if host and not host.is_ours:
+            names = [name for (name,) in plan.run("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA")]
+            why = host.why_not_ours(
+                [name for name in names if name not in (*mysql_host.SYSTEM_FOLDERS, "information_schema")]
+            )
+            refuse(module, host, [why] if why else [])
+        plan.make(params)
+        if host:
+            refuse(module, host, plan.refused)
+        # A server of somebody else's is about to be started again with all that is declared.
+        drifted = [] if host and not host.is_ours else plan.settings(params["configuration"])
+        zones = host_zones()
+        stale = plan.zones(zones)
         for statement, words in plan.steps:
+            doing = words
             if not module.check_mode:
                 plan.run(statement)
             done.append(words)
-    except pymysql.MySQLError as error:
-        next_step = plan.steps[len(done)][1] if len(done) < len(plan.steps) else "reading what there is"
-        module.fail_json(msg=f"{next_step}: the server says {said(error)}", changes=done, changed=bool(done))
+        for name, words in drifted:
+            doing = words
+            if module.check_mode or plan.set_back(name, params["configuration"]):
+                done.append(words)
+        if stale:
+            doing = stale
+            if not module.check_mode:
+                load_zones(module, plan, zones)
+            done.append(stale)
+    except ERRORS as error:
+        module.fail_json(msg=f"{doing}: the server says {said(error)}", changes=done, changed=bool(done))
     connection.close()
-    finish(module, done)
+    for folder in drifted_folders(params["vendor"]):
+        if not module.check_mode:
+            folder.mend()
+        done.append(str(folder))
+    finish(module, done, host)
 
 
-def finish(module: AnsibleModule, words: list[str]) -> None:
-    result: dict[str, Any] = {"changed": bool(words), "changes": words}
-    if module._diff and words:
+def warn_of_expiry(module: AnsibleModule, certificate: str) -> None:
+    openssl = module.get_bin_path("openssl")
+    if not openssl or not os.path.exists(certificate):
+        return  # of the first run, in which somebody else has yet to bring it
+    asked = [openssl, "x509", "-noout", "-enddate", "-checkend", str(EXPIRY_DAYS * 86400), "-in", certificate]
+    rc, out, _err = module.run_command(asked)
+    end = re.search("notAfter=(.*)", out)
+    if rc != 0 and end:
+        module.warn(f"mysql_tls_certificate: {certificate} ends on {end[1]}, within {EXPIRY_DAYS} days or before now.")
+
+
+def refuse(module: AnsibleModule, host: mysql_host.Host, faults: list[str]) -> None:
+    """Ends the question where there are faults; they come with the answer, so that the play can report all of its."""
+    if faults:
+        finish(module, [], host, faults)
+
+
+def without_server(module: AnsibleModule, host: mysql_host.Host | None) -> None:
+    """Ends a run in check mode that has no server to ask."""
+    has_data = host.has_data if host else mysql_host.holds_data(mysql_host.DATA)
+    if host:
+        why = host.why_not_ours(mysql_host.databases_in(mysql_host.DATA))
+        refuse(module, host, [why] if why else [])
+    elif has_data:
+        module.warn("The server is not running or python3-pymysql is missing: databases and users were not compared.")
+    # The question must be put again to a server that did not answer.
+    finish(module, ["not compared"] if host and has_data else [] if has_data else of_a_bare_host(module.params), host)
+
+
+def finish(
+    module: AnsibleModule, words: list[str], host: mysql_host.Host | None = None, refusals: list[str] | None = None
+) -> None:
+    result: dict[str, Any] = {"changed": bool(words) and not host, "changes": words}
+    if host:
+        moment = time.strftime("%Y-%m-%dT%H%M%SZ", time.gmtime())
+        result["takes_over"] = f"{ownership.COPIES}/{moment}-etc-mysql" if host.is_taken_over else ""
+        result["refusals"] = refusals or []
+        result["apt_files"] = [path for path in mysql_host.APT_FILES if os.path.exists(path)]
+    elif module._diff and words:
         result["diff"] = {"prepared": "".join(f"{line}\n" for line in words)}
     module.exit_json(**result)
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
-from pathlib import Path
 
 import pytest
+from loading import load
 
-SOURCE = Path(__file__).parents[2] / "plugins/modules/mysql_accounts.py"
-spec = importlib.util.spec_from_file_location("mysql_accounts", SOURCE)
-module = importlib.util.module_from_spec(spec)
-sys.modules["mysql_accounts"] = module
-spec.loader.exec_module(module)
+module = load("plugins/modules/mysql_accounts.py")
 
 SALT = "twenty bytes of salt"
 
@@ -253,3 +247,239 @@ def test_another_root_is_locked_though_its_password_has_expired(version):
 
     assert locks(expired=True) == ["lock user root@192.0.2.1"]
     assert locks(expired=True, locked=True) == []
+
+
+@pytest.mark.parametrize("name", ["plain", "back`tick", "a``b"])
+def test_an_identifier_cannot_end_before_its_end(name):
+    quoted = module.identifier(name)
+    assert quoted[0] == quoted[-1] == "`" and quoted[1:-1].replace("``", "") == name.replace("`", "")
+
+
+def test_every_identifier_is_quoted():
+    plan = planned(Connection("11.8.3-MariaDB"), NEW)
+    plan._database({"name": "a`b", "collation": None}, {})
+    plan._privileges(
+        {"name": "app", "host": "localhost", "privileges": [{"database": "a`b", "grants": ["SELECT"]}]},
+        "me",
+        "me",
+        False,
+    )
+    assert plan.steps[-2][0].startswith("CREATE DATABASE `a``b` ")
+    assert plan.steps[-1][0] == "GRANT SELECT ON `a``b`.* TO me"
+
+
+CONFIGURATION = """
+# max_connections = 7
+[mysqld]
+max_connections                = 100
+max_allowed_packet             = 64M
+local-infile                   = OFF
+slow_query_log                 = 1
+long_query_time                = 1.0
+sql_mode                       = STRICT_TRANS_TABLES,NO_ZERO_DATE
+binlog_expire_logs_seconds     = 604800
+slow_query_log_file            = /var/log/mysql/slow.log
+"""
+
+
+class Variables(Connection):
+    """A server on which these were set by hand."""
+
+    def __init__(self, version="11.8.3-MariaDB", kept=(), **by_hand):
+        super().__init__(version)
+        self.by_hand, self.kept, self.given = by_hand, kept, []
+
+    def execute(self, statement):
+        super().execute(statement)
+        given = re.match("SET GLOBAL `(.+)` = (.+)", statement)
+        if given:
+            self.given.append(given.groups())
+            if given[1] not in self.kept:
+                self.by_hand[given[1]] = given[2].strip("'")
+
+    def fetchall(self):
+        if "ORIGIN = 'SQL'" in self.statement or "'DYNAMIC'" in self.statement:
+            return [[name.upper(), value] for name, value in self.by_hand.items()]
+        asked = re.match("SELECT @@GLOBAL.`(.+)`", self.statement)
+        return [[self.by_hand.get(asked[1], "86400")]] if asked else super().fetchall()
+
+
+@pytest.mark.parametrize("version", ["11.8.3-MariaDB", "9.7.0"])
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("max_connections", "7", "setting max_connections: 7 -> 100"),
+        ("max_connections", "100", None),
+        ("max_allowed_packet", "67108864", None),
+        ("local_infile", "OFF", None),
+        ("local_infile", "1", "setting local_infile: 1 -> OFF"),
+        ("slow_query_log", "ON", None),
+        ("long_query_time", "1.000000", None),
+        ("sql_mode", "NO_ZERO_DATE,STRICT_TRANS_TABLES", None),
+        ("sql_mode", "", "setting sql_mode:  -> STRICT_TRANS_TABLES,NO_ZERO_DATE"),
+        ("innodb_io_capacity", "7", None),  # nobody has declared it
+        # The same variable under an older name.
+        ("expire_logs_days", "1", "setting binlog_expire_logs_seconds: 86400 -> 604800"),
+    ],
+)
+def test_a_variable_that_was_set_by_hand_is_found(version, name, value, words):
+    plan = module.Plan(Module(), Variables(version, **{name: value}))
+    assert [said for _name, said in plan.settings(CONFIGURATION)] == ([words] if words else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_allowed_packet", "67108864"),
+        ("long_query_time", "1.0"),
+        ("local_infile", "'OFF'"),
+        ("slow_query_log", "1"),
+    ],
+)
+def test_a_variable_gets_its_declared_value_back(name, value):
+    connection = Variables(**{name: "7"})
+    assert module.Plan(Module(), connection).set_back(name, CONFIGURATION)
+    assert connection.given == [(name, value)]
+
+
+def test_a_value_that_the_server_writes_in_another_way_is_no_change():
+    connection = Variables(kept=("sql_mode",), sql_mode="WRITTEN_OTHERWISE")
+    assert not module.Plan(Module(), connection).set_back("sql_mode", CONFIGURATION)
+
+
+@pytest.mark.parametrize(
+    ("has", "count", "host", "words"),
+    [
+        ("tzdata 2026f", 486, "tzdata 2026f", ""),
+        ("tzdata 2025b", 486, "tzdata 2026f", "time zone tables: tzdata 2025b -> tzdata 2026f"),
+        ("tzdata 2026f", 0, "tzdata 2026f", "time zone tables: not those of the host -> tzdata 2026f"),
+        ("Time zone names", 9, "", ""),
+    ],
+)
+def test_time_zones_are_those_of_the_host(has, count, host, words):
+    connection = Connection("11.8.3-MariaDB")
+    plan = module.Plan(Module(), connection)
+    connection.fetchall = lambda: [[has, count]]
+    assert plan.zones(host) == words
+
+
+def test_the_host_says_which_time_zones_it_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ZONES", tmp_path)
+    assert module.host_zones() == ""
+    (tmp_path / "tzdata.zi").write_text("# version 2026f\n# more\n")
+    assert module.host_zones() == "tzdata 2026f"
+    (tmp_path / "US").mkdir()
+    assert module.host_zones() == "tzdata 2026f with old names"
+
+
+def test_a_collation_that_the_server_does_not_know_is_refused_before_any_statement():
+    connection = Connection("11.8.3-MariaDB")
+    plan = module.Plan(Module(), connection)
+    connection.fetchall = lambda: [["utf8mb4_bin"], ["uca1400_ai_ci"]]
+    databases = [{"state": "present", "collation": f"utf8mb4_{name}"} for name in ("bin", "uca1400_ai_ci", "no_such")]
+    plan._collations(databases)
+    assert plan.refused == [
+        "mysql_databases: collation utf8mb4_no_such: the server says that it knows none of this name"
+    ]
+
+
+def test_all_that_is_refused_is_said_at_once():
+    connection = Connection("11.8.3-MariaDB", THIRD)
+    plan = module.Plan(Module(), connection)
+    user = {"name": "app", "host": "localhost", "auth": "password", "state": "present", "privileges": []}
+    rows = connection.fetchall
+    connection.fetchall = lambda: [["old", "x"]] if "SCHEMATA" in connection.statement else rows()
+    gone = {"databases": [{"name": "old", "state": "absent", "collation": None}], "confirm_drop": []}
+    plan.make({**gone, "users": [user], "passwords": [NEW], "passwords_before": [OLD], "ask": True})
+    assert len(plan.refused) == 2
+    assert "old: declared absent" in plan.refused[0] and "neither `password` nor" in plan.refused[1]
+
+
+class Answers:
+    """Of Ansible's: runs a program, whose answer this is."""
+
+    def __init__(self, rc=0, out=b"", err=b""):
+        self.params = {"socket": "/run/x.sock"}
+        self.answer, self.asked = (rc, out, err), []
+
+    def run_command(self, argv, data=None, **_options):
+        self.asked.append((argv, data))
+        return self.answer
+
+
+def test_a_host_without_pymysql_is_asked_through_the_vendors_program():
+    ours = Answers(out=b"a\\tb\tNULL\n\xff\\\\\t1\n")
+    client = module.Client(ours, "/usr/bin/mariadb")
+    with client.cursor() as cursor:
+        cursor.execute("SELECT 2")
+        assert cursor.fetchall() == (("a\tb", None), ("\udcff\\", "1"))
+    assert ours.asked[-1][1] == "SELECT 2" and "--no-defaults" in ours.asked[-1][0]
+    assert client.literal("o'ne\\") == "'o''ne\\\\'"
+
+
+@pytest.mark.parametrize(
+    ("error", "refused", "answered"),
+    [
+        ("ERROR 1045 (28000): Access denied for user 'root'@'localhost' (using password: NO)", True, True),
+        ("ERROR 1698 (28000): Access denied for user 'root'@'localhost'", True, True),
+        ("ERROR 1040 (HY000): Too many connections", False, True),
+        ("ERROR 2002 (HY000): Can't connect to local server through socket '/run/x.sock' (2)", False, False),
+    ],
+)
+def test_who_is_not_let_in_is_told_from_who_gets_no_answer(error, refused, answered):
+    with pytest.raises(module.ClientError) as raised:
+        module.Client(Answers(rc=1, err=error.encode()), "mariadb")
+    assert module.refuses_root(raised.value) is refused
+    assert module.answered(raised.value) is answered
+
+
+def test_a_first_question_that_fails_is_told_in_the_servers_words(monkeypatch):
+    class Broken(Connection):
+        def execute(self, statement):
+            raise module.ClientError("Table 'mysql.global_priv' is marked as crashed")
+
+    class Run(Module):
+        def __init__(self, **_spec):
+            super().__init__()
+            self.check_mode = False
+            self.params = {"users": [], "passwords": [], "databases": [], "ask": False, "vendor": "mariadb"}
+
+        def fail_json(self, msg, **_result):
+            raise SystemExit(msg)
+
+    monkeypatch.setattr(module, "AnsibleModule", Run)
+    monkeypatch.setattr(module, "connect", lambda *_args: Broken("11.8.3-MariaDB"))
+    with pytest.raises(SystemExit, match="reading what there is: the server says Table"):
+        module.main()
+
+
+def test_a_folder_of_the_server_is_no_looser_than_declared(tmp_path, monkeypatch):
+    owner = module.pwd.getpwuid(tmp_path.stat().st_uid).pw_name
+    monkeypatch.setattr(module, "FOLDERS", {str(tmp_path): {"mariadb": 0o755}, "/no/such/folder": {"mariadb": 0o700}})
+    tmp_path.chmod(0o777)
+    (folder,) = module.drifted_folders("mariadb")
+    assert str(folder) == f"{tmp_path}: mode 0777 -> 0755, owner {owner} -> mysql"
+    monkeypatch.setattr(module.pwd, "getpwuid", lambda _uid: module.pwd.struct_passwd(("mysql", "x", 1, 1, "", "", "")))
+    assert str(next(module.drifted_folders("mariadb"))) == f"{tmp_path}: mode 0777 -> 0755"
+    tmp_path.chmod(0o700)
+    assert list(module.drifted_folders("mariadb")) == []
+
+
+@pytest.mark.parametrize(
+    ("shell", "members", "words"),
+    [
+        ("/bin/false", [], []),
+        ("/usr/sbin/nologin", ["mysql"], ["in the groups shadow"]),
+        ("/bin/bash", [], ["its shell is /bin/bash"]),
+    ],
+)
+def test_a_user_of_the_server_that_is_more_than_that_is_told(monkeypatch, shell, members, words):
+    user = module.pwd.struct_passwd(("mysql", "x", 100, 101, "", "/nonexistent", shell))
+    groups = [
+        module.grp.struct_group(("mysql", "x", 101, ["mysql"])),
+        module.grp.struct_group(("shadow", "x", 42, members)),
+    ]
+    monkeypatch.setattr(module.pwd, "getpwnam", lambda _name: user)
+    monkeypatch.setattr(module.grp, "getgrall", lambda: groups)
+    faults = list(module.user_faults())
+    assert len(faults) == len(words) and all(word in fault for word, fault in zip(words, faults, strict=True))

@@ -75,7 +75,7 @@ class ActionModule(ActionBase):
         recording = Path(self._templar.template(task_vars["recording"]))
         known = recording.read_text(encoding="utf-8").splitlines() if recording.exists() else []
         # Neither a question that was asked before, nor one whether a change would be refused.
-        if given not in known and not self._task.args.get("look") and self._task.action != "foobar.webstack.first_contact":
+        if given not in known and not self._task.args.get("look") and not self._task.action.endswith(("first_contact", "mysql_accounts")):
             with open(recording, "a", encoding="utf-8") as handle:
                 handle.write(given + "\\n")
         return {"changed": False, "missing": plain(self._task.args).get("name", []), **HOST}
@@ -264,7 +264,15 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
     for name in ("modules", "module_utils", "plugin_utils", "callback", "filter"):
         (plugins / name).symlink_to(ROOT / "plugins" / name)
     (plugins / "action/validate_inputs.py").symlink_to(ROOT / "plugins/action/validate_inputs.py")
-    for name in ("service_config", "guarded_config", "listeners", "first_contact", "packages", "app_preflight"):
+    for name in (
+        "service_config",
+        "guarded_config",
+        "listeners",
+        "first_contact",
+        "packages",
+        "app_preflight",
+        "mysql_accounts",
+    ):
         (plugins / f"action/{name}.py").write_text(RECORDER, encoding="utf-8")
     plays = [
         {

@@ -173,6 +173,11 @@ def test_a_database_is_in_utf8mb4(server):
     assert (collations["app_x"], collations["other"]) == ("utf8mb4_unicode_ci", "utf8mb4_bin")
 
 
+def test_the_server_knows_the_time_zones_of_the_host(server):
+    query = "SELECT CONVERT_TZ('2026-07-01 12:00:00', 'UTC', 'Europe/Berlin')"
+    assert as_app(server, query) == [["2026-07-01 14:00:00"]]
+
+
 def test_a_slow_query_is_noted(server):
     rows(server, "SELECT SLEEP(1.1)")
     assert "SELECT SLEEP(1.1)" in server.file("/var/log/mysql/slow.log").content_string
@@ -326,9 +331,21 @@ def test_accounts_changed_by_hand_are_repaired(converge, servers):
                     "ALTER USER root@localhost IDENTIFIED VIA unix_socket OR mysql_native_password USING PASSWORD('x')",
                 ]
             ),
+            "SET GLOBAL max_connections = 17",
+            "SET GLOBAL sql_mode = ''",
+            "SET GLOBAL local_infile = 1",
+            "SET GLOBAL innodb_io_capacity = 300",  # which nobody has declared
+            # Left by an update of tzdata.
+            "ALTER TABLE mysql.time_zone_name COMMENT = 'tzdata 2000a'",
+            "DELETE FROM mysql.time_zone_name WHERE Name = 'Europe/Berlin'",
         )
+        server.check_output("chmod 0777 /var/lib/mysql && chown root /var/log/mysql")
     predicted = converge("--check", "--diff").must_succeed()
     predicted.must_say("lock user root@192.0.2.1", "user app@localhost: grant INSERT on app_x")
+    predicted.must_say("setting max_connections: 17 -> 100", "time zone tables: tzdata 2000a -> tzdata 20")
+    predicted.must_say("/var/lib/mysql: mode 0777 -> 07", "/var/log/mysql: owner root -> mysql")
+    for server in servers:
+        assert rows(server, "SELECT @@GLOBAL.max_connections, @@GLOBAL.sql_mode") == [[17, ""]]
     assert sorted(predicted.changed) == everywhere(servers, ACCOUNTS)
     assert sorted(converge().must_succeed().changed) == everywhere(servers, ACCOUNTS)
     assert converge().must_succeed().changed == []
@@ -339,6 +356,12 @@ def test_accounts_changed_by_hand_are_repaired(converge, servers):
         assert "Access denied" in refusal(server, "SELECT 1", user="app", password="another-way-in")
         rows(server, "SELECT 1", user="reader", password=READER["password"])
         assert "Access denied" in refusal(server, "SELECT 1", password="x", as_os_user="nobody")
+        settings = "SELECT @@GLOBAL.max_connections, @@GLOBAL.local_infile, @@GLOBAL.innodb_io_capacity"
+        assert rows(server, settings) == [[100, 0, 300]]
+        assert "STRICT_TRANS_TABLES" in rows(server, "SELECT @@GLOBAL.sql_mode")[0][0]
+        assert rows(server, "SELECT COUNT(*) FROM mysql.time_zone_name WHERE Name = 'Europe/Berlin'") == [[1]]
+        assert server.file("/var/lib/mysql").mode == (0o700 if unit(server) == "mysql" else 0o755)
+        assert server.file("/var/log/mysql").user == "mysql"
 
 
 def test_an_expired_password_is_made_valid_again(converge, servers):
@@ -427,6 +450,58 @@ def test_a_database_is_dropped_only_if_that_is_confirmed(converge, servers):
     for server in servers:
         assert "old" not in [name for (name,) in rows(server, "SHOW DATABASES")]
     assert converge(mysql_databases=databases).must_succeed().changed == []
+
+
+def test_what_would_fail_later_is_refused_before_the_server_is_touched(converge, servers):
+    """Together with a change of the configuration, which would restart the server first."""
+    before = [(starts(server), server.file("/etc/mysql/webstack.cnf").content) for server in servers]
+    for server in servers:
+        rows(server, "CREATE DATABASE IF NOT EXISTS kept_by_mistake")
+    converge(
+        mysql_max_connections=50,
+        mysql_databases=[
+            *DATABASES,
+            {"name": "kept_by_mistake", "state": "absent"},
+            {"name": "x", "collation": "utf8mb4_y"},
+        ],
+        mysql_users=[{**APP, "password": "a-password-from-now-on", "password_before": "of-nobody's-at-all"}],
+    ).must_be_refused(
+        "kept_by_mistake: declared absent",
+        "collation utf8mb4_y: the server says that it knows none",
+        "user app@localhost: the server has a password for it that is neither",
+    )
+    assert [(starts(server), server.file("/etc/mysql/webstack.cnf").content) for server in servers] == before
+
+
+@pytest.mark.usefixtures("restored")
+def test_root_that_has_got_a_password_is_refused_with_the_way_back(converge, servers):
+    before = [starts(server) for server in servers]
+    for server in servers:
+        plugin = "WITH caching_sha2_password " if unit(server) == "mysql" else ""
+        rows(server, f"ALTER USER root@localhost IDENTIFIED {plugin}BY 'a-password-of-roots'")
+    run = converge(mysql_max_connections=50)
+    for server in servers:
+        login = {"password": "a-password-of-roots"}
+        how = "WITH auth_socket" if unit(server) == "mysql" else "VIA unix_socket"
+        rows(server, f"ALTER USER root@localhost IDENTIFIED {how}", **login)
+    run.must_be_refused(
+        "ALTER USER root@localhost IDENTIFIED WITH auth_socket", "ALTER USER root@localhost IDENTIFIED VIA unix_socket"
+    )
+    assert [starts(server) for server in servers] == before
+
+
+def test_a_package_source_that_is_declared_no_more_is_removed(converge, servers):
+    debians = [server for server in servers if unit(server) == "mariadb"]
+    for server in debians:
+        server.check_output(
+            "touch /etc/apt/sources.list.d/webstack-mysql.sources /etc/apt/preferences.d/webstack-mysql"
+        )
+    task = "mysql : Install | Remove the package source that is declared no more"
+    assert sorted(converge("--check").must_succeed().changed) == everywhere(debians, task)
+    assert sorted(converge().must_succeed().changed) == everywhere(debians, task)
+    for server in servers:
+        left = server.run("ls /etc/apt/sources.list.d/webstack-mysql.sources /etc/apt/preferences.d/webstack-mysql")
+        assert (left.rc == 0) == (unit(server) == "mysql")
 
 
 def test_bad_inputs_are_refused_all_at_once(converge, servers):
