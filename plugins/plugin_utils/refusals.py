@@ -15,10 +15,11 @@ from ansible.module_utils.parsing.convert_bool import boolean
 COLLECT = "webstack_collect"
 FAULTS = "webstack_faults"
 HIDDEN = ""  # a fault that follows from another, which has been reported
+INPUTS = "its inputs"
 WHERE = "Set it in the inventory (inventories/<name>/group_vars/) or where the role is called."
 
 
-def refused(who: str, faults: list[str], task_vars: dict[str, Any], what: str = "its inputs") -> dict[str, Any]:
+def refused(who: str, faults: list[str], task_vars: dict[str, Any], what: str = INPUTS) -> dict[str, Any]:
     """The result of a task of `who` that has found `faults` in `what`.
 
     Raises AnsibleActionFail where there are some, unless the play collects them.
@@ -41,7 +42,7 @@ def report(found: dict[str, list[str]]) -> str:
         f"{headline}; nothing was changed.\n" + "".join(f"  - {fault}\n" for fault in faults)
         for headline, faults in found.items()
     ]
-    return "".join([*parts, WHERE])
+    return "".join([*parts, *([WHERE] if any(headline.endswith(INPUTS) for headline in found) else [])])
 
 
 def collected(task_vars: dict[str, Any]) -> dict[str, list[str]]:
