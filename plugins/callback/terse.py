@@ -19,7 +19,8 @@ type: stdout
 short_description: Ansible's default output, with the words of a failure once
 description:
   - As P(ansible.builtin.default#callback), but a failed task of this collection, and one of
-    M(ansible.builtin.assert) or M(ansible.builtin.fail), is printed as its result alone.
+    M(ansible.builtin.assert), M(ansible.builtin.fail) or M(ansible.builtin.validate_argument_spec), is printed
+    as its message alone.
 extends_documentation_fragment:
   - default_callback
   - result_format_callback
@@ -27,7 +28,14 @@ requirements:
   - set as stdout in configuration
 """
 
-SPEAK_FOR_THEMSELVES = ("foobar.webstack.", "ansible.builtin.assert", "ansible.builtin.fail")
+SPEAK_FOR_THEMSELVES = (
+    "foobar.webstack.",
+    "ansible.builtin.assert",
+    "ansible.builtin.fail",
+    "ansible.builtin.validate_argument_spec",
+)
+# Of Ansible's own look at a role's inputs: the whole spec, 7 kB of it, and its message once more.
+LENGTHY = ("argument_spec_data", "validate_args_context", "argument_errors")
 
 
 class CallbackModule(Default):
@@ -40,5 +48,6 @@ class CallbackModule(Default):
     def _handle_exception(self, result: MutableMapping[str, Any], use_stderr: bool = False) -> None:
         task = getattr(self._current_task_result, "task", None)
         if task is not None and result.get("msg") and str(task.action).startswith(SPEAK_FOR_THEMSELVES):
-            result.pop("exception", None)
+            for name in ("exception", *LENGTHY):
+                result.pop(name, None)
         super()._handle_exception(result, use_stderr)

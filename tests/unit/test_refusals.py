@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -88,8 +89,10 @@ PLAY = [
 ]
 
 
-def run(folder: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    (folder / "play.yml").write_text(yaml.safe_dump(PLAY), encoding="utf-8")
+def run(
+    folder: Path, variables: dict[str, str], play: list[dict[str, Any]] = PLAY, **more: str
+) -> subprocess.CompletedProcess[str]:
+    (folder / "play.yml").write_text(yaml.safe_dump(play), encoding="utf-8")
     (folder / "vars.yml").write_text(yaml.safe_dump(variables), encoding="utf-8")
     argv = [
         Path(sys.executable).with_name("ansible-playbook"),
@@ -105,6 +108,7 @@ def run(folder: Path, variables: dict[str, str]) -> subprocess.CompletedProcess[
         **os.environ,
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
+        **more,
     }
     return subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 
@@ -123,3 +127,12 @@ def test_a_template_in_a_secret_is_named_and_not_said(tmp_path, secret):
     said = done.stdout + done.stderr
     assert done.returncode == 2 and SECRET not in said and "rest" not in said, said
     assert "vault_password: holds" in said and "!unsafe" in said
+
+
+def test_a_missing_input_of_a_role_alone_is_a_line(tmp_path):
+    """Ansible's own look at a role's inputs would print the whole spec."""
+    play = [{"hosts": "localhost", "gather_facts": False, "roles": ["dns"]}]
+    done = run(tmp_path, {}, play, ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
+    said = done.stdout + done.stderr
+    assert done.returncode == 2 and said.count("missing required arguments: dns_records, dns_zone") == 1, said
+    assert "argument_spec_data" not in said and len(said) < 1500
