@@ -131,7 +131,7 @@ def refused_ports(params: dict[str, Any], found: list[Listener]) -> list[str]:
         if held:
             refusals.append(
                 f"{wanted['input']}: port {wanted['port']}/{wanted['protocol']} is held by {', '.join(map(str, held))}; "
-                "stop and disable that program, or choose another port"
+                "stop and disable that program, or have the service listen elsewhere"
             )
     return list(dict.fromkeys(refusals))
 

@@ -62,7 +62,7 @@ firewalls:
   returned: always
 overruled:
   description: >-
-    Where O(settings) are not on the host yet, what somebody else has set to another value, such as
+    Ways in that somebody else has set otherwise than O(settings), which are not on the host yet, such as
     C(/etc/ssh/sshd_config.d/mine.conf: PasswordAuthentication yes).
   type: list
   elements: str
@@ -113,6 +113,11 @@ SSHD = Path("/etc/ssh/sshd_config")
 SSHD_SHIPPED = Path("/usr/share/openssh/sshd_config")  # what Debian's package makes SSHD of
 SSHD_DROP_INS = Path("/etc/ssh/sshd_config.d")
 SSHD_OURS = SSHD_DROP_INS / "00-webstack.conf"
+# What somebody may rely on to come in, or to go on from here. Others, such as how long a client may be silent, cut nobody.
+WAYS_IN = (
+    "passwordauthentication", "kbdinteractiveauthentication", "pubkeyauthentication", "authenticationmethods", "permitrootlogin",
+    "allowtcpforwarding", "allowagentforwarding", "allowstreamlocalforwarding", "x11forwarding", "hostkeyalgorithms",
+)  # fmt: skip
 RULES = Path("/etc/webstack/firewall.nft")
 UFW = Path("/etc/ufw/ufw.conf")
 NFTABLES = Path("/etc/nftables.conf")
@@ -215,24 +220,29 @@ def settings(of: str) -> dict[str, str]:
     """Keyword and value of each line of a file of sshd's, before the first Match; of a keyword, the first."""
     found: dict[str, str] = {}
     for line in of.splitlines():
-        keyword, _blank, value = line.strip().partition(" ")
+        keyword, *value = re.split(r"\s*=\s*|\s+", line.strip(), maxsplit=1)
         if keyword.lower() == "match":
             break
-        if keyword and not keyword.startswith("#"):
-            found.setdefault(keyword, value.strip())
+        if value and not keyword.startswith("#"):
+            found.setdefault(keyword, value[0])
     return found
 
 
 def overruled(declared: str) -> list[str]:
-    """What somebody else has set in another way than `declared`, which comes first and so would count alone."""
+    """Ways in that somebody else has set otherwise than `declared`, which comes first and so would count alone.
+
+    What the role's file has already is nobody's loss any more.
+    """
+    known = {keyword.lower() for keyword in settings(text(SSHD_OURS))}
     ours = {keyword.lower(): value.lower() for keyword, value in settings(declared).items()}
+    asked = {keyword: value for keyword, value in ours.items() if keyword in WAYS_IN and keyword not in known}
     shipped = settings(text(SSHD_SHIPPED)).items()
     found = []
     for path in [*sorted(SSHD_DROP_INS.glob("*.conf")), SSHD]:
         for keyword, value in settings(text(path)).items():
             if path == SSHD_OURS or (path == SSHD and (keyword, value) in shipped):
                 continue
-            if ours.get(keyword.lower(), value.lower()) != value.lower():
+            if asked.get(keyword.lower(), value.lower()) != value.lower():
                 found.append(f"{path}: {keyword} {value}")
     return found
 
@@ -276,7 +286,7 @@ def main() -> None:
         firewall=known["webstack-firewall.service"]["LoadState"] == "loaded",
         firewalls=other_firewalls(known),
         belongs_to=text(BELONGS_TO).strip(),
-        overruled=overruled(module.params["settings"]) if sshd and not SSHD_OURS.exists() else [],
+        overruled=overruled(module.params["settings"]) if sshd else [],
         settings_differ=sshd is not None and text(SSHD_OURS).strip() != module.params["settings"].strip(),
         rules=text(RULES).strip(),
         undeclared=[str(stranger) for stranger in strangers],

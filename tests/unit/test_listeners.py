@@ -154,7 +154,7 @@ def test_settings_of_others_that_would_have_no_effect_are_named(host):
     module, root = host
     mine = root / "sshd_config.d/50-cloud-init.conf"
     mine.write_text(
-        "passwordauthentication yes\nAllowUsers ann\nX11Forwarding no\nMatch User bob\nPermitRootLogin yes\n"
+        "passwordauthentication\tyes\nAllowUsers=ann\nX11Forwarding no\nMatch User bob\nPermitRootLogin yes\n"
     )
     with (root / "sshd_config").open("a") as handle:
         handle.write("PermitRootLogin yes\n# PasswordAuthentication yes\n")
@@ -162,6 +162,19 @@ def test_settings_of_others_that_would_have_no_effect_are_named(host):
         f"{mine}: passwordauthentication yes",
         f"{root / 'sshd_config'}: PermitRootLogin yes",
     ]
+
+
+def test_settings_that_cut_nobody_are_no_matter_and_what_the_role_has_set_before_is_none(host):
+    """Debian's images for clouds set how long a client may be silent."""
+    module, root = host
+    with (root / "sshd_config").open("a") as handle:
+        handle.write("ClientAliveInterval 120\nAllowTcpForwarding yes\n")
+    declared = OURS + "ClientAliveInterval 300\nAllowTcpForwarding no\n"
+    assert module.overruled(declared) == [f"{root / 'sshd_config'}: AllowTcpForwarding yes"]
+    (root / "sshd_config.d/00-webstack.conf").write_text(OURS)  # of a version that did not set it
+    assert module.overruled(declared) == [f"{root / 'sshd_config'}: AllowTcpForwarding yes"]
+    (root / "sshd_config.d/00-webstack.conf").write_text(declared)
+    assert module.overruled(declared) == []
 
 
 @pytest.mark.parametrize(
