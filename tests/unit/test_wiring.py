@@ -16,8 +16,8 @@ SITE = {
 }  # fmt: skip
 
 
-def wired(tmp_path: Path, name: str, **inventory: Any) -> Any:
-    """The value of one variable of wiring.yml."""
+def wired(tmp_path: Path, name: str, groups: tuple[str, ...] = ("webservers",), **inventory: Any) -> Any:
+    """The value of one variable of wiring.yml, for a host of these groups."""
     out = tmp_path / "out"
     play = {
         "hosts": "localhost",
@@ -29,7 +29,9 @@ def wired(tmp_path: Path, name: str, **inventory: Any) -> Any:
     }
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
     (tmp_path / "inventory.yml").write_text(
-        yaml.safe_dump({"webservers": {"hosts": {"localhost": {"ansible_connection": "local", **SITE, **inventory}}}}),
+        yaml.safe_dump(
+            {group: {"hosts": {"localhost": {"ansible_connection": "local", **SITE, **inventory}}} for group in groups}
+        ),
         encoding="utf-8",
     )
     argv = [Path(sys.executable).with_name("ansible-playbook"), "-i", tmp_path / "inventory.yml", tmp_path / "play.yml"]
@@ -44,6 +46,12 @@ def wired(tmp_path: Path, name: str, **inventory: Any) -> Any:
 def test_the_firewall_opens_http_3_where_it_is_spoken(tmp_path, given, opened):
     ports = wired(tmp_path, "base_firewall_open", nginx_http3=given)
     assert ({"port": 443, "protocol": "udp"} in ports) == opened
+
+
+@pytest.mark.parametrize(("publish", "opened"), [("authoritative", True), ("update", False)])
+def test_the_firewall_opens_the_port_of_names_where_they_are_served(tmp_path, publish, opened):
+    ports = wired(tmp_path, "base_firewall_open", groups=("dnsservers",), dns_publish=publish)
+    assert ({"port": 53} in ports) == opened
 
 
 @pytest.mark.parametrize(
