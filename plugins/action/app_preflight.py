@@ -19,6 +19,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.foobar.webstack.plugins.plugin_utils import app_accounts
 from ansible_collections.foobar.webstack.plugins.plugin_utils.clone import Clone
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import refused
+from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import complaint, run_script
 
 # Folders in /etc, /srv, /run and /var/lib that Debian, or a package that may be installed later, calls so.
 FOLDERS = frozenset((
@@ -103,7 +104,7 @@ class ActionModule(ActionBase):
             },
         )
         app = args["app"]
-        said = self._low_level_execute_command(question(app, args["users"]))["stdout"]
+        said = run_script(self, question(app, args["users"]))["stdout"]
         host = read(app, args["users"], args["groups"], said)
         faults = [f"app_server_name: '{app}' will not do, because {why}" for why in strangers(app, host)]
         ships = args["code"] and (bool(args["ref"]) or host.will_ship(args["declared"]))
@@ -119,12 +120,10 @@ class ActionModule(ActionBase):
         """Whether the git host accepts a connection from this host; who can say no more has no git yet."""
         name, port = address(repository)
         command = f"timeout {GIVE_UP_SECONDS} python3 -c {shlex.quote(REACH)} {shlex.quote(name)} {port}"
-        outcome = self._low_level_execute_command(f"{ROUTED} || ! command -v python3 >/dev/null || {command}")
+        outcome = run_script(self, f"{ROUTED} || ! command -v python3 >/dev/null || {command}")
         if outcome["rc"] == 0:
             return []
-        words = (
-            outcome["stderr"].strip() or outcome["stdout"].strip() or f"nothing within {GIVE_UP_SECONDS} s"
-        ).splitlines()
+        words = (complaint(outcome) or f"nothing within {GIVE_UP_SECONDS} s").splitlines()
         return [f"app_server_repository: the host does not reach {name}, port {port}: {words[-1]}"]
 
 
@@ -191,8 +190,8 @@ def _declared(text: str) -> str:
 def strangers(app: str, host: Host) -> list[str]:
     """Why the name is taken, or would be; in words for the operator."""
     found = [f"{path} is part of the system" for path in host.units] + host.accounts.strange
-    # Where this role has been before, the user is there, and with it who builds and who fetches, or the settings.
-    ours = host.has_user and (host.configured or host.accounts.missing == [])
+    # Where this role has been before, its settings are there, or the user, with who builds and who fetches.
+    ours = host.configured or (host.has_user and host.accounts.missing == [])
     if ours or found:
         return found
     if host.has_user:

@@ -18,6 +18,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import complaint, run_script
 
 TOOL = "/usr/local/sbin/webstack-release"
 # For which another change is waited for: one that was cut off on a controller comes to its end by itself.
@@ -58,13 +59,13 @@ class ActionModule(ActionBase):
     def _installed(self) -> bool:
         files = (TOOL, f"/etc/{self._app}/release.json")
         question = " && ".join(f"test -e {shlex.quote(path)}" for path in files)
-        return self._low_level_execute_command(question)["rc"] == 0
+        return run_script(self, question)["rc"] == 0
 
     def _call(self, *argv: str) -> dict[str, Any]:
         """What the tool answers; it may have told before of a change that it made up for."""
-        outcome = self._low_level_execute_command(shlex.join([TOOL, self._app, *argv]))
+        outcome = run_script(self, shlex.join([TOOL, self._app, *argv]))
         if outcome["rc"] != 0:
-            words = outcome["stderr"].strip() or outcome["stdout"].strip()
+            words = complaint(outcome)
             raise AnsibleActionFail(words.removeprefix("webstack-release: "))
         return json.loads(outcome["stdout"].splitlines()[-1])
 

@@ -10,6 +10,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.foobar.webstack.plugins.plugin_utils import app_accounts
+from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import complaint, run_script
 
 
 class ActionModule(ActionBase):
@@ -26,15 +27,16 @@ class ActionModule(ActionBase):
             },
         )
         users = args["users"]
-        answer = self._low_level_execute_command(app_accounts.question(users))["stdout"]
+        answer = run_script(self, app_accounts.question(users))["stdout"]
         passwd, _line, groups = answer.partition("---\n")
         accounts = app_accounts.read(users, passwd.splitlines(), groups.splitlines(), args["groups"])
         if accounts.strange:
             raise AnsibleActionFail(f"The system users could not be made: {'; '.join(accounts.strange)}")
         for command in [] if self._task.check_mode else accounts.make + accounts.mend:
-            outcome = self._low_level_execute_command(shlex.join(command))
+            outcome = run_script(self, shlex.join(command))
             if outcome["rc"] != 0:
-                words = outcome["stderr"].strip() or outcome["stdout"].strip()
-                raise AnsibleActionFail(f"The system user {command[-1]} could not be made or mended: {words}")
+                raise AnsibleActionFail(
+                    f"The system user {command[-1]} could not be made or mended: {complaint(outcome)}"
+                )
         mended = list(dict.fromkeys(command[-1] for command in accounts.mend))
         return {"changed": accounts.due, "made": accounts.missing, "mended": mended}

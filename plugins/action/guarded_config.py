@@ -60,6 +60,7 @@ class ActionModule(ActionBase):
         if not outlook["changed"]:
             outlook["changed"] = True  # the undo, which a killed run has left, is called off
             return outlook if self._task.check_mode else self._confirm(outlook)
+        self._refuse_unfinished()
         login = self._login()
         args["check"] = [part.replace("{user}", login.user).replace("{client}", login.client) for part in check]
         if not (login.client or self._was_armed or self._task.check_mode):
@@ -82,6 +83,15 @@ class ActionModule(ActionBase):
     def _is_armed(self) -> bool:
         folder = f"{UNDO}/{self._unit or 'files'}"
         return self._low_level_execute_command(f"test -e {shlex.quote(folder)}")["rc"] == 0
+
+    def _refuse_unfinished(self) -> None:
+        """An undo that could not be finished has the only copies of what was confirmed last."""
+        folder = f"{UNDO}/{self._unit or 'files'}.undone"
+        if self._low_level_execute_command(f"test -e {shlex.quote(folder)}", sudoable=True)["rc"] == 0:
+            raise AnsibleActionFail(
+                f"An earlier change of {self._unit or 'files'} was not confirmed, and its undo is not finished: {folder} has the "
+                "copies. Nothing was changed. The journal of its unit, webstack-undo-*, says what is in its way, such as a full disk."
+            )
 
     def _keep(self, args: dict[str, Any], dry: bool = False) -> dict[str, Any]:
         given = {name: value for name, value in args.items() if value not in ("", [])}

@@ -11,7 +11,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import shlex
 import socket
 import time
 import uuid
@@ -19,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import complaint, run_script
 
 # Ansible keeps an idle connection for 120 s after a run (ansible.cfg, ControlPersist).
 WAIT_SECONDS = 130
@@ -47,28 +48,38 @@ while [ "${{pid:-0}}" -gt 1 ]; do
 done
 printf '%s\\n%s' "$door" "$1" > {NOTE}.new && mv {NOTE}.new {NOTE}
 """
+# $1 is who lets go. A note of somebody else stays.
+LET_GO = f"""
+exec 9>{NOTE}.lock && flock 9 || exit 1
+[ "$(sed 1d {NOTE} 2>/dev/null)" != "$1" ] || rm -f {NOTE}
+"""
 
 
 class ActionModule(ActionBase):
     """Asks on the host who is at work there; needs no module."""
 
     TRANSFERS_FILES = False
-    _VALID_ARGS = frozenset()
+    _VALID_ARGS = frozenset({"over"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         if self._task.check_mode:  # it looks on, and undoes nothing
             return {"changed": False}
         ours, over, told = identity(), "", False
+        if boolean(self._task.args.get("over", False)):
+            run_script(self, LET_GO, json.dumps(ours, sort_keys=True))
+            return {"changed": False}
         deadline = time.monotonic() + WAIT_SECONDS
         while held := self._claim(ours, over):
             holder = read(held)
-            if is_same(holder, ours) or is_over(held, holder):
+            if held != over and (is_same(holder, ours) or is_over(held, holder)):
                 over = held
                 continue
             words = f"{holder['by']} runs a playbook on this host since {holder['since']}"
             if time.monotonic() > deadline:
-                raise AnsibleActionFail(f"{words}; nothing was changed. Wait for its end, and run this again.")
+                raise AnsibleActionFail(
+                    f"{words}; nothing was changed. Wait for its end (or, if it has ended, for that of its ssh connection), and run this again."
+                )
             if not told:
                 told = True
                 Display().display(f"  {(task_vars or {}).get('inventory_hostname', '')} | waiting: {words}")
@@ -76,11 +87,9 @@ class ActionModule(ActionBase):
         return {"changed": False}
 
     def _claim(self, ours: dict[str, Any], over: str) -> str:
-        command = shlex.join(["sh", "-c", CLAIM, "sh", json.dumps(ours, sort_keys=True), over])
-        outcome = self._low_level_execute_command(command)
+        outcome = run_script(self, CLAIM, json.dumps(ours, sort_keys=True), over)
         if outcome["rc"] != 0:
-            words = outcome["stderr"].strip() or outcome["stdout"].strip()
-            raise AnsibleActionFail(f"Whether another run is at work on this host cannot be told: {words}")
+            raise AnsibleActionFail(f"Whether another run is at work on this host cannot be told: {complaint(outcome)}")
         return outcome["stdout"].strip()
 
 

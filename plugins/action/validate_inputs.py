@@ -116,7 +116,7 @@ class ActionModule(ActionBase):
 
     def _unworkable(self, name: str, secret: bool, error: AnsibleError) -> list[str]:
         """Why a template has no value. Ansible's words repeat a part of it, which may be a part of a secret."""
-        faults = templates_in_secrets(self._vars)
+        faults = templates_in_secrets(self._vars) or self._failing_secrets()
         if faults:
             return faults
         missing = UNDEFINED.search(str(error))
@@ -128,6 +128,19 @@ class ActionModule(ActionBase):
                 f"{name}: a template in it, or in what it is made of, has no value (not shown, as it holds secrets)"
             ]
         return [f"{name}: {missing[0] if missing else error}"]
+
+    def _failing_secrets(self) -> list[str]:
+        """Secrets that are a template as a whole, and one that has no value."""
+        faults = []
+        for name, value in self._vars.items():
+            if SECRET_NAME.match(name) and is_trusted_as_template(value) and EXPRESSION.fullmatch(value):
+                try:
+                    self._templar.template(value)
+                except AnsibleError:
+                    faults.append(
+                        f"{name}: is a template without a value; if it is meant as text, write it as {name}: !unsafe '…'"
+                    )
+        return faults
 
 
 def templates_in_secrets(variables: dict[str, Any], prefix: str = "") -> list[str]:

@@ -1,16 +1,17 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible's default output, but what a failed task has to say stands there once.
+"""Ansible's default output, but what a failed task has to say stands there once, as it was written.
 
-Ansible 2.19 and newer print it twice: as an error with the lines of the playbook around the task, and as the
-result. The lines matter where a playbook is wrong; a refusal of an input is wrong nowhere in it.
+Ansible 2.19 and newer print it twice: as an error with the lines of the playbook around the task, and as the result, in
+YAML. The lines matter where a playbook is wrong; a refusal of an input is wrong nowhere in it. -v brings all of it back.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import textwrap
 from typing import Any
 
+from ansible import constants as C
 from ansible.plugins.callback.default import CallbackModule as Default
 
 DOCUMENTATION = """
@@ -34,8 +35,6 @@ SPEAK_FOR_THEMSELVES = (
     "ansible.builtin.fail",
     "ansible.builtin.validate_argument_spec",
 )
-# Of Ansible's own look at a role's inputs: the whole spec, 7 kB of it, and its message once more.
-LENGTHY = ("argument_spec_data", "validate_args_context", "argument_errors")
 
 
 class CallbackModule(Default):
@@ -45,9 +44,16 @@ class CallbackModule(Default):
     CALLBACK_TYPE = "stdout"
     CALLBACK_NAME = "foobar.webstack.terse"
 
-    def _handle_exception(self, result: MutableMapping[str, Any], use_stderr: bool = False) -> None:
-        task = getattr(self._current_task_result, "task", None)
-        if task is not None and result.get("msg") and str(task.action).startswith(SPEAK_FOR_THEMSELVES):
-            for name in ("exception", *LENGTHY):
-                result.pop(name, None)
-        super()._handle_exception(result, use_stderr)
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        words = result.result.get("msg")
+        speaks = str(result.task.action).startswith(SPEAK_FOR_THEMSELVES) and isinstance(words, str) and words.strip()
+        if not speaks or result.task.loop or self._display.verbosity > 0:
+            super().v2_runner_on_failed(result, ignore_errors)
+            return
+        if self._last_task_banner != result.task._uuid:
+            self._print_task_banner(result.task)
+        self._handle_warnings(result.result)
+        text = f"fatal: [{self.host_label(result)}]: FAILED!\n{textwrap.indent(words.strip(), '    ')}"
+        self._display.display(text, color=C.COLOR_ERROR, stderr=self.get_option("display_failed_stderr"))
+        if ignore_errors:
+            self._display.display("...ignoring", color=C.COLOR_SKIP)

@@ -21,7 +21,7 @@ Faults = Iterator[str]
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,24}")
 # Folders, users and units are named after the application: these belong to somebody else. What else is taken, the
-# host is asked (app_host).
+# host is asked (app_preflight).
 SYSTEM = (
     "apt", "cron", "default", "dpkg", "lock", "mariadb", "mysql", "mysqld", "nginx", "root", "ssh", "ssl", "systemd",
     "uwsgi", "webstack", "www-data",
@@ -86,7 +86,7 @@ JOB = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 # Each may be a list of commands, which run one after the other; a job is one process.
 COMMANDS = ("app_server_static_command", "app_server_migrate_command", "app_server_notify_command")
 SHELLS = ("sh", "bash", "dash")
-ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=.*", re.DOTALL)
+ASSIGNMENT = re.compile(r".*=.*", re.DOTALL)  # what `env`, behind which a command stands, takes for one
 BUILTINS = (
     ".", "alias", "cd", "eval", "exec", "export", "for", "if", "pushd", "set", "source", "umask", "unset", "while",
 )  # fmt: skip

@@ -59,9 +59,8 @@ def conffiles(folder: str) -> dict[str, str]:
         return {}
     for line in text.splitlines():
         if line.startswith(f" {folder}/"):
-            path, digest, *rest = line.split()
-            if "obsolete" not in rest:
-                shipped[path] = digest
+            path, digest, *_obsolete = line.split()  # of an older version of the package, it is no operator's either
+            shipped[path] = digest
     return shipped
 
 

@@ -228,13 +228,18 @@ def settings(of: str) -> dict[str, str]:
     return found
 
 
+def plain(value: str) -> str:
+    """A value in small letters, and under one name where sshd has two."""
+    return value.lower().replace("without-password", "prohibit-password")
+
+
 def overruled(declared: str) -> list[str]:
     """Ways in that somebody else has set otherwise than `declared`, which comes first and so would count alone.
 
     What the role's file has already is nobody's loss any more.
     """
     known = {keyword.lower() for keyword in settings(text(SSHD_OURS))}
-    ours = {keyword.lower(): value.lower() for keyword, value in settings(declared).items()}
+    ours = {keyword.lower(): plain(value) for keyword, value in settings(declared).items()}
     asked = {keyword: value for keyword, value in ours.items() if keyword in WAYS_IN and keyword not in known}
     shipped = settings(text(SSHD_SHIPPED)).items()
     found = []
@@ -242,7 +247,7 @@ def overruled(declared: str) -> list[str]:
         for keyword, value in settings(text(path)).items():
             if path == SSHD_OURS or (path == SSHD and (keyword, value) in shipped):
                 continue
-            if asked.get(keyword.lower(), value.lower()) != value.lower():
+            if asked.get(keyword.lower(), plain(value)) != plain(value):
                 found.append(f"{path}: {keyword} {value}")
     return found
 

@@ -668,6 +668,8 @@ def connect(module: AnsibleModule, host: mysql_host.Host | None = None) -> Any:
                 charset="utf8mb4",
                 autocommit=True,
                 connect_timeout=10,
+                # A server that hangs takes connections, and says nothing.
+                read_timeout=30 if module.params["ask"] else None,
                 init_command=f"SET SESSION lock_wait_timeout = {LOCK_WAIT}",
             )
         if must_answer and program:
@@ -712,7 +714,7 @@ def refuses_root(error: Exception) -> bool:
 def declared_settings(configuration: str) -> dict[str, str]:
     """The values that an option file gives to variables; of a name that stands there twice, the last."""
     lines = re.findall(r"^([a-z][a-z0-9_-]*)[ \t]*=[ \t]*(.*?)[ \t]*$", configuration, re.MULTILINE)
-    return {name.replace("-", "_"): value for name, value in lines}
+    return {name.replace("-", "_"): value.strip("\"'") for name, value in lines}
 
 
 def as_number(value: str) -> int | float | None:

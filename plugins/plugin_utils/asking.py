@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import json
 from collections.abc import Callable
 from typing import Any
+
+from ansible import constants
 
 ASKED = "webstack_asked"  # in a registered result: the digest of the question
 
@@ -18,7 +20,10 @@ def ask_once(question: Any, task_vars: dict[str, Any], ask: Callable[[], dict[st
     Registered results end with the run: no cache of facts can answer for the host. `question` is all that the answer
     depends on.
     """
-    key = hashlib.sha256(json.dumps(question, sort_keys=True, default=str).encode()).hexdigest()
+    # The question may hold passwords, and -v prints results: the name of Ansible's own folder, which is another in each
+    # run, keeps the digest from being guessed.
+    text = json.dumps(question, sort_keys=True, default=str).encode()
+    key = hmac.new(constants.DEFAULT_LOCAL_TMP.encode(), text, "sha256").hexdigest()
     for value in list(task_vars.values()):
         if isinstance(value, dict) and value.get(ASKED) == key:
             return {name: item for name, item in value.items() if name not in ("warnings", "ansible_facts", "skipped")}

@@ -49,7 +49,9 @@ class Host:
         current.unlink(missing_ok=True)
         current.symlink_to(f"releases/{name}")
 
-    def execute(self, command: str, **_options: Any) -> dict[str, Any]:
+    def execute(self, shell: str, in_data: bytes) -> dict[str, Any]:
+        assert shell == "sh"
+        command = in_data.decode()
         self.commands.append(command)
         moved = re.sub(r"(?<![\w.$}/])/(etc|srv|run|var|usr/(local/)?lib/systemd)/", rf"{self.root}/\1/", command)
         done = subprocess.run(["sh", "-c", moved], capture_output=True, text=True, check=False)

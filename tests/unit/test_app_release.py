@@ -36,7 +36,9 @@ class Host:
         plugin._show = self.shown.append
         return plugin.run(task_vars={"inventory_hostname": "web1"})
 
-    def execute(self, command: str) -> dict[str, Any]:
+    def execute(self, shell: str, in_data: bytes) -> dict[str, Any]:
+        assert shell == "sh"
+        command = in_data.decode()
         if command.startswith("test -e"):
             return {"rc": 0 if self.installed else 1, "stdout": "", "stderr": ""}
         tool, app, *argv = shlex.split(command)

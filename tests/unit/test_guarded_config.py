@@ -34,12 +34,14 @@ class Host:
         armed: bool = False, breaks: bool = False,
     ) -> None:  # fmt: skip
         self.login, self.comes_in, self.undone, self.changed, self.refuses = login, comes_in, undone, changed, refuses
-        self.armed, self.breaks = armed, breaks
+        self.armed, self.breaks, self.unfinished = armed, breaks, False
         self.told: list[str] = []
         self.asked: list[list[str]] = []
         self.check_mode = False
 
     def shell(self, command: str, **_more: Any) -> dict[str, Any]:
+        if command.startswith("test -e") and ".undone" in command:
+            return {"rc": int(not self.unfinished)}
         if command.startswith("test -e"):
             self.state = command.split()[-1]
             return {"rc": int(not self.armed)}
@@ -396,3 +398,12 @@ def test_a_look_changes_nothing_and_refuses_what_a_change_would(word):
     assert Host(BY_SSH, [], refuses="would be locked out").run(look=word)["msg"] == "would be locked out"
     with pytest.raises(AnsibleActionFail, match="would cut the play's own connection"):
         Host(BY_SSH, []).run(look=word, admits=[])
+
+
+@pytest.mark.parametrize("look", [True, False])
+def test_a_change_waits_for_an_undo_that_is_not_finished(look):
+    host = Host(BY_SSH, [])
+    host.unfinished = True
+    with pytest.raises(AnsibleActionFail, match="its undo is not finished"):
+        host.run(look=look)
+    assert host.told == ["look"]

@@ -28,15 +28,15 @@ class Host:
         monkeypatch.setattr(action, "Display", lambda: SimpleNamespace(display=self.shown.append))
         monkeypatch.setattr(action, "WAIT_SECONDS", 0)
 
-    def execute(self, command: str) -> dict[str, Any]:
-        command = command.replace(action.NOTE, str(self.note))
+    def execute(self, command: str, in_data: bytes) -> dict[str, Any]:
+        script = in_data.decode().replace(action.NOTE, str(self.note))
         argv = [self.through, "-c", f"{command}; exit $?"] if self.through else ["sh", "-c", command]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        done = subprocess.run(argv, input=script, capture_output=True, text=True, check=False)
         return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
 
-    def claim(self, check_mode: bool = False) -> dict[str, Any]:
+    def claim(self, check_mode: bool = False, over: bool = False) -> dict[str, Any]:
         plugin = action.ActionModule.__new__(action.ActionModule)
-        plugin._task = SimpleNamespace(check_mode=check_mode)
+        plugin._task = SimpleNamespace(check_mode=check_mode, args={"over": over})
         plugin._low_level_execute_command = self.execute
         return plugin.run(task_vars={"inventory_hostname": "web1"})
 
@@ -155,3 +155,20 @@ def test_of_two_that_come_at_once_one_gets_the_host(host, process):
     begun = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for argv in argvs]
     said = [one.communicate()[0] for one in begun]
     assert sorted(map(bool, said)) == [False, True], shlex.join(argvs[0])
+
+
+def test_a_run_that_ends_lets_go_of_what_is_its_own(host):
+    host.claim()
+    host.claim(over=True)
+    assert not host.note.exists()
+    host.held_by("-", **ELSEWHERE)
+    host.claim(over=True)
+    assert host.holder()["by"] == ELSEWHERE["by"]
+
+
+def test_a_note_that_comes_back_after_it_was_found_to_be_over_is_not_asked_about_for_ever(host, monkeypatch):
+    """As over ssh with a terminal, whose line ends made it another note each time."""
+    held = "-\n" + json.dumps({**ELSEWHERE}, sort_keys=True)
+    monkeypatch.setattr(action.ActionModule, "_claim", lambda _self, _ours, _over: held)
+    with pytest.raises(AnsibleActionFail, match="ann@other runs a playbook on this host since"):
+        host.claim()

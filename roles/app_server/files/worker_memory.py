@@ -3,8 +3,8 @@
 `reload-on-rss` of uWSGI does the same, but looks after every request before it closes the connection, which costs a
 small page 3 to 5 % of its requests a second. Here the visitor has the answer before the worker looks.
 
-For workers that have one request at a time. To end one with threads, uWSGI 2.0.21 waits in its signal handler for
-threads that wait for the interpreter, which the one that has sent the signal keeps.
+Single-threaded workers only: with threads, uWSGI 2.0.21's SIGHUP handler joins threads that need the GIL, which this thread
+holds: a deadlock.
 """
 
 import os

@@ -113,8 +113,11 @@ def numbers(owner: str, group: str) -> tuple[int, int]:
     return found[0], found[1]
 
 
-def misplaced(folder: Path, owner: str, group: str, mode: int) -> str:
-    """In which way a folder is not as it should be; empty if it is."""
+def misplaced(folder: Path, owner: str, group: str, mode: int, *, least: bool = False) -> str:
+    """In which way a folder is not as it should be; empty if it is.
+
+    With `least` its owner and its group may do more than `mode` says, others may not.
+    """
     try:
         found = folder.stat()
     except FileNotFoundError:
@@ -124,7 +127,8 @@ def misplaced(folder: Path, owner: str, group: str, mode: int) -> str:
     if (found.st_uid, found.st_gid) != numbers(owner, group):
         return f"{folder} does not belong to {owner}:{group}"
     now = stat.S_IMODE(found.st_mode)
-    return f"{folder} has the mode {now:04o} instead of {mode:04o}" if now != mode else ""
+    right = now & mode == mode and not now & ~mode & 0o007 if least else now == mode
+    return "" if right else f"{folder} has the mode {now:04o} instead of {mode:04o}"
 
 
 def link_atomically(link: Path, target: str) -> None:

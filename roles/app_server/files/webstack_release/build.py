@@ -69,27 +69,40 @@ class Builder:
             self.at.home, self.at.releases, self.at.static, self.at.shared, self.at.state, self.at.bound(""), self.at.marks,
             self.at.wheels,
         )  # fmt: skip
-        user, fetching, building = (self.config[key] for key in ("user", "fetch_user", "build_user"))
-        published = self.config["shared_published"] if self.config["socket_group"] else []
+        fetching, building = self.config["fetch_user"], self.config["build_user"]
         return [
-            *((path, "root", "root", 0o755) for path in roots),
-            *((self.at.shared / name, user, user, 0o750) for name in self.config["shared"] if name not in published),
-            # What is made in it belongs to the web server's group, too, and so do its folders, to any depth.
-            *((self.at.shared / name, user, self.config["socket_group"], 0o2750) for name in published),
+            *((path, "root", "root", 0o755) for path in (*roots, self.at.config)),
             (self.at.fetch, fetching, fetching, 0o700),
             (self.at.build, building, building, 0o700),
         ]
 
+    def shared_folders(self) -> list[Folder]:
+        """Those of the application. It may open one further to itself and to its group, as some do at each start."""
+        user, published = self.config["user"], self.config["shared_published"]
+        if published is None:  # declared by an older version of the role, whose folders everybody might read
+            return [(self.at.shared / name, user, user, 0o755) for name in self.config["shared"]]
+        return [
+            *((self.at.shared / name, user, user, 0o750) for name in self.config["shared"] if name not in published),
+            # What is made in it belongs to the web server's group, too, and so do its folders, to any depth.
+            *((self.at.shared / name, user, self.config["socket_group"], 0o2750) for name in published),
+        ]
+
     def misplaced(self) -> list[str]:
-        """What of them is not as it should be."""
-        return [words for folder in self.folders() if (words := misplaced(*folder))]
+        """What of the folders is not as it should be."""
+        found = [misplaced(*folder) for folder in self.folders()]
+        return [
+            words for words in found + [misplaced(*folder, least=True) for folder in self.shared_folders()] if words
+        ]
 
     def settle(self) -> None:
         """Makes the folders, and brings to their owners those that somebody has changed."""
-        for path, owner, group, mode in self.folders():
+        shared = self.shared_folders()
+        for path, owner, group, mode in self.folders() + shared:
             if not path.is_dir():
                 path.mkdir(parents=True)
-            if not misplaced(path, owner, group, mode):
+                shutil.chown(path, owner, group)
+                path.chmod(mode)
+            if not misplaced(path, owner, group, mode, least=(path, owner, group, mode) in shared):
                 continue
             if mode & stat.S_ISGID:
                 shutil.chown(path, owner)
@@ -191,12 +204,12 @@ class Builder:
             offline = ["--no-compile", "--no-index", "--find-links", str(fresh)]
             try:
                 if any(fresh.iterdir()):
-                    with contextlib.suppress(ReleaseError):  # there is not each of them
+                    with contextlib.suppress(ReleaseError):  # some wheels are not kept yet
                         run_pip("install", *offline)
                         return
                 with contextlib.suppress(
                     ReleaseError
-                ):  # there is something that has no wheel, or pip says below what it is
+                ):  # a package has no wheel, or pip fails: the plain install below says how
                     run_pip("download", "--only-binary", ":all:", "--dest", str(fresh))
                     run_pip("install", *offline)
                     wheels.keep(fresh, wanted)
@@ -217,7 +230,7 @@ class Builder:
         try:
             return read_as_pip_does(requirements)
         except UnicodeDecodeError:
-            # Most likely a comment with accents. Where no locale is Latin-1, pip has to be told.
+            # Most likely a comment with accents. pip decodes with the locale, UTF-8 here, so a coding line is added.
             self.sandbox.building(["sed", "--in-place", "1i # coding: latin-1", str(requirements)], place)
             return requirements.read_text(encoding="latin-1")
         except LookupError as error:

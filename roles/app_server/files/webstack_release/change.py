@@ -36,7 +36,7 @@ DOOR_TRIES = 5
 # The tool may be newer than what an application was last configured with.
 LATER: dict[str, Any] = {
     "migrate_seconds": 3600, "shared_files": [], "preload": False, "worker_data_mb": 0, "socket_group": "",
-    "shared_published": [],
+    "shared_published": None,
 }  # fmt: skip
 LEFT_OVER_SECONDS = 3600  # after which nobody waits any more to begin a change
 
@@ -101,7 +101,7 @@ class Application:
         }
 
     def damage(self, slot: str | None) -> list[str]:
-        """What cannot be read any more of what was written down. The tool goes on without."""
+        """State files that cannot be parsed. The tool continues without them."""
         lost = [
             f"{self.at.mark(name, 'json')} cannot be read, so {name} is no release to go back to"
             for name in self.releases.damaged()
@@ -130,7 +130,7 @@ class Application:
         return slot is not None and self.slots.settled(slot) and self.jobs.settled(slot)
 
     def trouble(self, slot: str | None) -> list[str]:
-        """What somebody has changed by hand, or what else keeps visitors from the live release or lets in others."""
+        """Faults of the live release that a converge repairs: owners, modes, a socket that nginx cannot use."""
         release = self.slots.release(slot)
         if not self.releases.verified(release):
             return []
@@ -304,7 +304,7 @@ class Change:
         # Built before its workers were to share what it loads, it may be unfit for that.
         if self.config["preload"] and self.checked != release and not self.has_started(release):
             self.check(release)
-        # On the disk before the timer that would stop the warm slot goes: whatever ends this change, `undo` stops it.
+        # Record the slot before its stop timer is removed, so that `undo` can stop it if this change is cut off.
         self.journal.note(slot=slot)
         self.slots.cool_never()
         if live and self.serves(live, release):
@@ -369,9 +369,9 @@ class Change:
             self.sleep(LOOK_SECONDS)
 
     def usual_share(self, slot: str) -> float:
-        """Of the requests that fail in the slot before: since the change began, where that is enough to tell.
+        """Failure share of the previous slot since the change began.
 
-        Who goes back because requests fail is not kept from it by those that fail in both.
+        For a rollback it counts as 100 %: failures common to both releases must not block going back.
         """
         record = self.journal.record
         back = record.kind == "rollback"

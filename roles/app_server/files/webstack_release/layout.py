@@ -142,6 +142,12 @@ class Layout:
     def unit_folder(self) -> Path:
         return self.root / "etc/systemd/system"
 
+    def tmpfiles(self) -> Path:
+        """What makes the folders in /run. An older version of the role, which may have written it, had another name for it."""
+        place = self.root / "etc/tmpfiles.d"
+        old, fresh = place / f"{self.app}.conf", place / f"webstack-{self.app}.conf"
+        return fresh if fresh.exists() or not old.exists() else old
+
     @property
     def unit_file(self) -> Path:
         """The template of which both slots are instances."""

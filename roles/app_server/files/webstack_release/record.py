@@ -99,7 +99,10 @@ class Journal:
         """To whoever follows the change, and to the journal of the host."""
         print(line, flush=True)
         # A full disk must not keep a change from being undone.
-        with contextlib.suppress(OSError), open(self.at.progress, "a", encoding="utf-8") as handle:
+        with (
+            contextlib.suppress(OSError),
+            open(self.at.progress, "a", encoding="utf-8", errors="surrogateescape") as handle,
+        ):
             handle.write(line + "\n")
 
     def end(self, verdict: str, reason: str = "") -> None:
@@ -146,7 +149,8 @@ class Journal:
         return [line for line in read(self.at.history).splitlines() if line]
 
     def said(self) -> list[str]:
-        return read(self.at.progress).splitlines()
+        """The lines of the change. Bytes that are no text, of a migration say, are shown as such."""
+        return read(self.at.progress).encode(errors="surrogateescape").decode(errors="replace").splitlines()
 
     def entries(self, last: int = 0) -> list[dict[str, Any]]:
         """The changes that came to an end, the oldest first, all or the last; a line that a power cut tore is left out."""

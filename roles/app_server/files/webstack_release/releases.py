@@ -56,7 +56,7 @@ class Releases:
         return not libraries.is_dir() or (libraries / f"python3.{sys.version_info.minor}").is_dir()
 
     def tampered(self, release: str) -> str:
-        """What of a release somebody else than root may change, if anything; of 100,000 files it takes half a second."""
+        """The first file of a release that a user other than root can write. Takes 0.5 s for 100,000 files."""
         place = str(self.place(release))
         others = ["(", "!", "-uid", "0", "-o", "!", "-type", "l", "-perm", "/022", ")"]
         first = run(["find", place, "-xdev", *others, "-print", "-quit"]).strip()

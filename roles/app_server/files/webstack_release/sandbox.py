@@ -24,15 +24,16 @@ CLOSED = (
 OF_A_SLOT = ("Type=", "Exec", "EnvironmentFile=", "KillMode=", "LimitDATA=", "Restart", "Timeout")
 # With its arguments: a folder, and a group that is to read all in it.
 PUBLISH = """
-import grp, os, stat, sys
+import contextlib, grp, os, stat, sys
 top, group = sys.argv[1:]
 number = grp.getgrnam(group).gr_gid
 for base, _folders, files in os.walk(top, topdown=False):
     for path, more in (*((os.path.join(base, name), 0o040) for name in files), (base, 0o2050)):
-        found = os.lstat(path)
-        if found.st_uid == os.getuid() and not stat.S_ISLNK(found.st_mode):
-            os.chown(path, -1, number, follow_symlinks=False)
-            os.chmod(path, 0o2750 if path == top else stat.S_IMODE(found.st_mode) | more)
+        with contextlib.suppress(FileNotFoundError):  # the application works on meanwhile
+            found = os.lstat(path)
+            if found.st_uid == os.getuid() and not stat.S_ISLNK(found.st_mode):
+                os.chown(path, -1, number, follow_symlinks=False)
+                os.chmod(path, 0o2750 if path == top else stat.S_IMODE(found.st_mode) | more)
 """
 
 
@@ -63,13 +64,13 @@ class Sandbox:
         command = ["systemd-run", "--quiet", "--wait", "--collect", "--service-type=exec"]
         if unit:
             command.append(f"--unit={unit}")
-        # A log outlives who asked for it, and what writes to it does not notice.
+        # With output to a file instead of a pipe, the command survives the death of its caller.
         if not any(setting.startswith("StandardOutput=") for setting in settings):
             command.append("--pipe")
         for setting in (
             f"User={user}", f"Group={user}", f"WorkingDirectory={place}", "UMask=0022",
             *(f"ReadWritePaths=-{path}" for path in writes),
-            # For who asked and was killed; `run` gives up sooner.
+            # Stops the unit if its caller was killed; normally `run`'s own timeout comes first.
             f"RuntimeMaxSec={seconds + 5:.0f}", "TimeoutStopSec=5",
             *CLOSED, "CapabilityBoundingSet=", *settings,
         ):  # fmt: skip

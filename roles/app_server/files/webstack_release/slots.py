@@ -131,6 +131,7 @@ class Slots:
         user, group = self.config["user"], self.config["socket_group"] or self.config["user"]
         runtime = self.at.public_link.parent
         said = [
+            *self.readable_secrets(slot),
             misplaced(runtime, "root", "root", 0o755),
             misplaced(self.at.socket(slot).parent, user, group, 0o750) if self.config["socket_group"] else "",
             self.closed(slot, group),
@@ -140,6 +141,17 @@ class Slots:
         if usual and not self.at.fifo(slot).is_fifo():
             said.append(f"{self.at.fifo(slot)} is missing, on which uWSGI takes orders")
         return [words for words in said if words] or self.silence(slot)
+
+    def readable_secrets(self, slot: str) -> list[str]:
+        """The settings that a slot is bound to and that others than root may read or write, though they should not."""
+        found = []
+        for name, mode in SETTINGS.items():
+            path = self.at.bound(slot) / name
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                if status.st_uid != numbers("root", "root")[0] or stat.S_IMODE(status.st_mode) & ~mode:
+                    found.append(f"{path} can be read or changed by others than it should")
+        return found
 
     def closed(self, slot: str, group: str) -> str:
         """Why the web server may not connect to a slot's socket; empty if it may."""
@@ -156,7 +168,7 @@ class Slots:
         return f"{path} has the mode {stat.S_IMODE(found.st_mode):04o}, with which nginx may not connect"
 
     def silence(self, slot: str) -> list[str]:
-        """Whether a slot gives no answer at all, twice. What it answers is for others to judge."""
+        """A fault if the health path gets no answer twice in a row. The status code is not judged here."""
         seconds = self.config["health_answer_seconds"]
         said = ""
         for _time in range(2):
@@ -214,7 +226,7 @@ class Slots:
             link_atomically(self.at.current, f"releases/{release}")
         link_atomically(self.at.live_link, str(self.at.socket(slot)))
         # The link that nginx knows is gone after a boot, or was led elsewhere.
-        run(["systemd-tmpfiles", "--create", f"/etc/tmpfiles.d/webstack-{self.at.app}.conf"])
+        run(["systemd-tmpfiles", "--create", str(self.at.tmpfiles())])
 
     def boot(self, slot: str) -> None:
         """From now on this slot starts with the host, and the other does not."""
@@ -291,6 +303,6 @@ class Slots:
 
 
 def digest(folder: Path) -> str:
-    """Of the settings that a slot is bound to. The word between is that of slots that were bound before."""
+    """Digest of a slot's settings files. The constant keeps digests written by older versions valid."""
     texts = "".join(f"{name} True {read(folder / name)}\n" for name in SETTINGS if os.path.exists(folder / name))
     return hashlib.sha256(texts.encode(errors="surrogateescape")).hexdigest()

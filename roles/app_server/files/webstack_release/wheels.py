@@ -38,7 +38,7 @@ class Wheels:
         fresh.mkdir(mode=0o755)
         for path in self.at.wheels.glob("*.whl"):
             digest, _dash, name = path.name.partition("-")
-            if digest in wanted:
+            if digest in wanted and not (fresh / name).exists():  # one name may have two digests, of two indexes
                 os.link(path, fresh / name)  # whose bytes the user cannot change
         shutil.chown(fresh, user, user)
         return fresh
