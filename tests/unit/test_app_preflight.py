@@ -135,6 +135,12 @@ def test_a_host_of_a_version_with_fewer_users_does_too(host, ask):
     assert ask()["users_due"]
 
 
+def test_an_account_that_was_removed_is_made_again_where_the_roles_settings_are(host, ask):
+    for path in ("/etc/shop/release.json", "/srv/shop/releases/x"):
+        host.have(path)
+    assert ask()["users_due"]
+
+
 def test_a_run_that_was_killed_between_two_users_goes_on(host, ask):
     host.have_users(OURS[1:], GROUPS[1:])
     assert ask()["users_due"]

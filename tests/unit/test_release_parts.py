@@ -37,9 +37,11 @@ from releasing import (  # fmt: skip
     library,
     make_live,
     other,
+    record,
     repository,
     sandbox,
     says,
+    slots,
     unit,
     wheels,
 )
@@ -1320,3 +1322,63 @@ def test_code_that_does_not_load_says_why(application, lines, words):
     with pytest.raises(basics.ReleaseError, match=r"cannot be imported; nothing was switched\.") as refusal:
         application.builder.check(GOOD)
     assert words in str(refusal.value)
+
+
+# What a fresh look at upgrades and odd cases found
+
+
+def test_an_application_of_an_older_version_keeps_its_shared_folders_and_its_file_of_tmpfiles(application, tmp_path):
+    """The tool on a host is newer than what a second application was last configured with."""
+    application.config.update(shared=["media"], shared_published=None)
+    assert [folder[3] for folder in application.builder.shared_folders()] == [0o755]
+    place = application.at.root / "etc/tmpfiles.d"
+    place.mkdir(parents=True, exist_ok=True)
+    for path in place.iterdir():
+        path.unlink()
+    assert application.at.tmpfiles().name == "webstack-app.conf"
+    (place / "app.conf").touch()
+    assert application.at.tmpfiles().name == "app.conf"
+    (place / "webstack-app.conf").touch()
+    assert application.at.tmpfiles().name == "webstack-app.conf"
+
+
+@pytest.mark.parametrize(
+    ("mode", "least", "right"),
+    [(0o750, True, True), (0o770, True, True), (0o2770, True, True), (0o755, True, False), (0o700, True, False),
+     (0o770, False, False)],
+)  # fmt: skip
+def test_an_application_may_open_its_own_folder_further_to_itself(tmp_path, monkeypatch, mode, least, right):
+    monkeypatch.setattr(basics, "numbers", lambda _owner, _group: (tmp_path.stat().st_uid, tmp_path.stat().st_gid))
+    tmp_path.chmod(mode)
+    assert (basics.misplaced(tmp_path, "app", "app", 0o750, least=least) == "") is right
+
+
+def test_secrets_that_others_can_read_are_noticed(application, monkeypatch):
+    monkeypatch.setattr(slots, "numbers", lambda _owner, _group: (os.geteuid(), os.getegid()))
+    folder = application.at.bound("blue")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("environment", "secrets"):
+        (folder / name).write_text("")
+        (folder / name).chmod(0o600)
+    assert application.slots.readable_secrets("blue") == []
+    (folder / "secrets").chmod(0o644)
+    assert application.slots.readable_secrets("blue") == [
+        f"{folder / 'secrets'} can be read or changed by others than it should"
+    ]
+
+
+def test_what_a_migration_prints_need_not_be_text(application):
+    journal = record.Journal(application.at)
+    journal.begin(record.Record(id="1", kind="deploy"))
+    journal.say("gr\udcfc\udcdfe")  # bytes of Latin-1, as they are read
+    assert journal.said() == ["gr\ufffd\ufffde"]
+
+
+def test_one_name_of_a_wheel_may_have_two_digests(application, monkeypatch):
+    monkeypatch.setattr(shutil, "chown", lambda *_args: None)
+    place = application.at.wheels
+    place.mkdir(parents=True, exist_ok=True)
+    for digest in ("a" * 64, "b" * 64):
+        (place / f"{digest}-app-1.0-py3-none-any.whl").write_text(digest)
+    fresh = wheels.Wheels(application.at).lay_out({"a" * 64, "b" * 64}, "app-build")
+    assert [path.name for path in fresh.iterdir()] == ["app-1.0-py3-none-any.whl"]

@@ -100,8 +100,6 @@ class Builder:
         for path, owner, group, mode in self.folders() + shared:
             if not path.is_dir():
                 path.mkdir(parents=True)
-                shutil.chown(path, owner, group)
-                path.chmod(mode)
             if not misplaced(path, owner, group, mode, least=(path, owner, group, mode) in shared):
                 continue
             if mode & stat.S_ISGID:
