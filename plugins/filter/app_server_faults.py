@@ -215,10 +215,10 @@ def _command_faults(inputs: Inputs) -> Faults:
             if not isinstance(command, str):
                 yield f"{place}: must be a string, or a list of strings"
             else:
-                yield from _fault_of_command(place, command)
+                yield from command_faults(place, command)
 
 
-def _fault_of_command(place: str, command: str, several: str = SEVERAL) -> Faults:
+def command_faults(place: str, command: str, several: str = SEVERAL) -> Faults:
     """What is wrong with a command. It is run as it stands: no shell takes it apart, whatever it looks like."""
     start = f"{place}: '{shown(command)}'"
     if CONTROL.search(command):
@@ -343,7 +343,7 @@ def _job_faults(jobs: list[dict[str, Any]]) -> Faults:
         if isinstance(job["command"], (list, tuple)):
             yield f"{path}.command: {ONE_PROCESS}"
         else:
-            yield from _fault_of_command(f"{path}.command", str(job["command"]), ONE_PROCESS)
+            yield from command_faults(f"{path}.command", str(job["command"]), ONE_PROCESS)
         if not SCHEDULE.fullmatch(schedule):
             yield f"{path}.schedule: '{shown(schedule)}' is not a schedule such as *-*-* 03:30"
         # To systemd 0 is for ever: a change would wait for a job that does not end.

@@ -110,21 +110,21 @@ def test_a_terminal_is_handed_on(run):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "is empty"),
-        ("  ", "is empty"),
-        ("say 'a", "cannot be read: No closing quotation"),
-        ("cd /tmp && ls", "'&' is for a shell"),
-        ("say $HOME", "'$' is for a shell"),
-        ('say "$HOME"', "'$' is for a shell"),
-        ("say x > file", "'>' is for a shell"),
-        ("say *.py", "'*' is for a shell"),
-        ("say x\nsay y", "'\\n' is for a shell"),
+        ("", "is not a command"),
+        ("  ", "is not a command"),
+        ("say 'a", "cannot be taken apart into words: no closing quotation"),
+        ("cd /tmp && ls", "begins with 'cd', which is a shell's"),
+        ("say $HOME", "has a $ that is for a shell"),
+        ('say "$HOME"', "has a $ that is for a shell"),
+        ("say x > file", "has a > that is for a shell"),
+        ("say *.py", "has a * that is for a shell"),
+        ("say x\nsay y", "is not a command of one line"),
     ],
 )
 def test_what_is_no_single_command_is_refused(run, text, said):
     outcome = run(text)
     assert outcome.code == 2 and outcome.told is None
-    assert f"COMMAND: {said}" in outcome.said and outcome.said.count("nothing was done") == 1
+    assert "COMMAND: " in outcome.said and said in outcome.said and outcome.said.count("nothing was done") == 1
 
 
 @pytest.mark.parametrize("text", ["say '$HOME & more'", r"say \$HOME", 'say "a & b"'])
