@@ -71,7 +71,7 @@ class Builder:
         )  # fmt: skip
         fetching, building = self.config["fetch_user"], self.config["build_user"]
         return [
-            *((path, "root", "root", 0o755) for path in (*roots, self.at.config)),
+            *((path, "root", "root", 0o755) for path in roots),
             (self.at.fetch, fetching, fetching, 0o700),
             (self.at.build, building, building, 0o700),
         ]
