@@ -2,7 +2,7 @@
 
 import re
 
-from scenario import playbook
+from scenario import PROJECT, playbook
 
 WORDS = {"nginx_take_over": True, "dns_take_over": True, "base_take_over": True, "mysql_take_over": True}
 
@@ -32,6 +32,14 @@ def test_what_was_theirs_is_copied_and_the_site_serves(converge, servers):
 
 def test_afterwards_the_host_is_ours_and_the_words_are_needed_no_more(converge, servers):
     assert converge().must_succeed().changed == []
-    playbook(site_inventory="elsewhere").must_be_refused("in inventory takeover", "in inventory elsewhere")
+    for name, more in (
+        ("site", {}),
+        ("deploy", {}),
+        ("rollback", {}),
+        ("rotate", {}),
+        ("maintenance", {"state": "on"}),
+    ):
+        run = playbook(name=str(PROJECT / f"{name}.yml"), site_inventory="elsewhere", **more)
+        run.must_be_refused("in inventory takeover", "in inventory elsewhere")
     for server in servers:
         assert "foobar.com" in page(server)
