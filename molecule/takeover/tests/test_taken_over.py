@@ -5,6 +5,8 @@ import re
 from scenario import PROJECT, playbook
 
 WORDS = {"nginx_take_over": True, "dns_take_over": True, "base_take_over": True, "mysql_take_over": True}
+# Files by their content, and links by where they lead.
+LISTED = r"find . -type f -exec sha256sum {} + | sort; find . -type l -printf '%p %l\n' | sort"
 
 
 def page(server):
@@ -15,15 +17,12 @@ def page(server):
 
 
 def test_what_was_theirs_is_copied_and_the_site_serves(converge, servers):
-    before = {
-        server.backend.name: server.check_output("cd /etc/nginx && find . -type f -o -type l | sort | xargs sha256sum")
-        for server in servers
-    }
+    before = {server.backend.name: server.check_output(f"cd /etc/nginx && {LISTED}") for server in servers}
     run = converge(**WORDS).must_succeed()
     for server in servers:
         found = re.findall(r"/var/lib/webstack/copies/\S+-etc-nginx", run.output)
         copy = next(path for path in found if server.run(f"test -d {path}").rc == 0)
-        kept = server.check_output(f"cd {copy} && find . -type f -o -type l | sort | xargs sha256sum")
+        kept = server.check_output(f"cd {copy} && {LISTED}")
         assert kept == before[server.backend.name]
         assert server.check_output("stat -c %a /var/lib/webstack/copies") == "700"
         assert server.run("test -e /etc/nginx/sites-available/theirs").rc != 0
