@@ -118,10 +118,25 @@ def test_nginx_reads_what_the_application_puts_into_a_published_folder_and_no_ot
     assert as_web_server(server, "ls /srv/hello/shared/private").rc != 0
 
 
+# Types when the command has spoken: what is typed before the terminal is handed on is lost.
 ON_A_TERMINAL = """
-import os, pty, sys
-code = pty.spawn(sys.argv[1:])
-sys.exit(os.waitstatus_to_exitcode(code))
+import os, pty, signal, sys
+signal.alarm(60)
+process, terminal = pty.fork()
+if not process:
+    os.execvp(sys.argv[1], sys.argv[1:])
+said, typed = b"", False
+while True:
+    try:
+        piece = os.read(terminal, 65536)
+    except OSError:
+        break
+    said += piece
+    if b"/.venv" in said and not typed:
+        typed = os.write(terminal, b"typed" + bytes([10]))
+sys.stdout.buffer.write(said)
+sys.stdout.flush()
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
 """
 
 
@@ -138,7 +153,7 @@ def test_a_command_of_the_application_runs_as_the_application_does(server):
     place = f"/srv/hello/releases/{release}"
     assert said.stdout.split("\n")[0] == f"{TOKEN} {release} {place} {place}/.venv"
     assert said.stdout.split("\n")[1] == "False False typed"
-    said = server.run(f"echo typed | python3 -c {shlex.quote(ON_A_TERMINAL)} {command}")
+    said = server.run(f"python3 -c {shlex.quote(ON_A_TERMINAL)} {command}")
     assert said.rc == 7 and "False True typed" in said.stdout
     assert server.run("webstack-release hello run -- no-such-command").rc == 127
     assert server.check_output("systemctl list-units --all --no-legend 'hello-run-*'") == ""
