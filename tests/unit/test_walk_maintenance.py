@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import http.server
 import os
-import threading
 from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
-from loading import load
+from loading import load, serving
 
 page = load("plugins/action/walk.py")._page
 walk = load("plugins/modules/walk.py")
@@ -29,12 +28,8 @@ class Site(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    with http.server.HTTPServer(("127.0.0.1", 0), Site) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.05])
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+    with serving(Site) as number:
+        yield number
 
 
 @pytest.mark.parametrize(
