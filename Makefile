@@ -57,22 +57,22 @@ check: words toolchain ## what a converge would change, without changing it
 	ansible-playbook --inventory inventories/$(ENV) site.yml --check --diff $(call ask,secrets)
 
 verify: words toolchain ## the nine steps of the request's way
-	ansible-playbook --inventory inventories/$(ENV) verify.yml $(call ask,)
+	ansible-playbook --inventory inventories/$(ENV) playbooks/verify.yml $(call ask,)
 
 deploy: words toolchain ## ship a branch, tag or commit: make deploy ENV=production REF=v1.2
-	ansible-playbook --inventory inventories/$(ENV) deploy.yml $(if $(REF),--extra-vars ref=$(REF)) $(call ask,)
+	ansible-playbook --inventory inventories/$(ENV) playbooks/deploy.yml $(if $(REF),--extra-vars ref=$(REF)) $(call ask,)
 
 rollback: words toolchain ## back to the last verified release, or to RELEASE=
-	ansible-playbook --inventory inventories/$(ENV) rollback.yml $(if $(RELEASE),--extra-vars release=$(RELEASE)) $(call ask,)
+	ansible-playbook --inventory inventories/$(ENV) playbooks/rollback.yml $(if $(RELEASE),--extra-vars release=$(RELEASE)) $(call ask,)
 
 maintenance: words toolchain ## close the site to visitors, or open it: make maintenance ENV=production STATE=on
-	ansible-playbook --inventory inventories/$(ENV) maintenance.yml --extra-vars state=$(STATE) $(call ask,)
+	ansible-playbook --inventory inventories/$(ENV) playbooks/maintenance.yml --extra-vars state=$(STATE) $(call ask,)
 
 run: words toolchain ## a command of the application, with its settings: make run ENV=production COMMAND='python manage.py createsuperuser'
 	tools/run inventories/$(ENV) "$$COMMAND"
 
 status: words toolchain ## what is live: slot, release, commit, certificate; maintenance
-	ansible-playbook --inventory inventories/$(ENV) status.yml $(call ask,)
+	ansible-playbook --inventory inventories/$(ENV) playbooks/status.yml $(call ask,)
 
 secrets: words toolchain ## the vault of an inventory; SECRET=vault_…: a fresh value of one that it holds
 	tools/make-vault inventories/$(ENV) $(SECRET)
@@ -81,7 +81,7 @@ rekey: words toolchain ## another password for the vault of an inventory
 	tools/make-vault inventories/$(ENV) --rekey
 
 rotate: words toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
-	ansible-playbook --inventory inventories/$(ENV) rotate.yml $(call ask,secrets)
+	ansible-playbook --inventory inventories/$(ENV) playbooks/rotate.yml $(call ask,secrets)
 
 test: engine lint unit ## all tests: lint, unit, every scenario, acceptance
 	tools/scenarios

@@ -81,7 +81,7 @@ def _name(domain: str, address: str, servers: list[str], published: str) -> tupl
         if answer != {wanted}:
             found = ", ".join(sorted(map(str, answer))) or "nothing"
             saw = f"the name server {server} answers {domain} → {found}, not {published}"
-            return saw, "site_public_address; on it, journalctl -u knot and /etc/knot/zones/"
+            return saw, "public_address; on it, journalctl -u knot and /etc/knot/zones/"
     ours = f"{', '.join(servers)} answers {domain} → {published}; " if servers else ""
     try:
         found = ", ".join(
@@ -139,7 +139,7 @@ def _page(
             if site.hostname not in ours:
                 return (
                     f"{saw}which is not this site",
-                    f"{look}; site_page_path, if that page is meant to lead elsewhere",
+                    f"{look}; page_path of the site, if that page is meant to lead elsewhere",
                 )
             if (site.scheme, site.port) != (scheme, port):
                 return f"{saw}another port of this site", ""
@@ -164,7 +164,7 @@ def _page(
         return saw, ""
     if status == 400:
         look += f"; whether the application answers to the name {domain} (ALLOWED_HOSTS, or what it calls that)"
-    return saw, f"{look}; site_page_path and site_page_status, if that is as it should be" if status < 500 else look
+    return saw, f"{look}; page_path and page_status of the site, if that is as it should be" if status < 500 else look
 
 
 def _with_port(url: str, scheme: str, port: int) -> str:

@@ -44,9 +44,9 @@ options:
     description: A file on the controller with the authority to trust, for one that browsers do not know.
     type: path
   app:
-    description: The application's name.
+    description: The application's name; empty for a site without one.
     type: str
-    required: true
+    default: ""
   names:
     description: Names of this site besides O(domain), to which a redirect may lead.
     type: list
@@ -170,7 +170,7 @@ class Walk:
         if not self.params["static_path"]:
             return "the site has none"
         folder = Path(self.params["static_path"])
-        look = f"ls -l {folder}; the site's `static` in wiring.yml"
+        look = f"ls -l {folder}; app.static and nginx.static of the site (docs/sites.md)"
         files = sorted(
             path
             for path in folder.rglob("*")
@@ -241,7 +241,7 @@ class Walk:
         # By 503 an application says that something that it needs is not there.
         if status == 503:
             raise Broken(f"{path} says {said}", "systemctl status mariadb mysql; /run/mysqld/mysqld.sock")
-        raise Broken(f"{path} answers {status}: {said[:200]}", f"{self.blame()}; app_server_health_path")
+        raise Broken(f"{path} answers {status}: {said[:200]}", f"{self.blame()}; the health_path of the application")
 
     def maintenance(self) -> str:
         """Since when the site is under maintenance; empty where it is not."""
@@ -263,7 +263,7 @@ def main() -> None:
             "name_servers": {"type": "list", "elements": "str", "default": []},
             "public_address": {"type": "str"},
             "authority": {"type": "path"},
-            "app": {"type": "str", "required": True},
+            "app": {"type": "str", "default": ""},
             "names": {"type": "list", "elements": "str", "default": []},
             "page_path": {"type": "str", "default": "/"},
             "page_status": {"type": "int"},
@@ -276,13 +276,16 @@ def main() -> None:
         supports_check_mode=True,
     )
     walk = Walk(module)
+    app: list[tuple[str, Callable[[], str]]] = [
+        ("the socket", walk.socket),
+        ("uWSGI", walk.slot),
+        ("the code and its database", lambda: f"{walk.code()}; {walk.database()}"),
+    ]
     steps: list[tuple[str, Callable[[], str]]] = [
         ("nginx takes it", walk.nginx),
         ("the site is known", walk.site),
         ("static files", walk.static),
-        ("the socket", walk.socket),
-        ("uWSGI", walk.slot),
-        ("the code and its database", lambda: f"{walk.code()}; {walk.database()}"),
+        *(app if module.params["app"] else [(title, lambda: "the site has no application") for title, _step in app]),
     ]
     seen: list[dict[str, Any]] = []
     for title, step in steps:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,11 @@ from ansible.module_utils.parsing.convert_bool import boolean
 # (validate_inputs with `collected`); they register their results, under whatever names.
 COLLECT = "webstack_collect"
 FAULTS = "webstack_faults"
+CARRIED = (
+    "webstack_faults_before"  # what earlier tasks have found: a task in a loop registers its result anew each time
+)
+# What foobar.webstack.sites registers, and the site that a role is called for.
+WEBSTACK, SITE = "webstack", "webstack_site"
 HIDDEN = ""  # a fault that follows from another, which has been reported
 INPUTS = "its inputs"
 WHERE = "Set it in the inventory (inventories/<name>/group_vars/) or where the role is called."
@@ -24,12 +30,42 @@ def refused(who: str, faults: list[str], task_vars: dict[str, Any], what: str = 
 
     Raises AnsibleActionFail where there are some, unless the play collects them.
     """
-    if not faults:
-        return {"changed": False}
+    faults = [where_it_stands(fault, task_vars) for fault in faults]
     headline = f"{who} refuses {what}"
-    if not is_collected(task_vars):
+    if is_collected(task_vars):
+        before = collected(task_vars)
+        found = {FAULTS: {headline: faults}} if faults else {}
+        return {"changed": False, **found, **({CARRIED: before} if before else {})}
+    if faults:
         raise AnsibleActionFail(report({headline: faults}))
-    return {"changed": False, FAULTS: {headline: faults}}
+    return {"changed": False}
+
+
+def where_it_stands(fault: str, task_vars: dict[str, Any]) -> str:
+    """A fault with the names under which the inventory says it: what follows from `sites` has its place there."""
+    told = task_vars.get(WEBSTACK)
+    if not isinstance(told, dict):
+        return fault
+    site = told.get("sites", {}).get(task_vars.get(SITE), {})
+    places = {**told.get("places", {}), **site.get("places", {})}
+    fault = re.sub(r"\b(app_server|certificate)_[a-z_]+\b", lambda found: places.get(found[0], found[0]), fault)
+    return re.sub(
+        r"\b((?:nginx_sites|mysql_users|mysql_databases)\[\d+\])((?:\.server_names\[\d+\]|\.\w+)?)",
+        lambda found: _of_site(places[found[1]], found[2]) if found[1] in places else found[0],
+        fault,
+    )
+
+
+def _of_site(place: str, key: str) -> str:
+    """The place in an entry of `sites` for a key of what a role is told of it."""
+    if named := re.fullmatch(r"\.server_names\[(\d+)\]", key):
+        number = int(named[1])
+        return f"{place}.aliases[{number - 1}]" if number else f"{place}.domain"
+    if key in (".server_names", ".redirect_names"):
+        return f"{place}.{'domain' if key == '.server_names' else 'redirects'}"
+    if key in (".certificate", ".certificate_key", ".name") or place.endswith(".database") or not key:
+        return f"{place}{key}"
+    return f"{place}.nginx{key}"
 
 
 def is_collected(task_vars: dict[str, Any]) -> bool:
@@ -56,5 +92,8 @@ def collected(task_vars: dict[str, Any]) -> dict[str, list[str]]:
 
 def _registered(task_vars: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
     for value in list(task_vars.values()):
-        if isinstance(value, dict) and isinstance(value.get(FAULTS), dict):
-            yield from ((str(headline), [str(fault) for fault in faults]) for headline, faults in value[FAULTS].items())
+        for key in (CARRIED, FAULTS):
+            if isinstance(value, dict) and isinstance(value.get(key), dict):
+                yield from (
+                    (str(headline), [str(fault) for fault in faults]) for headline, faults in value[key].items()
+                )

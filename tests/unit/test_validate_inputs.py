@@ -53,7 +53,7 @@ TRIXIE = {"distribution": "Debian", "distribution_release": "trixie", "service_m
 
 
 def faults(**inputs: Any) -> list[str]:
-    return action._spec_faults(SPEC, {"web_name": "www", **inputs})
+    return specs.spec_faults(SPEC, {"web_name": "www", **inputs})
 
 
 def of_secret(value: Any) -> list[str]:
@@ -116,7 +116,7 @@ def test_placeholders_are_refused(placeholder):
 )  # fmt: skip
 def test_a_secret_that_yaml_changed_is_refused(written, kind):
     read = DataLoader().load(f"secret: {written}")["secret"]  # as Ansible reads it, with its own types
-    (fault,) = of_secret(action._plain(read))
+    (fault,) = of_secret(specs.plain(read))
     assert fault == f"web_secrets.TOKEN: must be a string; put quotes around it (YAML has read it as {kind})"
     assert written not in fault
 
@@ -160,7 +160,7 @@ def test_ansibles_own_validator_never_sees_a_secret():
 
 
 def test_what_is_required_is_named_all_at_once_with_its_meaning():
-    found = action._spec_faults(SPEC, {"web_sites": [{}, {"domain": None}]})
+    found = specs.spec_faults(SPEC, {"web_sites": [{}, {"domain": None}]})
     assert found == [
         "web_name: required, but not set (Names the site)",
         "web_sites[0].domain: required, but not set (Its name)",
@@ -257,7 +257,7 @@ def test_what_a_template_gives_has_its_own_type():
     templar = Templar(variables={"ports": [80, 443], "header": "a"})
 
     def given(text: str) -> Any:
-        return action._plain(templar.template(trust_as_template(text)))
+        return specs.plain(templar.template(trust_as_template(text)))
 
     assert faults(web_headers=given("{{ {'X-A': header} }}"), web_key=given("{{ ports[0] }}")) == []
     assert faults(web_key=given("{{ ports }}")) == ["web_key: must be a string"]
@@ -268,7 +268,7 @@ def test_what_a_template_gives_has_its_own_type():
 
 def test_values_are_judged_and_not_converted():
     inputs = {"web_name": "www", "web_port": "8080", "web_sites": [{"domain": "a", "limits": {"body": "5"}}]}
-    assert action._spec_faults(SPEC, action._plain(inputs)) == []
+    assert specs.spec_faults(SPEC, specs.plain(inputs)) == []
     assert inputs["web_port"] == "8080" and inputs["web_sites"][0]["limits"]["body"] == "5"
 
 

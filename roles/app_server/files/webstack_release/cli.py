@@ -130,6 +130,14 @@ def cool(app: Application) -> None:
         app.slots.drain(other(live))
 
 
+def retire(app: Application) -> None:
+    """Stops the application and its jobs, and removes their units. Releases, shared files and history stay."""
+    if app.busy():
+        raise Busy(app.at)
+    app.jobs.leave()
+    app.slots.leave()
+
+
 def run_by_hand(app: Application, argv: list[str]) -> int:
     """Runs one of the application's own commands as the live release; returns its exit code."""
     argv = argv[1:] if argv[:1] == ["--"] else argv
@@ -282,6 +290,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     recovery.add_argument("--ended", action="store_true")
     recovery.add_argument("--boot", action="store_true")
     commands.add_parser("cool")
+    commands.add_parser("retire")
     return parser.parse_args(argv)
 
 
@@ -334,6 +343,8 @@ def main(argv: list[str] | None = None) -> int:
                 recover(options.app, ended=options.ended, boot=options.boot)
             case "cool":
                 cool(app)
+            case "retire":
+                retire(app)
             case "notify":
                 Change(app).notify(app.journal.of(options.id))
     except (ReleaseError, OSError) as error:

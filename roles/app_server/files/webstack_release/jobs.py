@@ -7,6 +7,8 @@ from pathlib import Path
 from .basics import link_atomically, read, run, write_atomically
 from .layout import Layout
 
+LEAVE_SECONDS = 3600  # systemd kills a job that takes longer to stop than it may, so this is for none
+
 
 class Jobs:
     """The units in /etc/APP/jobs are those that are declared; systemd knows them once a release is verified."""
@@ -68,3 +70,9 @@ class Jobs:
         for name in self.started():
             run(["systemctl", "enable", "--quiet", name])
             run(["systemctl", "restart", "--no-block", name])
+
+    def leave(self) -> None:
+        """Takes all of them away, and waits for the end of what they do."""
+        for name in self.installed():
+            run(["systemctl", "disable", "--quiet", "--now", name], seconds=LEAVE_SECONDS)
+            (self.at.unit_folder / name).unlink()

@@ -244,6 +244,16 @@ class Slots:
             if succeeds(["systemctl", "is-active", "--quiet", unit]):
                 run(["systemctl", "stop", unit])
 
+    def leave(self) -> None:
+        """Stops both slots for good, and takes away what systemd knows of them."""
+        self.cool_never()
+        for slot in SLOTS:
+            run(["systemctl", "disable", "--quiet", self.at.slot_unit(slot)])
+            self.drain(slot)
+        for path in (self.at.unit_file, self.at.tmpfiles(), self.at.public_link):
+            path.unlink(missing_ok=True)
+        run(["systemctl", "daemon-reload"])
+
     # Judging
 
     def healthy(self, slot: str, release: str) -> tuple[bool, str]:

@@ -1,0 +1,481 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Action of foobar.webstack.sites: what the inventory says of its sites, judged, and what each role is told of them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+from ansible_collections.foobar.webstack.plugins.plugin_utils import sites as wiring
+from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import WEBSTACK, refused, report
+from ansible_collections.foobar.webstack.plugins.plugin_utils.specs import nearest, plain, templates_in_secrets
+from ansible_collections.foobar.webstack.plugins.plugin_utils.vaults import vault_words
+
+WHO = "The play"
+# Of one site each, so that they have no meaning for all of them: where the site says it.
+OF_A_SITE = {
+    "app_server_name": "the key of the site in sites",
+    "app_server_repository": "sites.<site>.repository",
+    "app_server_version": "sites.<site>.version",
+    "app_server_push": "sites.<site>.push",
+    "certificate_name": "the key of the site in sites",
+    "certificate_names": "sites.<site>.domain, aliases and redirects",
+    "certificate_source": "sites.<site>.certificate",
+    "certificate_reload": "nowhere: nginx is reloaded",
+}
+# What the sites of a host come to for a role; what the inventory says there is added.
+LISTS = ("base_firewall_open", "dns_records", "nginx_sites", "mysql_databases", "mysql_users")
+# Addresses of examples and of everybody's resolver.
+EXAMPLE_ADDRESS = re.compile(r"8\.8\.8\.8|192\.0\.2\.[0-9]+|198\.51\.100\.[0-9]+|203\.0\.113\.[0-9]+|2001:db8:.*")
+# Of versions before `sites`: what stands for it now.
+BEFORE = {
+    "site_domain": "domain", "site_aliases": "aliases", "site_redirects": "redirects", "site_certificate": "certificate",
+    "site_repository": "repository", "site_version": "version", "site_push": "push", "site_page_path": "page_path",
+    "site_page_status": "page_status", "site_authority": "authority",
+}  # fmt: skip
+BEFORE_OF_HOST = {
+    "site_public_address": "public_address", "site_address": "walk_address", "site_port": "walk_port",
+    "site_firewall_open": "base_firewall_open", "site_dns_records": "dns_records", "site_inventory": "base_belongs_to",
+}  # fmt: skip
+BEFORE_WIRED = (
+    "      entry: foobar.wsgi:application              # these four stood in wiring.yml; yours, if you have changed them there",
+    "      static: foobar/static",
+    "      static_command: python3 foobar/assets.py",
+    "      migrate_command: alembic upgrade head",
+)
+
+
+class ActionModule(ActionBase):
+    """Asks the host for its memory at most, and that only where workers have to be shared out."""
+
+    TRANSFERS_FILES = False
+    _VALID_ARGS = frozenset({"roles", "choose", "passwords"})
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        super().run(tmp, task_vars)
+        self._vars = task_vars or {}
+        self._for_roles = boolean(self._task.args.get("roles", False))
+        self._host = str(self._vars["inventory_hostname"])
+        self._faults: list[str] = []
+        self._declared_before: dict[str, str] = {}  # by site, where its database's password of before is said
+        if found := list(self._of_versions_before()):
+            raise AnsibleActionFail(report({f"{WHO} refuses its inputs": found}))
+        before = self._vars.get(WEBSTACK) or {}
+        said, lists = before.get("said"), before.get("lists")
+        if said is None:
+            said, lists = self._said_of_roles()
+        sites = self._sound(said)
+        self._faults += wiring.clash_faults([site for site in sites if site.is_there])
+        if self._for_roles:
+            self._faults += self._layout_faults(sites)
+        self._refuse_placeholder()
+        result: dict[str, Any] = {"changed": False, "said": said, "lists": lists}
+        chosen = self._chosen(sites)
+        result["before"] = [self._declared_before[name] for name in chosen if name in self._declared_before]
+        for site in sites:
+            if site.name in chosen and site.database is not None:
+                _accept(site.database, str(self._task.args.get("passwords") or "declared"))
+        if not self._faults or self._for_roles:
+            result |= self._told(sites, said, lists, result)
+            result["chosen"] = chosen
+        result |= refused(WHO, self._faults, self._vars)
+        # Passwords are in it.
+        result["_ansible_no_log"] = True
+        return result
+
+    # What the inventory says
+
+    def _value(self, place: str, raw: Any, secret: bool = False) -> Any:
+        """A value with its templates worked out, leaf by leaf, so that each fault has its place."""
+        if isinstance(raw, dict):
+            return {str(key): self._value(f"{place}.{key}", item, secret) for key, item in raw.items()}
+        if isinstance(raw, (list, tuple)):
+            return [self._value(f"{place}[{index}]", item, secret) for index, item in enumerate(raw)]
+        if secret and (fault := templates_in_secrets({place: raw}, place)):
+            self._faults += fault
+            return None
+        try:
+            return plain(self._templar.template(raw))
+        except AnsibleError as error:
+            words = vault_words(error)
+            if words:
+                self._faults.append(f"{place}: {words}")
+            elif missing := re.search(r"'(\w+)' is undefined", str(error)):
+                self._faults.append(f"{place}: {missing[0]}{_like(missing[1], self._vars)}")
+            elif secret:  # Ansible's words repeat a part of a template, which may be a part of a secret
+                self._faults.append(
+                    f"{place}: is a template without a value; if it is meant as text, write it as !unsafe '…'"
+                )
+            else:
+                self._faults.append(f"{place}: {error}")
+            return None
+
+    def _said_of_roles(self) -> tuple[dict[str, Any], dict[str, list[Any]]]:
+        """What the inventory says of role inputs outside of `sites`: of all sites, and of the host."""
+        said: dict[str, Any] = {}
+        for role in ("app_server", "certificate"):
+            for name, option in wiring.role_options(role).items():
+                if name not in self._vars or (option.get("no_log") and not self._for_roles):
+                    continue
+                if name in OF_A_SITE:
+                    self._faults.append(f"{name}: is a matter of each site; say it as {OF_A_SITE[name]}")
+                elif name != "app_server_ref":
+                    said[name] = self._value(name, self._vars[name], bool(option.get("no_log")))
+        for name in ("nginx_answer_seconds", "nginx_http_port", "nginx_https_port"):
+            if name in self._vars:
+                said[name] = self._value(name, self._vars[name])
+        lists: dict[str, list[Any]] = {}
+        for name in LISTS if self._for_roles else ():
+            value = self._value(name, self._vars[name]) if name in self._vars else []
+            if isinstance(value, list):
+                lists[name] = value
+            elif value is not None:
+                self._faults.append(f"{name}: must be a list")
+        return {name: value for name, value in said.items() if value is not None}, lists
+
+    def _sound(self, said: dict[str, Any]) -> list[wiring.Site]:
+        """The sites in which there is no fault."""
+        raw = self._vars.get("sites")
+        if raw is None:
+            if {"webservers", "appservers", "dbservers"} & set(self._vars.get("group_names", [])):
+                known = [name for name in self._vars if isinstance(name, str)]
+                close = difflib.get_close_matches("sites", known, 1, 0.7)
+                there = f" (there is a {close[0]})" if close else ""
+                self._faults.append(
+                    f"sites: not set for {self._host}; its web sites, each with a domain at least{there}"
+                )
+            return []
+        if not isinstance(raw, dict):
+            raw = self._value("sites", raw)
+        if found := wiring.names_faults(raw):
+            self._faults += found
+            raw = raw if isinstance(raw, dict) else {}
+        options, sound = wiring.site_options(), []
+        for name, entry in raw.items():
+            if not isinstance(entry, dict) or not wiring.NAME.fullmatch(str(name)):
+                continue
+            before = len(self._faults)
+            worked = self._worked_out(str(name), entry)
+            self._faults += wiring.entry_faults(str(name), worked, options)
+            if len(self._faults) == before:
+                sound.append(wiring.Site(str(name), worked, said))
+        return sound
+
+    def _worked_out(self, name: str, entry: dict[str, Any]) -> dict[str, Any]:
+        """An entry without templates; what is secret in it only where roles are told of it."""
+        place, rest = f"sites.{name}", dict(entry)
+        secrets = {}
+        for key, parts in (("app", ("secrets",)), ("database", ("password", "password_before"))):
+            if isinstance(rest.get(key), dict):
+                secrets[key] = {part: rest[key][part] for part in parts if part in rest[key]}
+                rest[key] = {part: value for part, value in rest[key].items() if part not in parts}
+        worked = wiring.with_keys(self._value(place, rest))
+        if not self._for_roles:
+            return worked
+        for key, found in secrets.items():
+            for part, raw in found.items():
+                value = self._value(f"{place}.{key}.{part}", raw, secret=True)
+                if value is not None and isinstance(worked.get(key), dict):
+                    worked[key][part] = value
+        if isinstance(worked.get("database"), dict):
+            self._add_passwords(name, worked["database"], secrets.get("database", {}))
+        return worked
+
+    def _add_passwords(self, name: str, database: dict[str, Any], given: dict[str, Any]) -> None:
+        """The passwords of a site's database, from the vault where its entry has none."""
+        vault = f"vault_{name.replace('-', '_')}_database_password"
+        place = f"sites.{name}.database.password"
+        for key, variable in (("password", vault), ("password_before", f"{vault}_before")):
+            if key not in given and variable in self._vars:
+                value = self._value(variable, self._vars[variable], secret=True)
+                if value:
+                    database[key] = value
+            elif key == "password_before" and database.get(key) == "":  # as of a variable that is not set
+                del database[key]
+        if "password" not in given and vault not in self._vars:
+            self._faults.append(f"{place}: not set; a secret, for the vault, as {vault}")
+        elif given and database.get("password") in ("", wiring.PLACEHOLDER):
+            del database["password"]
+            self._faults.append(f"{place}: not set, or still a placeholder; a secret, for the vault")
+        if database.get("password_before"):
+            said_here = "password_before" in given
+            self._declared_before[name] = f"sites.{name}.database.password_before" if said_here else f"{vault}_before"
+
+    # What cannot be
+
+    def _of_versions_before(self) -> Iterator[str]:
+        """An inventory that was written before there was `sites`, with the lines to write instead."""
+        old = sorted(name for name in self._vars if name in BEFORE or name in BEFORE_OF_HOST or name == "site_name")
+        if not old:
+            return
+        name = self._text("site_name") or "<name>"
+        lines = [f"  {new}: {self._text(before)}" for before, new in BEFORE.items() if before in self._vars]
+        other = [
+            f"{new}: (what {before} says{', as a whole line: the role adds what the sites need' if new.startswith(('base_', 'dns_')) else ''})"
+            for before, new in BEFORE_OF_HOST.items()
+            if before in self._vars
+        ]
+        yield "\n".join([
+            f"{', '.join(old)}: all that is said of a site stands in one place now. In their place, write:",
+            "    sites:",
+            f"      {name}:",
+            *(f"      {line}" for line in lines),
+            "        app:",
+            *(f"    {line}" for line in BEFORE_WIRED),
+            '          secrets: {SECRET_KEY: "{{ vault_secret_key }}"}',
+            '        database: {password: "{{ vault_database_password }}", scheme: mysql+pymysql}',
+            *(f"    {line}" for line in other),
+            "    docs/upgrading.md has more about it",
+        ])  # fmt: skip
+
+    def _text(self, name: str) -> str:
+        try:
+            return str(self._templar.template(self._vars.get(name, "")))
+        except AnsibleError:
+            return f"(what {name} says)"
+
+    def _refuse_placeholder(self) -> None:
+        """An address of the examples is nobody's host, and is not asked anything."""
+        address = self._value("ansible_host", self._vars.get("ansible_host", self._host))
+        if not EXAMPLE_ADDRESS.fullmatch(str(address)):
+            return
+        where = self._vars.get("inventory_file") or "the inventory"
+        self._faults.insert(
+            0,
+            f"ansible_host: {self._host} has the address {address}, which stands for yours in the examples; put your "
+            f"server's address into {where}",
+        )
+        raise AnsibleActionFail(report({f"{WHO} refuses its inputs": self._faults}))
+
+    def _layout_faults(self, sites: list[wiring.Site]) -> Iterator[str]:
+        groups = self._vars["groups"]
+        web, app, database = (sorted(groups.get(name, [])) for name in ("webservers", "appservers", "dbservers"))
+        others = [host for host in web if host != self._host]
+        known = {name: site.name for site in sites for name in site.names}
+        twice = [
+            (name, host) for host in others for site in self._raw_sites(host).values() for name in site if name in known
+        ]
+        if web != app or app != database:
+            yield (
+                "webservers, appservers, dbservers: must hold the same hosts, since nginx, the application and the database of "
+                f"a site meet on unix sockets; mend {self._vars.get('inventory_file') or 'the inventory'}"
+            )
+        for name, host in dict.fromkeys(twice):
+            yield f"sites.{known[name]}: {name} is a name of a site of {host}, too; a site is on one host"
+        if groups.get("dnsservers") and self._host in web and sites and "public_address" not in self._vars:
+            yield "public_address: not set; the address under which visitors reach the host, for the zone that dnsservers publish"
+        for site in sites:
+            folder = (site.entry.get("certificate") or {}).get("authority_folder") or site.said.get(
+                "certificate_authority_folder"
+            )
+            if site.certificate_source == "private" and not folder:
+                yield (
+                    "certificate_authority_folder: not set; the authority's folder on this machine, which "
+                    f"sites.{site.name}.certificate needs"
+                )
+
+    def _raw_sites(self, host: str) -> dict[str, list[str]]:
+        """The names of each site of another host, as far as they can be told."""
+        found: dict[str, list[str]] = {}
+        try:
+            theirs = self._vars["hostvars"][host].get("sites")
+        except AnsibleError:
+            return found
+        for name, entry in (theirs if isinstance(theirs, dict) else {}).items():
+            if isinstance(entry, dict) and entry.get("domain") and entry.get("state") != "absent":
+                found[str(name)] = wiring.Site(str(name), entry).names
+        return found
+
+    def _chosen(self, sites: list[wiring.Site]) -> list[str]:
+        """The sites that a verb is for: the one that is named, or the only one; with `choose: all`, all."""
+        choose = str(self._task.args.get("choose") or "")
+        wanted = str(self._text("site") if "site" in self._vars else "")
+        here = [site.name for site in sites if site.is_there and (site.has_app or choose != "app")]
+        if not choose:
+            return []
+        if wanted:
+            if wanted in here:
+                return [wanted]
+            elsewhere = [
+                host for host in self._vars["groups"]["all"] if host != self._host and wanted in self._raw_sites(host)
+            ]
+            if not elsewhere:
+                what = "an application" if choose == "app" else "a site"
+                self._faults.append(
+                    f"site: '{wanted}' is not {what} of {self._host}, which has {', '.join(here) or 'none'}"
+                    f"{nearest(wanted, here)}"
+                )
+            return []
+        if choose != "all" and len(here) > 1:
+            self._faults.append(
+                f"site: {self._host} has {', '.join(here)}; say which, as make … SITE={here[0]} or -e site={here[0]}"
+            )
+            return []
+        return here
+
+    # What the roles are told
+
+    def _told(
+        self, sites: list[wiring.Site], said: dict[str, Any], lists: dict[str, list[Any]], result: dict[str, Any]
+    ) -> dict[str, Any]:
+        ports = {"http": int(said.get("nginx_http_port", 80)), "https": int(said.get("nginx_https_port", 443))}
+        here = [site for site in sites if site.is_there]
+        workers: dict[str, int] = {site.name: int(site.of_app("processes", 0)) for site in here}
+        if self._for_roles and sum(site.has_app for site in here) > 1:
+            facts = self._facts(result)
+            workers, found = wiring.shared_out(here, int(facts["memtotal_mb"]), int(facts["processor_vcpus"]))
+            self._faults += found
+        app, certificate = wiring.role_options("app_server"), wiring.role_options("certificate")
+        public = self._value("public_address", self._vars["public_address"]) if "public_address" in self._vars else ""
+        told = {}
+        for site in sites:
+            inputs = wiring.told_certificate(site, certificate, [public] if public else [])
+            if not site.is_there:
+                inputs = {"app_server_name": site.name, "certificate_name": site.name}
+            elif site.has_app:
+                inputs |= wiring.told_app(site, app, ports, workers.get(site.name, 0))
+            if not self._for_roles:
+                inputs.pop("app_server_secrets", None)
+            told[site.name] = {
+                "inputs": inputs,
+                "places": wiring.places(site, inputs),
+                "certificate": site.certificate_source,
+                "walk": self._walk(site, ports, public) if site.is_there else {},
+            }
+        answer: dict[str, Any] = {
+            "sites": told,
+            "all": [site.name for site in here],
+            "apps": [site.name for site in here if site.has_app],
+            "absent": [site.name for site in sites if not site.is_there],
+            "certificates": [site.name for site in here if site.has_certificate],
+            "no_certificates": [site.name for site in sites if not (site.is_there and site.has_certificate)],
+            "maintenance": wiring.MAINTENANCE,
+            "places": wiring.places_on_host(here),
+        }
+        answer["host"] = {"base_belongs_to": self._belongs_to()}
+        if self._for_roles:
+            answer["host"] |= self._of_host(here, lists, ports, said)
+        return answer
+
+    def _belongs_to(self) -> str:
+        if "base_belongs_to" in self._vars:
+            return str(self._value("base_belongs_to", self._vars["base_belongs_to"]))
+        folder = str(self._vars.get("inventory_dir") or "").rstrip("/").rpartition("/")[2]
+        return f"{self._host} in inventory {folder}"
+
+    def _of_host(
+        self, here: list[wiring.Site], lists: dict[str, list[Any]], ports: dict[str, int], said: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The inputs of the roles that a host has once."""
+        groups = self._vars.get("group_names", [])
+        firewall: list[dict[str, Any]] = []
+        if "webservers" in groups:
+            firewall.append({"port": ports["http"]})
+            if any(site.has_certificate for site in here):
+                firewall.append({"port": ports["https"]})
+            if boolean(self._value("nginx_http3", self._vars.get("nginx_http3", False)), strict=False):
+                firewall.append({"port": ports["https"], "protocol": "udp"})
+        publish = self._value("dns_publish", self._vars.get("dns_publish", "authoritative"))
+        if "dnsservers" in groups and publish == "authoritative":
+            firewall += [{"port": 53}, {"port": 53, "protocol": "udp"}]
+        databases = wiring.told_database(here)
+        told: dict[str, Any] = {
+            "base_firewall_open": firewall + lists.get("base_firewall_open", []),
+            "nginx_sites": [wiring.nginx_site(site) for site in here] + lists.get("nginx_sites", []),
+            "mysql_databases": databases["mysql_databases"] + lists.get("mysql_databases", []),
+            "mysql_users": databases["mysql_users"] + lists.get("mysql_users", []),
+        }
+        if "nginx_challenge_root" not in self._vars:
+            told["nginx_challenge_root"] = said.get("certificate_acme_root", "/var/lib/webstack/challenges")
+        if "dnsservers" in groups:
+            told["dns_records"] = self._records() + lists.get("dns_records", [])
+        return told
+
+    def _records(self) -> list[dict[str, Any]]:
+        """The names of all sites in this host's zone, each with the address of its web server."""
+        zone = str(self._value("dns_zone", self._vars.get("dns_zone", ""))).lower().removesuffix(".")
+        records = []
+        for host in self._vars["groups"].get("webservers", []):
+            address = self._vars["hostvars"][host].get("public_address")
+            for names in self._raw_sites(host).values():
+                records += [
+                    {"name": f"{name}.", "type": "AAAA" if ":" in str(address) else "A", "values": [str(address)]}
+                    for name in names
+                    if f".{name}".endswith(f".{zone}")
+                ]
+        return records
+
+    def _walk(self, site: wiring.Site, ports: dict[str, int], public: str) -> dict[str, Any]:
+        """What the walk along the request's way is told of a site."""
+        servers = []
+        for host in self._vars["groups"].get("dnsservers", []):
+            theirs = self._vars["hostvars"][host]
+            zone = str(theirs.get("dns_zone", "")).lower().removesuffix(".")
+            if theirs.get("dns_publish", "authoritative") == "authoritative" and f".{site.names[0]}".endswith(
+                f".{zone}"
+            ):
+                servers.append(str(theirs.get("public_address")))
+        address = self._vars.get("walk_address", self._vars.get("ansible_host", self._host))
+        nginx = wiring.nginx_site(site)
+        own = f"{site.home}/static"
+        static = [
+            item for item in nginx.get("static") or []
+            if str(item.get("url", "")).endswith("/") and (item.get("path") != own or site.of_app("static", ""))
+        ]  # fmt: skip
+        authority = site.entry.get("authority", "")
+        if not authority and site.certificate_source == "private":
+            folder = (site.entry.get("certificate") or {}).get("authority_folder") or site.said.get(
+                "certificate_authority_folder", ""
+            )
+            authority = f"{folder}/authority.pem"
+        walk = {
+            "domain": site.entry["domain"],
+            "address": self._value("walk_address", address),
+            "port": self._value("walk_port", self._vars.get("walk_port", "")),
+            "name_servers": servers,
+            "public_address": public if servers else "",
+            "tls": site.has_certificate,
+            "authority": authority,
+            "host_port": ports["https" if site.has_certificate else "http"],
+            "app": site.name if site.has_app else "",
+            "names": site.names,
+            "page_path": site.entry.get("page_path", ""),
+            "page_status": site.entry.get("page_status", ""),
+            "health_path": site.of_app("health_path", ""),
+            "maintenance": f"{wiring.MAINTENANCE}/{site.name}",
+            "static_url": static[0]["url"] if static else "",
+            "static_path": static[0]["path"] if static else "",
+        }
+        return {key: value for key, value in walk.items() if key == "app" or value not in ("", None)}
+
+    def _facts(self, result: dict[str, Any]) -> dict[str, Any]:
+        facts = self._vars.get("ansible_facts", {})
+        if {"memtotal_mb", "processor_vcpus"} <= set(facts):
+            return dict(facts)
+        gathered = self._execute_module(module_name="foobar.webstack.host_facts", module_args={}, task_vars=self._vars)
+        if gathered.get("failed"):
+            raise AnsibleActionFail(str(gathered.get("msg")))
+        result["ansible_facts"] = gathered["ansible_facts"]
+        return {key.removeprefix("ansible_"): value for key, value in gathered["ansible_facts"].items()}
+
+
+def _accept(database: dict[str, Any], passwords: str) -> None:
+    """Which passwords of a site's database are valid, beside what the inventory declares (`passwords` of the module)."""
+    if passwords == "new":
+        database.pop("password_before", None)
+    elif passwords == "both" and "password" in database:
+        database.setdefault("password_before", database["password"])
+
+
+def _like(missing: str, variables: dict[str, Any]) -> str:
+    """Of a variable that is not set: what is set under a name like it."""
+    if missing.startswith("vault_"):
+        return "; it is a secret, for the vault (make secrets)"
+    close = difflib.get_close_matches(missing, [name for name in variables if isinstance(name, str)], 1, 0.85)
+    return f" (there is a {close[0]})" if close else ""

@@ -1,0 +1,419 @@
+# Copyright the foobar web stack maintainers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What an entry of `sites` may hold, and what it means for each role.
+
+Roles do not read each other's variables: what two of them must agree on, such as the socket between nginx and the
+application, is worked out here, once, from the name of a site. meta/sites.yml says what an entry may hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from ansible_collections.foobar.webstack.plugins.module_utils.faults import shown
+from ansible_collections.foobar.webstack.plugins.plugin_utils.specs import read_yaml, spec_faults
+
+Entry = dict[str, Any]
+Options = dict[str, dict[str, Any]]
+
+ROOT = Path(__file__).parents[2]
+NAME = re.compile(r"[a-z][a-z0-9-]{0,24}")
+PLACEHOLDER = "REPLACE_ME"
+EXAMPLE_DOMAIN = "www.foobar.com"  # of the template for production
+NONE = "none"
+# Keys that may be a word: `none`, or for a certificate its source.
+WORDS = {"app": None, "database": None, "certificate": "source"}
+# Of the application there is one for each language, by the number that its requests have in the uwsgi protocol.
+MODIFIERS = {"psgi": 5, "php": 14}
+DATABASE_SOCKET = "/run/mysqld/mysqld.sock"
+MAINTENANCE = "/var/lib/webstack/maintenance"
+YEAR = 31536000  # seconds
+
+
+def role_options(role: str) -> Options:
+    """The inputs of a role, by their names."""
+    options: Options = read_yaml(ROOT / f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    return options
+
+
+def site_options() -> Options:
+    """What an entry may hold, with what the roles' own specs say of it."""
+    options: Options = read_yaml(ROOT / "meta/sites.yml")["options"]
+    for option in options.values():
+        role = option.pop("inputs_of", "")
+        if not role:
+            continue
+        inputs = role_options(role)
+        if "of" in option:
+            inputs = inputs[f"{option.pop('of')}"]["options"]
+        without = {name.removeprefix(f"{role}_"): dict(spec) for name, spec in inputs.items()}
+        option["options"] = {name: spec for name, spec in without.items() if name not in option["not"]}
+        del option["not"]
+        for name, more in option.pop("choices_of", {}).items():
+            option["options"][name]["choices"] = [*option["options"][name]["choices"], *more]
+        for spec in option["options"].values():
+            spec.pop("required", None)  # what is missing, the role says
+            spec.pop("default", None)
+    _loosen(options["nginx"]["options"])
+    return options
+
+
+def _loosen(options: Options) -> None:
+    """A location's target may be left out here: it is the application then."""
+    options["locations"]["options"]["target"].pop("required", None)
+
+
+def with_keys(entry: Entry) -> Entry:
+    """An entry with keys in the place of its words, and without those that it says it has not."""
+    keyed = dict(entry)
+    for key, main in WORDS.items():
+        value = keyed.get(key)
+        if isinstance(value, str) and main:
+            keyed[key] = {main: value}
+        elif value == NONE:
+            del keyed[key]
+    return keyed
+
+
+@dataclass(frozen=True)
+class Site:
+    """A sound entry of `sites`."""
+
+    name: str
+    entry: Entry
+    # What the inventory says of role inputs outside of `sites`; the default of all of them.
+    said: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_there(self) -> bool:
+        return self.entry.get("state") != "absent"
+
+    @property
+    def has_app(self) -> bool:
+        return self.entry.get("app") is not None or bool(self.entry.get("repository"))
+
+    @property
+    def app(self) -> Entry:
+        return self.entry.get("app") or {}
+
+    @property
+    def database(self) -> Entry | None:
+        return self.entry.get("database")
+
+    @property
+    def database_name(self) -> str:
+        return str((self.database or {}).get("name") or self.name)
+
+    @property
+    def home(self) -> str:
+        return f"/srv/{self.name}"
+
+    @property
+    def socket(self) -> str:
+        return f"unix:/run/{self.name}/live.sock"
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Of the DNS, in small letters; the first is the site's own."""
+        listed = [self.entry.get("domain", ""), *self.entry.get("aliases", []), *self.entry.get("redirects", [])]
+        return [str(name).lower().removesuffix(".") for name in listed]
+
+    @property
+    def certificate_source(self) -> str:
+        return str((self.entry.get("certificate") or {}).get("source") or "acme")
+
+    @property
+    def has_certificate(self) -> bool:
+        return self.certificate_source != NONE
+
+    def of_app(self, name: str, default: Any = None) -> Any:
+        """An input of role app_server, from the entry or else from the inventory."""
+        return self.app[name] if name in self.app else self.said.get(f"app_server_{name}", default)
+
+
+def names_faults(sites: Any) -> list[str]:
+    """What is wrong with `sites` as a whole."""
+    if not isinstance(sites, dict):
+        return [
+            "sites: must be the names of the sites with keys for each, as in `sites: {shop: {domain: www.shop.example}}`"
+        ]
+    faults = []
+    for name, entry in sites.items():
+        if not NAME.fullmatch(str(name)):
+            faults.append(
+                f"sites: '{shown(name)}' is not a name of 1 to 25 lower case letters, digits and '-', a letter first"
+            )
+        elif not isinstance(entry, dict):
+            faults.append(f"sites.{name}: must be keys with a value each; it needs a domain at least")
+    return faults
+
+
+def entry_faults(name: str, entry: Entry, options: Options) -> list[str]:
+    """What is wrong with an entry (with_keys) by itself, each fault with its place."""
+    place = f"sites.{name}"
+    if entry.get("state") == "absent":
+        unknown = {key: option | {"required": False} for key, option in options.items()}
+        return [
+            f"{place}.{fault}"
+            for fault in spec_faults(
+                unknown, {key: entry[key] for key in entry if key in ("state",) or key not in options}
+            )
+        ]
+    faults = list(_placeholder_faults(entry))
+    named = {fault.partition(":")[0] for fault in faults}
+    judged = {key: value for key, value in entry.items() if key not in named}
+    spec = {key: option for key, option in options.items() if key not in named}
+    # Ansible's own words, as for a value that is none of its choices, name no place.
+    faults += spec_faults(spec, judged)
+    if not faults:
+        faults += _meaning_faults(entry)
+    return [f"{place}.{fault}" if re.match(r"[\w.\[\]-]+:", fault) else f"{place}: {fault}" for fault in faults]
+
+
+def _placeholder_faults(entry: Entry) -> Iterator[str]:
+    certificate = entry.get("certificate") or {}
+    source = certificate.get("source", "acme") if isinstance(certificate, dict) else ""
+    if entry.get("domain") in (None, "", PLACEHOLDER):
+        yield "domain: not set; the name that visitors type"
+    elif entry["domain"] == EXAMPLE_DOMAIN and source in ("acme", "files"):
+        yield f"domain: still {EXAMPLE_DOMAIN}, which stands for yours in the examples; the name that visitors type"
+    if entry.get("repository") == PLACEHOLDER or ("app" in entry and not entry.get("repository")):
+        yield "repository: not set, or still a placeholder; the git repository of the site's code"
+    if "version" in entry and entry["version"] in (None, "", PLACEHOLDER):
+        yield "version: not set; the branch, tag or commit to ship"
+    elif "version" in entry and not isinstance(entry["version"], str):
+        yield f"version: put quotes around it; YAML has read it as the number {entry['version']}"
+
+
+def _meaning_faults(entry: Entry) -> Iterator[str]:
+    """Keys that would have no effect, and sites that show nothing."""
+    nginx, has_app = entry.get("nginx") or {}, bool(entry.get("repository"))
+    if entry.get("root") and nginx.get("root"):
+        yield "root: stands in nginx, too; say it once"
+    if not has_app:
+        for key in ("version", "push"):
+            if key in entry:
+                yield f"{key}: has no effect without a repository"
+        if entry.get("database") is not None:
+            yield "database: has no effect without a repository; a database for something else is one of mysql_databases and mysql_users"
+        if not (entry.get("root") or any(nginx.get(key) for key in ("root", "static", "locations", "extra"))):
+            yield "has nothing to show; it needs a repository, a root, or nginx.static or nginx.locations"
+        for index, location in enumerate(nginx.get("locations") or []):
+            if location.get("kind") == "uwsgi" and not location.get("target"):
+                yield f"nginx.locations[{index}].target: not set; this site has no application of its own"
+    certificate = entry.get("certificate") or {}
+    if certificate.get("source") == NONE and len(certificate) > 1:
+        yield f"certificate: {', '.join(sorted(set(certificate) - {'source'}))} has no effect with source none"
+
+
+def clash_faults(sites: list[Site]) -> list[str]:
+    """What two sites of a host cannot both have."""
+    faults, owners = [], {}
+    for site in sites:
+        claims = [(f"the name {name}", f"sites.{site.name}") for name in dict.fromkeys(site.names)]
+        if site.database is not None:
+            claims.append((f"the database {site.database_name}", f"sites.{site.name}.database"))
+        for claim, place in claims:
+            other = owners.setdefault(claim, place)
+            if other != place:
+                faults.append(f"{place}: {claim} is that of {other} already")
+    return faults
+
+
+def nginx_site(site: Site) -> Entry:
+    """The site as role nginx takes it."""
+    entry, nginx = site.entry, dict(site.entry.get("nginx") or {})
+    certificate = f"/etc/ssl/{site.name}" if site.has_certificate else ""
+    told = {
+        **nginx,
+        "name": site.name,
+        "server_names": [entry["domain"], *entry.get("aliases", [])],
+        "redirect_names": entry.get("redirects", []),
+        "certificate": certificate and f"{certificate}/fullchain.pem",
+        "certificate_key": certificate and f"{certificate}/key.pem",
+    }
+    if entry.get("root"):
+        told["root"] = entry["root"]
+    if not site.has_app:
+        return told
+    # Whoever lets a request take longer in the application has nginx wait for it.
+    seconds = site.of_app("request_seconds")
+    if seconds is not None and "nginx_answer_seconds" not in site.said and "read" not in (nginx.get("timeouts") or {}):
+        told["timeouts"] = {**(nginx.get("timeouts") or {}), "read": int(seconds)}
+    static, folder = list(nginx.get("static") or []), f"{site.home}/static"
+    if not any(item.get("url") == "/static/" or str(item.get("path", "")).rstrip("/") == folder for item in static):
+        # Names of static files change with their content, so that browsers may keep them.
+        static.append({"url": "/static/", "path": folder, "max_age": YEAR, "immutable": True})
+    told["static"] = static
+    modifier = MODIFIERS.get(str(site.of_app("plugin", "")), 0)
+    own: Entry = {"kind": "uwsgi", "target": site.socket, **({"modifier": modifier} if modifier else {})}
+    locations = [
+        {**own, **location} if location.get("kind") == "uwsgi" and not location.get("target") else location
+        for location in nginx.get("locations") or []
+    ]
+    if not any(item.get("path") == "/" and item.get("match", "prefix") == "prefix" for item in locations):
+        locations.append({"path": "/", **own})
+    told["locations"] = locations
+    return told
+
+
+def published(site: Site) -> list[str]:
+    """Those of the application's shared folders that nginx shows."""
+    shown_by_nginx = nginx_site(site)
+    paths = [str(item.get("path", "")) for item in shown_by_nginx.get("static") or []]
+    paths += [
+        str(item.get("target", "")) for item in shown_by_nginx.get("locations") or [] if item.get("kind") == "static"
+    ]
+    prefix = f"{site.home}/shared/"
+    found = {path.removeprefix(prefix) for path in paths if path.startswith(prefix)}
+    # Of a folder that is in another, as uploads/images, the outer one may be what is shared.
+    return [
+        name for name in site.of_app("shared", [])
+        if any(path.rstrip("/") == name or path.startswith(f"{name}/") for path in found)
+    ]  # fmt: skip
+
+
+def database_environment(site: Site) -> tuple[dict[str, str], dict[str, str]]:
+    """Where the application finds its database: variables that everybody may see, and secret ones."""
+    if site.database is None:
+        return {}, {}
+    name, password = site.database_name, str(site.database.get("password", ""))
+    # Quoted as in a URL, the password may hold any character.
+    url = (
+        f"{site.database.get('scheme') or 'mysql'}://{name}:{quote(password, safe='')}@localhost/{name}"
+        f"?unix_socket={DATABASE_SOCKET}&charset=utf8mb4"
+    )
+    parts = {"DB_NAME": name, "DB_USER": name, "DB_HOST": "localhost", "DB_SOCKET": DATABASE_SOCKET}
+    return parts, {"DATABASE_URL": url, "DB_PASSWORD": password}
+
+
+def public_url(site: Site, ports: dict[str, int]) -> str:
+    scheme = "https" if site.has_certificate else "http"
+    return f"{scheme}://{site.entry['domain']}:{ports[scheme]}"
+
+
+def told_app(site: Site, options: Options, ports: dict[str, int], processes: int) -> dict[str, Any]:
+    """Every input of role app_server for the site's application: of two sites, none gets what was the other's."""
+    environment, secrets = database_environment(site)
+    follows = {
+        "public_url": public_url(site, ports),
+        "shared_published": published(site),
+        "processes": processes,
+    }
+    told = {
+        name: site.of_app(short, follows.get(short, option.get("default")))
+        for name, option in options.items()
+        if (short := name.removeprefix("app_server_")) not in ("ref",)
+    }
+    told |= {
+        "app_server_name": site.name,
+        "app_server_repository": site.entry.get("repository", ""),
+        "app_server_version": site.entry.get("version", "main"),
+        "app_server_push": site.entry.get("push", False),
+        # What the site says of its own goes before.
+        "app_server_environment": {**environment, **site.of_app("environment", {})},
+        "app_server_secrets": {**secrets, **site.of_app("secrets", {})},
+    }
+    for name in environment:
+        if name in told["app_server_secrets"]:
+            del told["app_server_environment"][name]
+    for name in secrets:
+        if name in site.of_app("environment", {}):
+            del told["app_server_secrets"][name]
+    # A required one that nobody has said stays away, so that the role says so.
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def told_certificate(site: Site, options: Options, addresses: list[str]) -> dict[str, Any]:
+    """Every input of role certificate for the site's certificate."""
+    entry = site.entry.get("certificate") or {}
+    follows = {"addresses": addresses}
+    told = {
+        name: entry[short] if short in entry else site.said.get(name, follows.get(short, option.get("default")))
+        for name, option in options.items()
+        if (short := name.removeprefix("certificate_"))
+    }
+    return {
+        **told,
+        "certificate_name": site.name,
+        "certificate_names": site.names,
+        "certificate_source": site.certificate_source if site.has_certificate else "acme",
+        "certificate_reload": ["nginx.service"],
+    }
+
+
+def told_database(sites: list[Site]) -> dict[str, list[Entry]]:
+    """The databases and accounts of the sites, as role mysql takes them."""
+    databases, users = [], []
+    for site in sites:
+        if site.database is None or not site.is_there:
+            continue
+        name, entry = site.database_name, site.database
+        databases.append({"name": name, **({"collation": entry["collation"]} if entry.get("collation") else {})})
+        grants = entry.get("grants") or site_options()["database"]["options"]["grants"]["default"]
+        users.append({
+            "name": name,
+            "auth": "password",
+            "password": entry.get("password"),
+            "password_before": entry.get("password_before"),
+            "privileges": [{"database": name, "grants": grants}],
+        })  # fmt: skip
+    return {"mysql_databases": databases, "mysql_users": users}
+
+
+def shared_out(sites: list[Site], memory_mb: int, cores: int) -> tuple[dict[str, int], list[str]]:
+    """How many workers each application has where the inventory does not say, and why the host cannot hold them.
+
+    Half of the memory is for workers. An application alone is role app_server's to judge: 0 stands for that.
+    """
+    apps = [site for site in sites if site.has_app and site.is_there]
+    if len(apps) < 2:
+        return {site.name: int(site.of_app("processes", 0)) for site in apps}, []
+    each = {site.name: int(site.of_app("worker_memory_mb", 256)) for site in apps}
+    workers = {site.name: int(site.of_app("processes", 0)) for site in apps}
+    left = memory_mb // 2 - sum(workers[name] * each[name] for name in workers)
+    open_ones = [name for name, number in workers.items() if number == 0]
+    for name in open_ones:
+        workers[name] = max(2, min(cores, left // len(open_ones) // each[name]))
+    needed = sum(workers[name] * each[name] for name in workers)
+    if needed <= memory_mb:
+        return workers, []
+    listed = ", ".join(f"{name} {workers[name]} × {each[name]}" for name in sorted(workers))
+    return workers, [
+        f"sites: the workers of all applications ({listed} MiB) need {needed} MiB, and the host has {memory_mb}; lower "
+        "app.worker_memory_mb or app.processes of some, take a site off the host, or give it more memory"
+    ]
+
+
+def places(site: Site, inputs: dict[str, Any]) -> dict[str, str]:
+    """Where the inventory says each input that a role is told of the site."""
+    own = f"sites.{site.name}"
+    found = {}
+    for name in inputs:
+        role = "app_server" if name.startswith("app_server_") else "certificate"
+        short = name.removeprefix(f"{role}_")
+        if name not in site.said or short in (site.entry.get("app" if role == "app_server" else role) or {}):
+            found[name] = f"{own}.{'app' if role == 'app_server' else role}.{short}"
+    return found | {
+        "app_server_name": f"{own}, the name",
+        **{f"app_server_{name}": f"{own}.{name}" for name in ("repository", "version", "push")},
+        "certificate_name": f"{own}, the name",
+        "certificate_names": f"{own}.domain, aliases, redirects",
+        "certificate_source": f"{own}.certificate",
+    }
+
+
+def places_on_host(sites: list[Site]) -> dict[str, str]:
+    """The same for the entries of the lists that a host's roles are told."""
+    found = {f"nginx_sites[{index}]": f"sites.{site.name}" for index, site in enumerate(sites)}
+    with_database = [site for site in sites if site.database is not None]
+    for index, site in enumerate(with_database):
+        for name in ("mysql_users", "mysql_databases"):
+            found[f"{name}[{index}]"] = f"sites.{site.name}.database"
+    return found
