@@ -1,11 +1,11 @@
 # The verbs. Each prints the real command that it runs; `make help` lists them.
-# ENV is a folder under inventories/.
+# ENV is a folder under inventories/; SITE, one of its sites, is needed where it has several.
 ENV ?= demo
 DEMO_PORT ?= 8080
 DEMO_HTTPS_PORT ?= 8443
 
 # What a command line says reaches tools/words and the recipes as it was typed: a $ in it stands for no variable of make.
-$(foreach word,ENV REF RELEASE ROLE STATE SECRET COMMAND DEMO_PORT DEMO_HTTPS_PORT,$(if $(filter-out undefined,$(origin $(word))),$(if $(filter command,$(firstword $(origin $(word)))),$(eval GIVEN += $(word)))$(eval override export $(word) := $$(value $(word)))))
+$(foreach word,ENV SITE REF RELEASE ROLE STATE SECRET COMMAND DEMO_PORT DEMO_HTTPS_PORT,$(if $(filter-out undefined,$(origin $(word))),$(if $(filter command,$(firstword $(origin $(word)))),$(eval GIVEN += $(word)))$(eval override export $(word) := $$(value $(word)))))
 export WEBSTACK_GIVEN := $(GIVEN) $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 export WEBSTACK_GOALS := $(MAKECMDGOALS)
 
@@ -18,6 +18,9 @@ export MOLECULE_GLOB := molecule/*/molecule.yml
 
 # --ask-vault-pass where an inventory is encrypted and nobody has said how its password is found: tools/vault
 ask = $(shell tools/vault inventories/$(ENV) $(1))
+
+# The site that is meant, where an inventory has several.
+of_site = $(if $(SITE),--extra-vars site=$(SITE))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -57,22 +60,22 @@ check: words toolchain ## what a converge would change, without changing it
 	ansible-playbook --inventory inventories/$(ENV) site.yml --check --diff $(call ask,secrets)
 
 verify: words toolchain ## the nine steps of the request's way
-	ansible-playbook --inventory inventories/$(ENV) playbooks/verify.yml $(call ask,)
+	ansible-playbook --inventory inventories/$(ENV) playbooks/verify.yml $(strip $(of_site) $(call ask,))
 
 deploy: words toolchain ## ship a branch, tag or commit: make deploy ENV=production REF=v1.2
-	ansible-playbook --inventory inventories/$(ENV) playbooks/deploy.yml $(if $(REF),--extra-vars ref=$(REF)) $(call ask,)
+	ansible-playbook --inventory inventories/$(ENV) playbooks/deploy.yml $(strip $(of_site) $(if $(REF),--extra-vars ref=$(REF)) $(call ask,))
 
 rollback: words toolchain ## back to the last verified release, or to RELEASE=
-	ansible-playbook --inventory inventories/$(ENV) playbooks/rollback.yml $(if $(RELEASE),--extra-vars release=$(RELEASE)) $(call ask,)
+	ansible-playbook --inventory inventories/$(ENV) playbooks/rollback.yml $(strip $(of_site) $(if $(RELEASE),--extra-vars release=$(RELEASE)) $(call ask,))
 
 maintenance: words toolchain ## close the site to visitors, or open it: make maintenance ENV=production STATE=on
-	ansible-playbook --inventory inventories/$(ENV) playbooks/maintenance.yml --extra-vars state=$(STATE) $(call ask,)
+	ansible-playbook --inventory inventories/$(ENV) playbooks/maintenance.yml $(strip $(of_site) --extra-vars state=$(STATE) $(call ask,))
 
 run: words toolchain ## a command of the application, with its settings: make run ENV=production COMMAND='python manage.py createsuperuser'
-	tools/run inventories/$(ENV) "$$COMMAND"
+	tools/run inventories/$(ENV) "$$COMMAND" $(SITE)
 
 status: words toolchain ## what is live: slot, release, commit, certificate; maintenance
-	ansible-playbook --inventory inventories/$(ENV) playbooks/status.yml $(call ask,)
+	ansible-playbook --inventory inventories/$(ENV) playbooks/status.yml $(strip $(of_site) $(call ask,))
 
 secrets: words toolchain ## the vault of an inventory; SECRET=vault_…: a fresh value of one that it holds
 	tools/make-vault inventories/$(ENV) $(SECRET)
@@ -81,7 +84,7 @@ rekey: words toolchain ## another password for the vault of an inventory
 	tools/make-vault inventories/$(ENV) --rekey
 
 rotate: words toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
-	ansible-playbook --inventory inventories/$(ENV) playbooks/rotate.yml $(call ask,secrets)
+	ansible-playbook --inventory inventories/$(ENV) playbooks/rotate.yml $(strip $(of_site) $(call ask,secrets))
 
 test: engine lint unit ## all tests: lint, unit, every scenario, acceptance
 	tools/scenarios

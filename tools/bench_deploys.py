@@ -67,8 +67,8 @@ def measure() -> tuple[list[Change], dict[str, Any]]:
     changes = []
     with visitors() as met:
         for change in (
-            lambda: guarded("deploy.yml --extra-vars ref=bench", "deploy"),
-            lambda: guarded("rollback.yml", "rollback"),
+            lambda: guarded("playbooks/deploy.yml --extra-vars ref=bench", "deploy"),
+            lambda: guarded("playbooks/rollback.yml", "rollback"),
             restart,
         ):
             time.sleep(QUIET_SECONDS)

@@ -38,22 +38,28 @@ def inventory() -> str:
     values = {
         "ansible_connection": "community.docker.docker",
         "ansible_become": False,
-        "site_name": "foobar",
-        "site_domain": "www.foobar.com",
-        "site_aliases": [],
-        "site_redirects": [],
-        # As stock nginx, and with its lack of limits, since all load comes from one address.
-        "site_certificate": "none",
+        "sites": {
+            "foobar": {
+                "domain": "www.foobar.com",
+                # As stock nginx, and with its lack of limits, since all load comes from one address.
+                "certificate": "none",
+                "repository": str(PROJECT / ".cache/foobar.git"),
+                "push": True,
+                "app": {
+                    "entry": "foobar.wsgi:application",
+                    "static": "foobar/static",
+                    "static_command": "python3 foobar/assets.py",
+                    "migrate_command": "alembic upgrade head",
+                    "preload": True,  # as in the demo; stock does it for any code
+                    "secrets": {"SECRET_KEY": "only for the bench, on a container"},
+                },
+                "database": {"password": "only for the bench, on a container", "scheme": "mysql+pymysql"},
+            }
+        },
         "nginx_client_connections": 0,
         "nginx_client_requests": 0,
-        "site_firewall_open": [{"port": 8081}],  # where stock listens
-        "site_repository": str(PROJECT / ".cache/foobar.git"),
-        "site_version": "main",
-        "site_push": True,
-        "app_server_preload": True,  # as in the demo; stock does it for any code
-        "site_address": sh("hostname -I", SITE).split()[0],
-        "site_database_password": "only for the bench, on a container",
-        "site_secret_key": "only for the bench, on a container",
+        "base_firewall_open": [{"port": 8081}],  # where stock listens
+        "walk_address": sh("hostname -I", SITE).split()[0],
     }
     groups = {group: {"hosts": {SITE: {}}} for group in ("webservers", "appservers", "dbservers")}
     groups["dnsservers"] = {"hosts": {}}

@@ -31,8 +31,6 @@ OF_A_SITE = {
 }
 # What the sites of a host come to for a role; what the inventory says there is added.
 LISTS = ("base_firewall_open", "dns_records", "nginx_sites", "mysql_databases", "mysql_users")
-# Addresses of examples and of everybody's resolver.
-EXAMPLE_ADDRESS = re.compile(r"8\.8\.8\.8|192\.0\.2\.[0-9]+|198\.51\.100\.[0-9]+|203\.0\.113\.[0-9]+|2001:db8:.*")
 # Of versions before `sites`: what stands for it now.
 BEFORE = {
     "site_domain": "domain", "site_aliases": "aliases", "site_redirects": "redirects", "site_certificate": "certificate",
@@ -94,7 +92,9 @@ class ActionModule(ActionBase):
     def _value(self, place: str, raw: Any, secret: bool = False) -> Any:
         """A value with its templates worked out, leaf by leaf, so that each fault has its place."""
         if isinstance(raw, dict):
-            return {str(key): self._value(f"{place}.{key}", item, secret) for key, item in raw.items()}
+            worked = {str(key): self._value(f"{place}.{key}", item, secret) for key, item in raw.items()}
+            # What has no value has been named; a key that is there without one is judged with the rest.
+            return {key: value for key, value in worked.items() if value is not None or raw.get(key) is None}
         if isinstance(raw, (list, tuple)):
             return [self._value(f"{place}[{index}]", item, secret) for index, item in enumerate(raw)]
         if secret and (fault := templates_in_secrets({place: raw}, place)):
@@ -127,7 +127,7 @@ class ActionModule(ActionBase):
                     self._faults.append(f"{name}: is a matter of each site; say it as {OF_A_SITE[name]}")
                 elif name != "app_server_ref":
                     said[name] = self._value(name, self._vars[name], bool(option.get("no_log")))
-        for name in ("nginx_answer_seconds", "nginx_http_port", "nginx_https_port"):
+        for name in ("nginx_answer_seconds", "nginx_challenge_root", "nginx_http_port", "nginx_https_port"):
             if name in self._vars:
                 said[name] = self._value(name, self._vars[name])
         lists: dict[str, list[Any]] = {}
@@ -243,7 +243,7 @@ class ActionModule(ActionBase):
     def _refuse_placeholder(self) -> None:
         """An address of the examples is nobody's host, and is not asked anything."""
         address = self._value("ansible_host", self._vars.get("ansible_host", self._host))
-        if not EXAMPLE_ADDRESS.fullmatch(str(address)):
+        if not wiring.EXAMPLE_ADDRESS.fullmatch(str(address)):
             return
         where = self._vars.get("inventory_file") or "the inventory"
         self._faults.insert(
@@ -387,12 +387,13 @@ class ActionModule(ActionBase):
         databases = wiring.told_database(here)
         told: dict[str, Any] = {
             "base_firewall_open": firewall + lists.get("base_firewall_open", []),
+            "nginx_challenge_root": said.get(
+                "nginx_challenge_root", said.get("certificate_acme_root", wiring.CHALLENGES)
+            ),
             "nginx_sites": [wiring.nginx_site(site) for site in here] + lists.get("nginx_sites", []),
             "mysql_databases": databases["mysql_databases"] + lists.get("mysql_databases", []),
             "mysql_users": databases["mysql_users"] + lists.get("mysql_users", []),
         }
-        if "nginx_challenge_root" not in self._vars:
-            told["nginx_challenge_root"] = said.get("certificate_acme_root", "/var/lib/webstack/challenges")
         if "dnsservers" in groups:
             told["dns_records"] = self._records() + lists.get("dns_records", [])
         return told

@@ -1,9 +1,11 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible's default output, but what a failed task has to say stands there once, as it was written.
+"""Ansible's default output, but what a failed task has to say stands there once, as it was written, and a site by its name.
 
 Ansible 2.19 and newer print it twice: as an error with the lines of the playbook around the task, and as the result, in
 YAML. The lines matter where a playbook is wrong; a refusal of an input is wrong nowhere in it. -v brings all of it back.
+
+What is done for each site is three tasks of Ansible's for one of a role's; of these, the line with the site's name stays.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import textwrap
 from typing import Any
 
 from ansible import constants as C
+from ansible.playbook.role_include import IncludeRole
+from ansible.playbook.task_include import TaskInclude
 from ansible.plugins.callback.default import CallbackModule as Default
 
 DOCUMENTATION = """
@@ -21,7 +25,7 @@ short_description: Ansible's default output, with the words of a failure once
 description:
   - As P(ansible.builtin.default#callback), but a failed task of this collection, and one of
     M(ansible.builtin.assert), M(ansible.builtin.fail) or M(ansible.builtin.validate_argument_spec), is printed
-    as its message alone.
+    as its message alone. Included files, and facts that are set without a log, are not printed.
 extends_documentation_fragment:
   - default_callback
   - result_format_callback
@@ -44,16 +48,58 @@ class CallbackModule(Default):
     CALLBACK_TYPE = "stdout"
     CALLBACK_NAME = "foobar.webstack.terse"
 
+    def v2_runner_on_ok(self, result: Any) -> None:
+        included = isinstance(result.task, TaskInclude) and not isinstance(result.task, IncludeRole)
+        if self._display.verbosity > 0 or not (included or _tells_a_role(result.task)):
+            super().v2_runner_on_ok(result)
+
+    def v2_playbook_on_include(self, included_file: Any) -> None:
+        if self._display.verbosity > 0:
+            super().v2_playbook_on_include(included_file)
+
+    def v2_runner_item_on_ok(self, result: Any) -> None:
+        if self._display.verbosity > 0 or not (self._speaks(result) and result.result.get("_ansible_verbose_always")):
+            super().v2_runner_item_on_ok(result)
+            return
+        self._say(result, "ok", C.COLOR_OK)
+
+    def v2_runner_item_on_failed(self, result: Any) -> None:
+        if self._display.verbosity > 0 or not self._speaks(result):
+            super().v2_runner_item_on_failed(result)
+            return
+        self._say(result, "fatal", C.COLOR_ERROR, " FAILED!")
+
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        words = result.result.get("msg")
-        speaks = str(result.task.action).startswith(SPEAK_FOR_THEMSELVES) and isinstance(words, str) and words.strip()
-        if not speaks or result.task.loop or self._display.verbosity > 0:
+        if self._display.verbosity > 0 or not self._speaks(result):
             super().v2_runner_on_failed(result, ignore_errors)
             return
+        if not (result.task.loop and result.result.get("results")):  # its items have been said
+            self._say(result, "fatal", C.COLOR_ERROR, " FAILED!")
+        if ignore_errors:
+            self._display.display("...ignoring", color=C.COLOR_SKIP)
+
+    def _speaks(self, result: Any) -> bool:
+        words = result.result.get("msg")
+        return (
+            str(result.task.action).startswith(SPEAK_FOR_THEMSELVES) and isinstance(words, str) and bool(words.strip())
+        )
+
+    def _say(self, result: Any, what: str, color: str, more: str = "") -> None:
+        """A task's words, as they were written, behind its host, and its item if it is one."""
         if self._last_task_banner != result.task._uuid:
             self._print_task_banner(result.task)
         self._handle_warnings(result.result)
-        text = f"fatal: [{self.host_label(result)}]: FAILED!\n{textwrap.indent(words.strip(), '    ')}"
-        self._display.display(text, color=C.COLOR_ERROR, stderr=self.get_option("display_failed_stderr"))
-        if ignore_errors:
-            self._display.display("...ignoring", color=C.COLOR_SKIP)
+        label = self._get_item_label(result.result)
+        item = f" => (item={label})" if label is not None and "ansible_loop_var" in result.result else ""
+        text = f"{what}: [{self.host_label(result)}]{item}{':' + more if more else ''}\n"
+        failed = what == "fatal"
+        self._display.display(
+            text + textwrap.indent(result.result["msg"].strip(), "    "),
+            color=color,
+            stderr=failed and self.get_option("display_failed_stderr"),
+        )
+
+
+def _tells_a_role(task: Any) -> bool:
+    """Whether a task hands a role its inputs."""
+    return str(task.action).endswith("set_fact") and bool(task.no_log)

@@ -241,7 +241,7 @@ class Walk:
         # By 503 an application says that something that it needs is not there.
         if status == 503:
             raise Broken(f"{path} says {said}", "systemctl status mariadb mysql; /run/mysqld/mysqld.sock")
-        raise Broken(f"{path} answers {status}: {said[:200]}", f"{self.blame()}; the health_path of the application")
+        raise Broken(f"{path} answers {status}: {said[:200]}", f"{self.blame()}; app.health_path of the site")
 
     def maintenance(self) -> str:
         """Since when the site is under maintenance; empty where it is not."""

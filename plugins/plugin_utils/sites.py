@@ -26,6 +26,8 @@ ROOT = Path(__file__).parents[2]
 NAME = re.compile(r"[a-z][a-z0-9-]{0,24}")
 PLACEHOLDER = "REPLACE_ME"
 EXAMPLE_DOMAIN = "www.foobar.com"  # of the template for production
+# Addresses of examples, and of everybody's resolver.
+EXAMPLE_ADDRESS = re.compile(r"8\.8\.8\.8|192\.0\.2\.[0-9]+|198\.51\.100\.[0-9]+|203\.0\.113\.[0-9]+|2001:db8:.*")
 NONE = "none"
 # Keys that may be a word: `none`, or for a certificate its source.
 WORDS = {"app": None, "database": None, "certificate": "source"}
@@ -33,6 +35,7 @@ WORDS = {"app": None, "database": None, "certificate": "source"}
 MODIFIERS = {"psgi": 5, "php": 14}
 DATABASE_SOCKET = "/run/mysqld/mysqld.sock"
 MAINTENANCE = "/var/lib/webstack/maintenance"
+CHALLENGES = "/var/lib/webstack/challenges"
 YEAR = 31536000  # seconds
 
 
@@ -46,6 +49,7 @@ def site_options() -> Options:
     """What an entry may hold, with what the roles' own specs say of it."""
     options: Options = read_yaml(ROOT / "meta/sites.yml")["options"]
     for option in options.values():
+        option.pop("default", None)  # for the reference; a word, in some
         role = option.pop("inputs_of", "")
         if not role:
             continue
@@ -166,6 +170,11 @@ def entry_faults(name: str, entry: Entry, options: Options) -> list[str]:
             )
         ]
     faults = list(_placeholder_faults(entry))
+    faults += [
+        f"{path}: still a placeholder"
+        for path in _left_to_replace(entry)
+        if path not in ("domain", "repository", "version")
+    ]
     named = {fault.partition(":")[0] for fault in faults}
     judged = {key: value for key, value in entry.items() if key not in named}
     spec = {key: option for key, option in options.items() if key not in named}
@@ -189,6 +198,18 @@ def _placeholder_faults(entry: Entry) -> Iterator[str]:
         yield "version: not set; the branch, tag or commit to ship"
     elif "version" in entry and not isinstance(entry["version"], str):
         yield f"version: put quotes around it; YAML has read it as the number {entry['version']}"
+
+
+def _left_to_replace(value: Any, path: str = "") -> Iterator[str]:
+    """Where the template for production says what is to be replaced."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _left_to_replace(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _left_to_replace(item, f"{path}[{index}]")
+    elif value == PLACEHOLDER:
+        yield path
 
 
 def _meaning_faults(entry: Entry) -> Iterator[str]:

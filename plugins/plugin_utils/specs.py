@@ -128,6 +128,8 @@ def _secret_faults(path: str, value: Any) -> list[str]:
     faults = _text_faults(path, value)
     if faults:
         return faults
+    if not value:
+        return [f"{path}: not set, or empty; a secret"]
     if len(value) < SECRET_LENGTH:
         return [f"{path}: a secret has at least {SECRET_LENGTH} characters, this one has {len(value)}"]
     if PLACEHOLDER.search(value):

@@ -1,7 +1,7 @@
 """Wherever a role asks a boolean or counts with a number, it converts first.
 
 Argument specs check types and convert nothing: `-e nginx_http3=false` is a text that is not empty, and so is true.
-Each expression of the roles, of wiring.yml and of the playbooks is parsed, and each use of an input looked at.
+Each expression of the roles and of the playbooks is parsed, and each use of an input looked at.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def test_every_question_to_an_input_is_asked_of_a_value_of_its_type(role, wanted
         *folder.rglob("*.j2"),
         *(path for part in ("tasks", "vars", "defaults") for path in (folder / part).rglob("*.yml")),
     }
-    shared = {*ROOT.glob("*.yml"), *(ROOT / "tasks").glob("*.yml")}
+    shared = {*ROOT.glob("*.yml"), *(ROOT / "playbooks").rglob("*.yml")}
     found = {
         f"{path.relative_to(ROOT)}: {name}"
         for path in own | shared

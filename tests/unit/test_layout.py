@@ -282,7 +282,7 @@ def test_a_scenario_has_what_it_needs_to_fail(scenario):
 
 
 def code() -> list[Path]:
-    folders = ("roles", "tasks", "molecule", ".ci", ".github")
+    folders = ("roles", "playbooks", "molecule", ".ci", ".github")
     top = [path for path in ROOT.iterdir() if path.suffix == ".yml" or path.name == "Makefile"]
     return [path for path in tree() if path.relative_to(ROOT).parts[0] in folders or path in top]
 
@@ -351,7 +351,7 @@ def test_collections_are_declared_where_they_are_used_with_one_version():
         return set(names) - {"ansible.builtin"}
 
     assert used(("roles", "plugins")) == set(depended)
-    assert used(("roles", "plugins", "tasks", "site.yml", "verify.yml", "inventories")) == set(required)
+    assert used(("roles", "plugins", "playbooks", "site.yml", "inventories")) == set(required)
     assert {name: required[name] for name in depended} == depended
 
 

@@ -42,7 +42,7 @@ def test_a_vault_has_a_strong_value_for_each_secret_and_is_encrypted(inventory):
     assert set(values) == set(yaml.safe_load((inventory / f"{VAULT}.example").read_text()))
     assert len(set(values.values())) == len(values) and min(map(len, values.values())) >= 40
     assert not any(value in done.stdout for value in values.values())
-    assert sorted(path.name for path in vault.parent.iterdir()) == ["site.yml", "vault.yml", "vault.yml.example"]
+    assert sorted(path.name for path in vault.parent.iterdir()) == ["sites.yml", "vault.yml", "vault.yml.example"]
 
 
 def test_a_vault_that_is_there_stays(inventory):
@@ -55,7 +55,7 @@ def test_a_vault_that_is_there_stays(inventory):
 def test_without_a_password_nothing_is_left(inventory):
     (inventory.parent / "password").unlink()
     assert run(ROOT / "tools/make-vault", inventory, folder=inventory).returncode != 0
-    assert sorted(path.name for path in (inventory / "group_vars/all").iterdir()) == ["site.yml", "vault.yml.example"]
+    assert sorted(path.name for path in (inventory / "group_vars/all").iterdir()) == ["sites.yml", "vault.yml.example"]
 
 
 def test_an_inventory_without_a_list_of_secrets_is_told(tmp_path):
@@ -97,11 +97,11 @@ def ansible(inventory, *argv):
 
 def test_ansible_reads_a_value_with_the_password_and_all_else_without(inventory):
     run(ROOT / "tools/make-vault", inventory, folder=inventory)
-    secret = ("--args", "var=site_secret_key")
+    secret = ("--args", "var=sites.foobar.app.secrets.SECRET_KEY")
     done = ansible(inventory, *secret, "--vault-password-file", str(inventory.parent / "password"))
-    assert done.returncode == 0 and opened(inventory)["vault_secret_key"] in done.stdout
+    assert done.returncode == 0 and opened(inventory)["vault_foobar_secret_key"] in done.stdout
     assert ansible(inventory, *secret).returncode != 0
-    done = ansible(inventory, "--args", "var=site_domain")
+    done = ansible(inventory, "--args", "var=sites.foobar.domain")
     assert done.returncode == 0 and "www.foobar.com" in done.stdout, done.stderr
 
 
@@ -128,7 +128,7 @@ def test_a_play_that_needs_the_secrets_calls_a_wrong_password_wrong(inventory, w
     run(ROOT / "tools/make-vault", inventory, folder=inventory)
     (inventory.parent / "wrong").write_text("another")
     play = inventory.parent / "play.yml"
-    tasks = [{"ansible.builtin.import_tasks": str(ROOT / "tasks/secrets.yml")}]
+    tasks = [{"foobar.webstack.sites": {"roles": True}}]
     play.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     files = {"wrong": inventory.parent / "wrong", "right": inventory.parent / "password"}
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
@@ -136,38 +136,39 @@ def test_a_play_that_needs_the_secrets_calls_a_wrong_password_wrong(inventory, w
         [Path(sys.executable).with_name("ansible-playbook"), "--inventory", inventory, play, *(word.format(**files) for word in words)],
         cwd=ROOT, env=clean, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert (done.returncode == 0) == (said == ""), done.stdout + done.stderr
-    assert f"site_secret_key: {said}" in " ".join((done.stdout + done.stderr).split()) or not said
-    assert opened(inventory)["vault_secret_key"] not in done.stdout + done.stderr
+    words_of_it = " ".join((done.stdout + done.stderr).split())
+    assert (f"sites.foobar.app.secrets.SECRET_KEY: {said}" in words_of_it) == (said != ""), words_of_it
+    assert "sites.foobar.repository: not set" in words_of_it
+    assert opened(inventory)["vault_foobar_secret_key"] not in done.stdout + done.stderr
 
 
 def test_a_secret_gets_a_fresh_value_and_what_it_was_stays_beside_it(made):
     inventory = made
     begin = (inventory / VAULT).read_text()[:10]
     was = opened(inventory)
-    done = run(ROOT / "tools/make-vault", inventory, "vault_database_password", folder=inventory)
+    done = run(ROOT / "tools/make-vault", inventory, "vault_foobar_database_password", folder=inventory)
     assert done.returncode == 0, done.stderr
     values = opened(inventory)
-    assert values.pop("vault_database_password_before") == was["vault_database_password"]
-    assert len(values.pop("vault_database_password")) >= 40
+    assert values.pop("vault_foobar_database_password_before") == was["vault_foobar_database_password"]
+    assert len(values.pop("vault_foobar_database_password")) >= 40
     assert values.items() <= was.items()
     text = (inventory / VAULT).read_text()
     assert text.startswith(begin) and not any(value in text for value in opened(inventory).values())
     assert (inventory / VAULT).stat().st_mode & 0o077 == 0
-    again = run(ROOT / "tools/make-vault", inventory, "vault_database_password", folder=inventory)
-    assert again.returncode == 1 and "has vault_database_password_before still" in again.stderr
-    assert opened(inventory).keys() == {*was, "vault_database_password_before"}
+    again = run(ROOT / "tools/make-vault", inventory, "vault_foobar_database_password", folder=inventory)
+    assert again.returncode == 1 and "has vault_foobar_database_password_before still" in again.stderr
+    assert opened(inventory).keys() == {*was, "vault_foobar_database_password_before"}
 
 
 def test_a_value_with_quotes_of_its_own_moves_as_it_stands(inventory):
-    kept = "vault_database_password: 'it''s \"mine\"'  # of 2019\nother: 1\n"
+    kept = "vault_foobar_database_password: 'it''s \"mine\"'  # of 2019\nother: 1\n"
     subprocess.run(
         [Path(sys.executable).with_name("ansible-vault"), "encrypt", "--output", inventory / VAULT, "-"],
         input=kept, text=True, check=True, capture_output=True,
         env={**os.environ, "ANSIBLE_VAULT_PASSWORD_FILE": str(inventory.parent / "password")},
     )  # fmt: skip
-    assert run(ROOT / "tools/make-vault", inventory, "vault_database_password", folder=inventory).returncode == 0
-    assert opened(inventory)["vault_database_password_before"] == 'it\'s "mine"'
+    assert run(ROOT / "tools/make-vault", inventory, "vault_foobar_database_password", folder=inventory).returncode == 0
+    assert opened(inventory)["vault_foobar_database_password_before"] == 'it\'s "mine"'
 
 
 def typed(inventory: Path, name: str, *passwords: str) -> tuple[int, str]:
@@ -191,55 +192,36 @@ def test_the_password_is_asked_for_once_and_a_wrong_one_changes_nothing(made):
     inventory = made
     was = (inventory / VAULT).read_bytes()
 
-    code, shown = typed(inventory, "vault_secret_key", "another")
+    code, shown = typed(inventory, "vault_foobar_secret_key", "another")
     assert code == 1 and "vault.yml: Decryption failed" in shown and "Traceback" not in shown
     assert "The password is wrong" in " ".join(shown.split())
     assert (inventory / VAULT).read_bytes() == was
-    code, shown = typed(inventory, "vault_secret_key", "a password of the vault")
+    code, shown = typed(inventory, "vault_foobar_secret_key", "a password of the vault")
     assert code == 0 and shown.count("password:") == 1, shown
-    assert "vault_secret_key_before" in opened(inventory)
+    assert "vault_foobar_secret_key_before" in opened(inventory)
 
 
 def test_a_vault_keeps_the_identity_that_it_is_encrypted_for(inventory, monkeypatch):
     monkeypatch.setenv("ANSIBLE_VAULT_IDENTITY_LIST", f"ops@{inventory.parent / 'password'}")
     monkeypatch.setenv("ANSIBLE_VAULT_ENCRYPT_IDENTITY", "ops")
     run(ROOT / "tools/make-vault", inventory, folder=inventory)
-    assert run(ROOT / "tools/make-vault", inventory, "vault_secret_key", folder=inventory).returncode == 0
+    assert run(ROOT / "tools/make-vault", inventory, "vault_foobar_secret_key", folder=inventory).returncode == 0
     text = (inventory / VAULT).read_text()
     assert text.count("  $ANSIBLE_VAULT;1.2;AES256;ops\n") == text.count("$ANSIBLE_VAULT") == 3
 
 
 def test_no_vault_has_no_secret_to_be_changed(inventory):
-    done = run(ROOT / "tools/make-vault", inventory, "vault_secret_key", folder=inventory)
+    done = run(ROOT / "tools/make-vault", inventory, "vault_foobar_secret_key", folder=inventory)
     assert done.returncode == 1 and "without SECRET, one is made" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["vault_nothing", "vault_database"])
+@pytest.mark.parametrize("name", ["vault_nothing", "vault_foobar_database"])
 def test_a_secret_that_the_vault_does_not_have_is_told(made, name):
     inventory = made
     was = (inventory / VAULT).read_text()
     done = run(ROOT / "tools/make-vault", inventory, name, folder=inventory)
     assert done.returncode == 1 and f"has no {name}" in done.stderr
     assert (inventory / VAULT).read_text() == was
-
-
-@pytest.mark.parametrize(
-    ("values", "name"),
-    [
-        ({"vault_database_password_before": "old"}, "vault_database_password_before"),
-        ({"site_database_password_before": "old"}, "site_database_password_before"),
-    ],
-)
-def test_a_rotation_ends_with_the_name_that_stands_in_the_vault(inventory, values, name):
-    """The last task of rotate.yml, with the variables of the production inventory."""
-    (task,) = yaml.safe_load((ROOT / "rotate.yml").read_text())[0]["tasks"][-1:]
-    play = inventory.parent / "play.yml"
-    play.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [task]}]))
-    extra = [word for item in values.items() for word in ("--extra-vars", "=".join(item))]
-    done = run(
-        Path(sys.executable).with_name("ansible-playbook"), "--inventory", inventory, play, *extra, folder=inventory
-    )
-    assert f"Remove {name} from there." in " ".join(done.stdout.split()), done.stdout + done.stderr
 
 
 def test_another_password_opens_the_same_values(inventory):

@@ -57,8 +57,8 @@ def test_what_is_no_word_is_refused(verb, name, value, tmp_path):
         ("demo DEMO_HTTPS_PORT=65536", "DEMO_HTTPS_PORT: '65536' is no port"),
         ("demo DEMO_PORT=80:80", "DEMO_PORT: '80:80' is no port"),
         # A word that would have no effect: the verb would do something else than was asked for.
-        ("rollback REF=v1", "REF: make rollback takes ENV RELEASE"),
-        ("deploy TAG=v1", "TAG: make deploy takes ENV REF"),
+        ("rollback REF=v1", "REF: make rollback takes ENV SITE RELEASE"),
+        ("deploy TAG=v1", "TAG: make deploy takes ENV SITE REF"),
         ("demo ENV=production", "ENV: make demo takes DEMO_PORT DEMO_HTTPS_PORT"),
         ("status verify STATE=on", "STATE: make status verify takes ENV"),
     ],
@@ -87,7 +87,7 @@ def recipe(*words, **environment):
 
 
 def test_a_word_is_handed_on_as_it_is():
-    deploy = "ansible-playbook --inventory inventories/production deploy.yml"
+    deploy = "ansible-playbook --inventory inventories/production playbooks/deploy.yml"
     assert recipe("deploy", "ENV=production") == deploy
     assert recipe("deploy", "ENV=production", "REF=feature/a-b+c_1.0") == f"{deploy} --extra-vars ref=feature/a-b+c_1.0"
 
@@ -111,7 +111,7 @@ def vault_option(tmp_path, text, *words, terminal=True, **environment):
     folder = tmp_path / "inventory/group_vars/all"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vault.yml").write_text(text)
-    (folder / "site.yml").write_text("site_name: shop\n")
+    (folder / "sites.yml").write_text("sites: {}\n")
     clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     master, slave = os.openpty()
     done = subprocess.run(
@@ -220,7 +220,7 @@ def test_an_inventory_that_is_not_there_is_no_success(verb):
 @pytest.mark.parametrize("name", ["deploy", "rollback", "maintenance", "status", "verify", "rotate", "site"])
 def test_a_host_that_is_a_placeholder_is_not_asked_anything(name):
     done = subprocess.run(
-        ["ansible-playbook", "--inventory", "inventories/production", f"{name}.yml"],
+        ["ansible-playbook", "--inventory", "inventories/production", f"playbooks/{name}.yml"],
         cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
     )  # fmt: skip
     said = " ".join((done.stdout + done.stderr).split())
@@ -230,45 +230,41 @@ def test_a_host_that_is_a_placeholder_is_not_asked_anything(name):
 
 def test_the_first_run_names_all_that_is_to_be_edited():
     done = subprocess.run(
-        ["ansible-playbook", "--inventory", "inventories/production", "site.yml", "--extra-vars", '{"site_version": 1.10}'],
+        ["ansible-playbook", "--inventory", "inventories/production", "site.yml"],
         cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
     )  # fmt: skip
     said = done.stdout + done.stderr
     for words in (
         "ansible_host: www.foobar.com has the address 8.8.8.8",
-        "site_domain: still www.foobar.com",
-        "site_repository: not set, or still a placeholder",
-        "site_version: put quotes around it; YAML has read it as the number 1.1",
-        "site_database_password: not set, or still a placeholder",
-        "site_secret_key: not set, or still a placeholder",
+        "sites.foobar.domain: still www.foobar.com",
+        "sites.foobar.repository: not set, or still a placeholder",
+        "sites.foobar.app.entry: still a placeholder",
+        "sites.foobar.app.secrets.SECRET_KEY: not set, or empty",
+        "sites.foobar.database.password: not set; a secret, for the vault, as vault_foobar_database_password",
     ):
         assert f"  - {words}" in said, said
 
 
 def test_ansible_itself_does_not_take_an_inventory_that_is_not_there_for_an_empty_one():
     done = subprocess.run(
-        ["ansible-playbook", "--inventory", "inventories/producton", "deploy.yml"],
+        ["ansible-playbook", "--inventory", "inventories/producton", "playbooks/deploy.yml"],
         cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
     )  # fmt: skip
     assert done.returncode != 0
 
 
-@pytest.mark.parametrize(
-    ("name", "missing"),
-    [
-        ("deploy", "site_name, site_repository, site_version, site_push"),
-        ("rollback", "site_name"),
-        ("maintenance", "site_name"),
-        ("status", "site_name, site_domain, site_aliases, site_redirects, site_certificate"),
-    ],
-)
-def test_what_the_inventory_does_not_say_is_named_all_at_once(tmp_path, name, missing):
+@pytest.mark.parametrize("name", ["deploy", "rollback", "maintenance", "status"])
+def test_an_inventory_without_sites_is_told_so(tmp_path, name):
     groups = "".join(f"    {group}:\n      hosts: {{10.0.0.5: }}\n" for group in ("webservers", "appservers"))
-    (tmp_path / "hosts.yml").write_text(f"all:\n  vars: {{site_verison: main}}\n  children:\n{groups}")
+    (tmp_path / "hosts.yml").write_text(f"all:\n  vars: {{site: {{}}}}\n  children:\n{groups}")
     done = subprocess.run(
-        ["ansible-playbook", "--inventory", tmp_path / "hosts.yml", f"{name}.yml"],
+        ["ansible-playbook", "--inventory", tmp_path / "hosts.yml", f"playbooks/{name}.yml"],
         cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
     )  # fmt: skip
     said = done.stdout + done.stderr
     assert done.returncode == 2 and "unreachable=0" in said
-    assert f"  - {missing}: not set for 10.0.0.5" in said, said
+    assert "  - sites: not set for 10.0.0.5; its web sites" in said, said
+
+
+def test_a_site_is_named_where_there_are_several():
+    assert recipe("rollback", "SITE=shop").endswith("playbooks/rollback.yml --extra-vars site=shop")

@@ -36,7 +36,7 @@ def run(tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         command(name, NOTE)
 
     def tell(text: str, *, terminal: bool = False, group: str = "appservers", **values: Any) -> Outcome:
-        host = {"ansible_host": "10.0.0.5", "site_name": "shop", **values}
+        host = {"ansible_host": "10.0.0.5", "sites": {"shop": {"repository": "x"}}, **values}
         inventory = tmp_path / "inventory.json"
         inventory.write_text(json.dumps({"all": {"children": {group: {"hosts": {"www.example.com": host}}}}}))
         argv = [sys.executable, str(ROOT / "tools/run"), str(inventory), text]
@@ -149,4 +149,4 @@ def test_a_host_to_which_it_knows_no_way_is_refused(run, values, said):
 
 def test_no_password_of_a_vault_is_needed_for_values_that_are_not(run, tmp_path):
     vaulted = {"__ansible_vault": "$ANSIBLE_VAULT;1.1;AES256\n6162\n"}
-    assert run("x", vault_database_password=vaulted, site_database_password="{{ vault_database_password }}").code == 7
+    assert run("x", vault_shop_database_password=vaulted).code == 7

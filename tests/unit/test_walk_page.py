@@ -69,13 +69,13 @@ def test_a_page_of_this_site_is_right_wherever_it_leads(port, monkeypatch, pages
 @pytest.mark.parametrize(
     ("pages", "said", "look"),
     [
-        ({"/": (404, "")}, "404, ", "site_page_path and site_page_status"),
-        ({"/": (401, "")}, "401, ", "site_page_path and site_page_status"),
+        ({"/": (404, "")}, "404, ", "page_path and page_status of the site"),
+        ({"/": (401, "")}, "401, ", "page_path and page_status of the site"),
         ({"/": (400, "")}, "400, ", "whether the application answers to the name www.example.com (ALLOWED_HOSTS"),
         ({"/": (500, "")}, "500, ", "/var/log/nginx/access.log"),
         ({"/": (302, "/login"), "/login": (500, "")}, "302 to /login, 500, ", "/var/log/nginx/access.log"),
-        ({"/": (302, "https://login.example.net/")}, "302 to https://login.example.net/, which is not this site", "site_page_path"),
-        ({"/": (302, "http://www.example.com.evil.example/")}, "which is not this site", "site_page_path"),
+        ({"/": (302, "https://login.example.net/")}, "302 to https://login.example.net/, which is not this site", "page_path of the site"),
+        ({"/": (302, "http://www.example.com.evil.example/")}, "which is not this site", "page_path of the site"),
         ({"/": (301, "/")}, "301 to /, round and round", "knows of HTTPS and of its own name"),
         ({"/": (301, "http://www.example.com/")}, "round and round", "knows of HTTPS"),
         ({"/": (302, "/a"), "/a": (302, "/b"), "/b": (302, "/a")}, "round and round", "knows of HTTPS"),
@@ -92,7 +92,7 @@ def test_the_page_and_its_status_can_be_said(port, monkeypatch):
     assert seen(port, monkeypatch, pages, path="/in")[1] == ""
     assert seen(port, monkeypatch, pages, path="/api", wanted=401)[1] == ""
     assert seen(port, monkeypatch, pages, path="/", wanted=302)[1] == ""
-    assert "site_page_status" in seen(port, monkeypatch, pages, path="/in", wanted=401)[1]
+    assert "page_status" in seen(port, monkeypatch, pages, path="/in", wanted=401)[1]
     saw, look = seen(port, monkeypatch, pages, path="/api", wanted=401, maintenance="2026-11-26")
     assert "under maintenance since 2026-11-26, and this machine" in saw and look == ""
 
@@ -151,7 +151,7 @@ def test_a_health_answer_names_the_database_only_where_it_says_that_something_is
         Host({"/healthz": (status, "bad\n news")}, "active").walk().database()
     assert "/healthz" in broken.value.saw and "bad news" in broken.value.saw
     assert ("mariadb" in broken.value.look) == names_it
-    assert ("app_server_health_path" in broken.value.look) != names_it
+    assert ("app.health_path" in broken.value.look) != names_it
 
 
 def test_an_answer_that_is_declared_is_right_whatever_it_is():

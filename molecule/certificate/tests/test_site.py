@@ -23,26 +23,31 @@ def site(tmp_path_factory):
     values = {
         "ansible_connection": "community.docker.docker",
         "ansible_become": False,
-        "site_name": "foobar",
-        "site_domain": "www.example.com",
-        "site_aliases": [],
-        "site_redirects": [],
-        "site_certificate": "acme",
-        "certificate_acme_directory": "https://authority.example.com:14000/dir",
-        "site_authority": str(folder / "root.pem"),
-        "site_address": testinfra.get_host(f"docker://{SITE}").check_output("hostname -I").split()[0],
-        "site_repository": str(PROJECT / ".cache/foobar.git"),
-        "site_version": "main",
-        "site_push": True,
-        "site_database_password": "{{ vault_database_password }}",
-        "site_secret_key": "{{ vault_secret_key }}",
+        "sites": {
+            "foobar": {
+                "domain": "www.example.com",
+                "certificate": {"source": "acme", "acme_directory": "https://authority.example.com:14000/dir"},
+                "authority": str(folder / "root.pem"),
+                "repository": str(PROJECT / ".cache/foobar.git"),
+                "push": True,
+                "app": {
+                    "entry": "foobar.wsgi:application",
+                    "static": "foobar/static",
+                    "static_command": "python3 foobar/assets.py",
+                    "migrate_command": "alembic upgrade head",
+                    "secrets": {"SECRET_KEY": "{{ vault_foobar_secret_key }}"},
+                },
+                "database": {"scheme": "mysql+pymysql"},
+            }
+        },
+        "walk_address": testinfra.get_host(f"docker://{SITE}").check_output("hostname -I").split()[0],
     }
     # As `make secrets` makes it: each value encrypted by itself.
     password, vault = folder / "password", folder / "group_vars/all/vault.yml"
     password.write_text("of the vault", encoding="utf-8")
     vault.parent.mkdir(parents=True)
     with open(vault, "w", encoding="utf-8") as text:
-        for name in ("vault_database_password", "vault_secret_key"):
+        for name in ("vault_foobar_database_password", "vault_foobar_secret_key"):
             argv = ["ansible-vault", "encrypt_string", "--name", name, "only for this test, in a container"]
             environment = os.environ | {"ANSIBLE_VAULT_PASSWORD_FILE": str(password)}
             subprocess.run(argv, check=True, stdout=text, env=environment)
@@ -76,13 +81,13 @@ def test_what_needs_no_secret_needs_no_password_of_the_vault(site):
     def run(name, **variables):
         return site(name=name, with_password=False, **variables)
 
-    run("status.yml").must_succeed().must_say("maintenance: off")
-    run("maintenance.yml", state="on").must_succeed()
-    run("verify.yml").must_succeed()
-    run("maintenance.yml", state="off").must_succeed()
-    for name, variables in (("rollback.yml", {}), ("deploy.yml", {"ref": "no-such-branch"})):
+    run("playbooks/status.yml").must_succeed().must_say("maintenance: off")
+    run("playbooks/maintenance.yml", state="on").must_succeed()
+    run("playbooks/verify.yml").must_succeed()
+    run("playbooks/maintenance.yml", state="off").must_succeed()
+    for name, variables in (("playbooks/rollback.yml", {}), ("playbooks/deploy.yml", {"ref": "no-such-branch"})):
         outcome = run(name, **variables)
         assert not outcome.ok and "undecryptable" not in outcome.output and "vault" not in outcome.output, (
             outcome.output
         )
-    run("rotate.yml").must_be_refused("is encrypted, and no password of a vault was given")
+    run("playbooks/rotate.yml").must_be_refused("is encrypted, and no password of a vault was given")

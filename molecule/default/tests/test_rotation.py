@@ -19,11 +19,11 @@ SECRET_KEY = "-=!~@*C4nary key of the site"
 NEXT_PASSWORD = 'n€xt\'s "pass\\word", 24/7 & ever'
 NEXT_KEY = "the next key of the site, =-~"
 THERE = {
-    "site_database_password": NEXT_PASSWORD,
-    "site_database_password_before": PASSWORD,
-    "site_secret_key": NEXT_KEY,
+    "password": NEXT_PASSWORD,
+    "password_before": PASSWORD,
+    "secret_key": NEXT_KEY,
 }
-BACK = {"site_database_password_before": NEXT_PASSWORD}
+BACK = {"password_before": NEXT_PASSWORD}
 AT_ONCE = 8
 NAME = names()[-1]
 
@@ -34,7 +34,7 @@ def host(servers):
 
 
 def rotate(*arguments, **variables):
-    return playbook("--limit", NAME, *arguments, name=str(PROJECT / "rotate.yml"), **variables)
+    return playbook("--limit", NAME, *arguments, name=str(PROJECT / "playbooks/rotate.yml"), **variables)
 
 
 @contextlib.contextmanager
@@ -92,11 +92,11 @@ def as_declared(host):
 
 
 def test_what_would_lock_the_site_out_is_refused(host):
-    rotate(site_database_password=NEXT_PASSWORD).must_be_refused("neither `password` nor `password_before`")
-    rotate(site_database_password=NEXT_PASSWORD, site_database_password_before="a-password-of-nobodys").must_be_refused(
+    rotate(password=NEXT_PASSWORD).must_be_refused("neither `password` nor `password_before`")
+    rotate(password=NEXT_PASSWORD, password_before="a-password-of-nobodys").must_be_refused(
         "user foobar@localhost: the server has a password for it that is neither"
     )
-    rotate(site_name="elsewhere").must_be_refused("elsewhere")
+    rotate(site="elsewhere").must_be_refused("elsewhere")
     assert valid(host) == [PASSWORD]
     assert get(host).status_code == 200
 
@@ -109,7 +109,7 @@ def test_new_secrets_are_given_out_and_no_request_is_lost(host):
         run = rotate("-vvv", "--diff", **THERE).must_succeed()
     assert met.failed == []
     assert met.asked >= 40 and met.connections >= met.asked / AT_ONCE
-    run.must_say("Remove site_database_password_before from there.")
+    run.must_say("Remove sites.foobar.database.password_before from the inventory.")
     assert not [secret for secret in (PASSWORD, NEXT_PASSWORD, SECRET_KEY, NEXT_KEY) if secret in run.output]
     assert valid(host) == [NEXT_PASSWORD]
     as_declared(host)

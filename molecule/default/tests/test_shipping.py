@@ -35,7 +35,7 @@ def locked(server):
 
 
 def ship(name, *arguments, **variables):
-    return playbook(*arguments, name=f"../../{name}.yml", **variables)
+    return playbook(*arguments, name=f"../../playbooks/{name}.yml", **variables)
 
 
 def test_a_branch_is_shipped_and_a_converge_leaves_it_and_a_rollback_goes_back(converge, servers):

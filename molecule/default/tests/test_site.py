@@ -16,7 +16,7 @@ from scenario import PROJECT, SCRATCH, names, playbook, until, watched
 
 CANARY = "C4nary"  # a part of each secret in molecule.yml
 AUTHORITY = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"] + "/authority/authority.pem"
-WALK = str(PROJECT / "verify.yml")
+WALK = str(PROJECT / "playbooks/verify.yml")
 
 
 def domain(server):
@@ -164,15 +164,17 @@ def test_a_broken_step_is_named_with_where_to_look(servers, breaks, mends, step,
 def test_under_maintenance_everybody_is_told_so(server):
     host = server.backend.name
     try:
-        playbook("--limit", host, name=str(PROJECT / "maintenance.yml"), state="on").must_succeed()
+        playbook("--limit", host, name=str(PROJECT / "playbooks/maintenance.yml"), state="on").must_succeed()
         page = get(server)
         assert (page.status_code, page.headers["Retry-After"]) == (503, "300")
         playbook("--limit", host, name=WALK).must_succeed().must_say("9. the page: 503", "under maintenance since 20")
-        playbook("--limit", host, name=str(PROJECT / "status.yml")).must_succeed().must_say("maintenance: on since 20")
+        playbook("--limit", host, name=str(PROJECT / "playbooks/status.yml")).must_succeed().must_say(
+            "maintenance: on since 20"
+        )
     finally:
-        playbook("--limit", host, name=str(PROJECT / "maintenance.yml"), state="off").must_succeed()
+        playbook("--limit", host, name=str(PROJECT / "playbooks/maintenance.yml"), state="off").must_succeed()
     assert get(server).status_code == 200
-    playbook("--limit", host, name=str(PROJECT / "status.yml")).must_succeed().must_say("maintenance: off")
+    playbook("--limit", host, name=str(PROJECT / "playbooks/status.yml")).must_succeed().must_say("maintenance: off")
 
 
 def test_a_killed_database_comes_back_and_no_row_is_lost(server):
@@ -261,10 +263,10 @@ def test_after_a_reboot_the_site_serves_and_nothing_has_to_change(converge, serv
 def test_bad_inputs_of_any_role_are_refused_before_anything_changes(converge, servers):
     converge(nginx_http_prot=80).must_be_refused("nginx_http_prot: unknown variable; did you mean nginx_http_port?")
     converge(mysql_vendor="postgres").must_be_refused("mysql_vendor")
-    converge(site_version="--help").must_be_refused("app_server_version: '--help'")
-    converge(site_database_password="hunter2").must_be_refused("a secret has at least 16 characters")
-    converge(site_aliases=["http://foo_bar"]).must_be_refused("server_names")
-    converge(site_repository="").must_be_refused("site_repository: not set, or still a placeholder")
+    converge(version="--help").must_be_refused("sites.foobar.version: '--help'")
+    converge(password="hunter2").must_be_refused("a secret has at least 16 characters")
+    converge(aliases=["http://foo_bar"]).must_be_refused("sites.foobar.aliases[0]")
+    converge(repository="").must_be_refused("sites.foobar.repository: not set, or still a placeholder")
     for server in servers:
         assert get(server).status_code == 200
 
@@ -372,7 +374,7 @@ def test_secrets_show_up_nowhere(converge, servers):
     blocked = "{{ [{'name': 'foobar'}] + ([{'name': 'blocked'}] if 'debian12' in inventory_hostname else []) }}"
     failed = converge(
         "-vvv", "--diff",
-        site_database_password=f"C4nary'\" \\;#%$&<> :@/ {fresh}", site_secret_key=f"-=!~@*C4nary {fresh}",
+        password=f"C4nary'\" \\;#%$&<> :@/ {fresh}", secret_key=f"-=!~@*C4nary {fresh}",
         mysql_databases=blocked,
     )  # fmt: skip
     for server in servers:

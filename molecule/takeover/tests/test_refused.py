@@ -78,30 +78,30 @@ def test_a_role_alone_refuses_too(converge, servers):
 def test_faults_of_inputs_stand_in_the_same_report_each_once(converge, servers):
     with untouched(servers):
         run = converge(
-            site_domain="",
+            domain="",
             base_journal_max_size="much",
             mysql_vendor="postgres",
             nginx_http_prot=80,
             certificate_surce="acme",
         )
     run.must_be_refused(
-        "site_domain: not set", "base_journal_max_size: 'much' is not a size", "mysql_vendor", "did you mean nginx_http_port?",
+        "sites.foobar.domain: not set", "base_journal_max_size: 'much' is not a size", "mysql_vendor", "did you mean nginx_http_port?",
         "did you mean certificate_source?",
     )  # fmt: skip
     assert run.output.count("base_journal_max_size: 'much'") == len(servers)
 
 
-@pytest.mark.parametrize("word", ["site_version", "site_database_password"])
-def test_a_word_that_is_not_set_is_a_line_and_what_rests_on_it_is_none(converge, servers, word):
+@pytest.mark.parametrize(("word", "place"), [("version", "version"), ("password", "database.password")])
+def test_a_word_that_is_not_set_is_a_line_and_what_rests_on_it_is_none(converge, servers, word, place):
     run = converge(**{word: ""})
-    run.must_be_refused(f"{word}: not set")
+    run.must_be_refused(f"sites.foobar.{place}: not set")
     assert "Traceback" not in run.output and "is undefined" not in run.output
 
 
 def test_a_template_in_a_secret_is_refused_and_not_said(converge, servers, tmp_path):
-    (tmp_path / "vault.yml").write_text("site_database_password: 'sixteen or more {{hunter2}} letters'\n")
+    (tmp_path / "vault.yml").write_text("password: 'sixteen or more {{hunter2}} letters'\n")
     run = playbook("--extra-vars", f"@{tmp_path}/vault.yml")
-    run.must_be_refused("site_database_password: holds '{{'", "!unsafe")
+    run.must_be_refused("password: ", "!unsafe")
     assert "hunter2" not in run.output and "letters" not in run.output
 
 

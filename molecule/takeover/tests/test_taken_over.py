@@ -38,7 +38,7 @@ def test_afterwards_the_host_is_ours_and_the_words_are_needed_no_more(converge, 
         ("rotate", {}),
         ("maintenance", {"state": "on"}),
     ):
-        run = playbook(name=str(PROJECT / f"{name}.yml"), site_inventory="elsewhere", **more)
+        run = playbook(name=str(PROJECT / f"playbooks/{name}.yml"), kept_by="elsewhere", **more)
         run.must_be_refused("in inventory takeover", "in inventory elsewhere")
     for server in servers:
         assert "foobar.com" in page(server)

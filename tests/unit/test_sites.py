@@ -1,0 +1,330 @@
+"""What an entry of `sites` may hold, and what each role is told of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleActionFail
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+from loading import ROLES, load
+
+action = load("plugins/action/sites.py")
+wiring = action.wiring
+HOST = "web1"
+SHOP: dict[str, Any] = {
+    "domain": "www.shop.example",
+    "repository": "https://git.example.com/shop.git",
+    "app": {"entry": "shop.wsgi:application", "secrets": {"SECRET_KEY": "a secret key of the shop"}},
+    "database": {"password": "a p/ssword of @ll"},
+}
+DOCS = {"domain": "docs.example", "root": "/srv/docs", "app": "none"}
+GROUPS = ("webservers", "appservers", "dbservers")
+FACTS = {"memtotal_mb": 4096, "processor_vcpus": 2}
+
+
+def variables(sites: Any = None, **more: Any) -> dict[str, Any]:
+    groups = {"all": [HOST], **{name: [HOST] for name in GROUPS}, **more.pop("groups", {})}
+    return {
+        "inventory_hostname": HOST,
+        "inventory_dir": "/somewhere/production",
+        "ansible_host": "10.0.0.5",
+        "ansible_facts": FACTS,
+        "groups": groups,
+        "group_names": [name for name, hosts in groups.items() if HOST in hosts],
+        "sites": {"shop": SHOP} if sites is None else sites,
+        "hostvars": {},
+        **more,
+    }
+
+
+@pytest.fixture(autouse=True)
+def _without_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(action.ActionBase, "run", lambda *_args, **_options: {})
+
+
+def run(given: dict[str, Any], **args: Any) -> dict[str, Any]:
+    plugin = action.ActionModule.__new__(action.ActionModule)
+    plugin._task = SimpleNamespace(args=args)
+    given["hostvars"].setdefault(HOST, given)
+    plugin._templar = Templar(DataLoader(), variables=given)
+    return plugin.run(task_vars=given)
+
+
+def told(sites: Any = None, **more: Any) -> dict[str, Any]:
+    return run(variables(sites, **more), roles=True)
+
+
+def faults(sites: Any = None, args: dict[str, Any] | None = None, **more: Any) -> list[str]:
+    """All that is refused, where a play collects it."""
+    said = run(variables(sites, webstack_collect=True, **more), **({"roles": True} if args is None else args))
+    return [fault for found in said.get("webstack_faults", {}).values() for fault in found]
+
+
+def shop(**keys: Any) -> dict[str, Any]:
+    return {"shop": {**SHOP, **keys}}
+
+
+def test_a_site_is_told_to_each_role():
+    answer = told()
+    assert answer["apps"] == answer["all"] == answer["certificates"] == ["shop"]
+    inputs = answer["sites"]["shop"]["inputs"]
+    assert inputs["app_server_name"] == inputs["certificate_name"] == "shop"
+    assert inputs["app_server_entry"] == "shop.wsgi:application"
+    assert inputs["app_server_public_url"] == "https://www.shop.example:443"
+    assert inputs["certificate_source"] == "acme" and inputs["certificate_names"] == ["www.shop.example"]
+    host = answer["host"]
+    assert host["base_firewall_open"] == [{"port": 80}, {"port": 443}]
+    assert host["base_belongs_to"] == "web1 in inventory production"
+    (site,) = host["nginx_sites"]
+    assert site["server_names"] == ["www.shop.example"] and site["certificate"] == "/etc/ssl/shop/fullchain.pem"
+    assert site["locations"] == [{"path": "/", "kind": "uwsgi", "target": "unix:/run/shop/live.sock"}]
+    assert host["mysql_databases"] == [{"name": "shop"}]
+    (user,) = host["mysql_users"]
+    assert user["password"] == SHOP["database"]["password"] and user["privileges"][0]["database"] == "shop"
+
+
+def test_an_application_finds_its_database_in_its_environment_and_may_say_otherwise():
+    inputs = told()["sites"]["shop"]["inputs"]
+    assert inputs["app_server_environment"]["DB_NAME"] == "shop"
+    secrets = inputs["app_server_secrets"]
+    assert secrets["DATABASE_URL"].startswith("mysql://shop:a%20p%2Fssword%20of%20%40ll@localhost/shop?unix_socket=")
+    assert secrets["DB_PASSWORD"] == SHOP["database"]["password"]
+    app = {**SHOP["app"], "environment": {"DB_NAME": "other", "DATABASE_URL": "none"}}
+    inputs = told(shop(app=app))["sites"]["shop"]["inputs"]
+    assert inputs["app_server_environment"]["DB_NAME"] == "other" and "DATABASE_URL" not in inputs["app_server_secrets"]
+
+
+def test_what_is_no_matter_of_the_play_is_not_read():
+    bad = {"password": trust_as_template("{{ nowhere }}")}
+    answer = run(variables(shop(database=bad)), choose="app")
+    assert answer["chosen"] == ["shop"] and "app_server_secrets" not in answer["sites"]["shop"]["inputs"]
+    assert "mysql_users" not in answer["host"]
+
+
+def test_one_site_gets_nothing_of_anothers():
+    blog = {"domain": "blog.example", "repository": "https://git.example.com/blog.git", "app": {"entry": "b:c"}}
+    app = {**SHOP["app"], "warm_seconds": 0, "environment": {"COLOUR": "blue"}, "jobs": [{"name": "x", "command": "y"}]}
+    answer = told({**shop(app=app), "blog": blog})
+    first, second = (answer["sites"][name]["inputs"] for name in ("shop", "blog"))
+    assert set(first) == set(second)
+    assert second["app_server_warm_seconds"] == 600 and second["app_server_jobs"] == []
+    assert "COLOUR" not in second["app_server_environment"] and second["app_server_secrets"] == {}
+
+
+VALUES = {
+    "str": "said", "raw": "said", "path": "/said", "int": 7, "bool": True, "list": [{"name": "said"}], "dict": {"SAID": "x"}, "float": 2.5,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", [path.name for path in ROLES])
+def test_every_input_of_every_role_wins_or_is_refused(role):
+    """Whatever an inventory says of a role outside of `sites` reaches the role, or the run says where to say it."""
+    for name, option in wiring.role_options(role).items():
+        if name.removeprefix("app_server_") in SHOP["app"]:
+            continue  # the site's own word goes before that for all sites
+        value = "correct horse battery" if option.get("no_log") and option["type"] == "str" else VALUES[option["type"]]
+        given = variables(webstack_collect=True, **{name: value})
+        answer = run(given, roles=True)
+        said = " ".join(fault for found in answer.get("webstack_faults", {}).values() for fault in found)
+        if f"{name}:" in said:
+            continue
+        seen = {**given, **answer["host"], **answer["sites"]["shop"]["inputs"]}[name]
+        if isinstance(value, list):
+            assert value[0] in seen, name
+        elif isinstance(value, dict):
+            assert value.items() <= seen.items(), name
+        else:
+            assert seen == value, name
+
+
+@pytest.mark.parametrize(
+    ("sites", "words"),
+    [
+        ([], "sites: must be the names of the sites"),
+        ({"Shop": DOCS}, "sites: 'Shop' is not a name"),
+        ({"docs": None}, "sites.docs: must be keys"),
+        ({"docs": {**DOCS, "domian": "x"}}, "sites.docs.domian: unknown key; did you mean domain?"),
+        ({"docs": {"root": "/srv/docs"}}, "sites.docs.domain: not set"),
+        (shop(app={**SHOP["app"], "jobs": [{"nam": "x"}]}), "sites.shop.app.jobs[0].nam: unknown key; did you mean name?"),
+        (shop(nginx={"body_sise": "1m"}), "sites.shop.nginx.body_sise: unknown key; did you mean body_size?"),
+        (shop(app={**SHOP["app"], "workers": 3}), "sites.shop.app.workers: unknown key"),
+        (shop(app={"entry": "REPLACE_ME"}), "sites.shop.app.entry: still a placeholder"),
+        (shop(version=1.1), "sites.shop.version: put quotes around it"),
+        (shop(repository=""), "sites.shop.repository: not set"),
+        (shop(push="maybe"), "sites.shop.push: 'maybe' is neither true nor false"),
+        (shop(certificate="acmee"), "sites.shop: value of source must be one of: acme, files, private, none, got: acmee"),
+        (shop(certificate={"source": "none", "file": "/x"}), "sites.shop.certificate: file has no effect"),
+        (shop(domain="www.foobar.com"), "sites.shop.domain: still www.foobar.com"),
+        (shop(database={"password": "short"}), "sites.shop.database.password: a secret has at least 16"),
+        (shop(database={}), "sites.shop.database.password: not set; a secret, for the vault, as vault_shop_database_password"),
+        ({"docs": {**DOCS, "database": {"password": "correct horse battery"}}}, "sites.docs.database: has no effect without a repository"),
+        ({"docs": {**DOCS, "push": True}}, "sites.docs.push: has no effect without a repository"),
+        ({"docs": {"domain": "docs.example"}}, "sites.docs: has nothing to show"),
+        ({"docs": {**DOCS, "nginx": {"root": "/srv/x"}}}, "sites.docs.root: stands in nginx, too"),
+        ({"docs": {**DOCS, "nginx": {"locations": [{"path": "/", "kind": "uwsgi"}]}}}, "sites.docs.nginx.locations[0].target: not set"),
+        ({**shop(), "docs": {**DOCS, "aliases": ["WWW.shop.example."]}}, "sites.docs: the name www.shop.example is that of sites.shop already"),
+        ({**shop(), "b": {**SHOP, "domain": "b.example", "database": {"name": "shop", "password": "correct horse battery"}}},
+         "sites.b.database: the database shop is that of sites.shop.database already"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused_with_its_place(sites, words):
+    found = faults(sites)
+    assert any(fault.startswith(words) for fault in found), found
+
+
+def test_all_faults_of_all_sites_are_named_at_once_and_the_sound_ones_are_told():
+    given = variables({**shop(version=1.1), "docs": DOCS, "blog": {"domain": ""}}, webstack_collect=True)
+    answer = run(given, roles=True)
+    (found,) = answer["webstack_faults"].values()
+    assert len(found) == 2 and answer["all"] == ["docs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("app_server_name", "the key of the site in sites"),
+        ("app_server_repository", "sites.<site>.repository"),
+        ("certificate_names", "sites.<site>.domain"),
+        ("certificate_source", "sites.<site>.certificate"),
+    ],
+)
+def test_what_is_a_matter_of_one_site_is_refused_with_its_place(name, place):
+    assert any(
+        fault.startswith(f"{name}: is a matter of each site") and place in fault for fault in faults(**{name: "x"})
+    )
+
+
+def test_an_inventory_of_a_version_before_is_refused_with_the_lines_to_write():
+    with pytest.raises(AnsibleActionFail) as refusal:
+        told(site_name="shop", site_domain="www.shop.example", site_public_address="10.0.0.5")
+    for words in ("site_domain, site_name, site_public_address:", "domain: www.shop.example", "public_address:"):
+        assert words in str(refusal.value)
+
+
+def test_the_address_of_an_example_is_not_asked_anything():
+    with pytest.raises(AnsibleActionFail, match=r"ansible_host: web1 has the address 192\.0\.2\.1"):
+        told(ansible_host="192.0.2.1", webstack_collect=True)
+
+
+def test_no_sites_are_refused_and_a_misspelt_name_is_told():
+    given = variables(webstack_collect=True, site=SHOP)
+    del given["sites"]
+    assert "sites: not set for web1" in str(run(given, roles=True)["webstack_faults"])
+
+
+def test_a_secret_that_cannot_be_read_is_named_and_not_said():
+    found = faults(shop(database={"password": trust_as_template("sixteen or more {{ hunter2 }} letters")}))
+    (fault,) = [fault for fault in found if "hunter2" not in fault]
+    assert fault.startswith("sites.shop.database.password: holds '{{'")
+    found = faults(shop(app={**SHOP["app"], "secrets": {"KEY": trust_as_template("{{ vault_key }}")}}))
+    assert found == [
+        "sites.shop.app.secrets.KEY: 'vault_key' is undefined; it is a secret, for the vault (make secrets)"
+    ]
+
+
+def test_the_password_comes_from_the_vault_by_the_name_of_the_site():
+    blog = {**SHOP, "database": {}}
+    answer = told(
+        {"my-blog": blog},
+        vault_my_blog_database_password="correct horse battery",
+        vault_my_blog_database_password_before="the one before it",
+    )
+    (user,) = answer["host"]["mysql_users"]
+    assert (user["password"], user["password_before"]) == ("correct horse battery", "the one before it")
+
+
+@pytest.mark.parametrize(
+    ("given", "passwords", "before"),
+    [("", "declared", None), ("", "both", "new" * 6), ("old" * 6, "both", "old" * 6), ("old" * 6, "new", None), ("old" * 6, "declared", "old" * 6)],
+)  # fmt: skip
+def test_a_rotation_says_which_passwords_are_valid(given, passwords, before):
+    sites = shop(database={"password": "new" * 6, "password_before": given})
+    answer = run(variables(sites), roles=True, choose="app", passwords=passwords)
+    (user,) = answer["host"]["mysql_users"]
+    assert user["password_before"] == before
+    assert answer["before"] == (["sites.shop.database.password_before"] if given else [])
+
+
+def test_of_several_applications_one_has_to_be_named():
+    sites = {**shop(), "blog": {**SHOP, "domain": "blog.example"}, "docs": DOCS}
+    assert "site: web1 has shop, blog; say which, as make … SITE=shop" in faults(sites, {"choose": "app"})[0]
+    assert run(variables(sites, site="blog"), choose="app")["chosen"] == ["blog"]
+    assert "site: 'docs' is not an application of web1" in faults(sites, {"choose": "app"}, site="docs")[0]
+    assert run(variables(sites), choose="all")["chosen"] == ["shop", "blog", "docs"]
+    assert "did you mean blog?" in faults(sites, {"choose": "all"}, site="blgo")[0]
+    assert run(variables({**shop(), "docs": DOCS}), choose="app")["chosen"] == ["shop"]
+
+
+def test_a_site_of_another_host_is_none_of_this_one_and_no_fault():
+    other = {"sites": {"blog": {"domain": "blog.example"}}}
+    given = variables(groups={"all": [HOST, "web2"]}, hostvars={"web2": other}, site="blog")
+    assert run(given, choose="app")["chosen"] == []
+
+
+def test_a_name_is_on_one_host():
+    others = {"web2": {"sites": {"copy": {"domain": "www.shop.example"}}}}
+    groups = {"all": [HOST, "web2"], **{name: [HOST, "web2"] for name in GROUPS}}
+    assert any("is a name of a site of web2, too" in fault for fault in faults(groups=groups, hostvars=others))
+    assert any(
+        fault.startswith("webservers, appservers, dbservers: must hold") for fault in faults(groups={"dbservers": []})
+    )
+
+
+def test_a_site_that_is_to_be_absent_needs_no_other_word_and_is_told_to_nobody():
+    answer = told({**shop(), "old": {"state": "absent"}})
+    assert answer["absent"] == ["old"] and answer["all"] == ["shop"]
+    assert [site["name"] for site in answer["host"]["nginx_sites"]] == ["shop"]
+    assert answer["sites"]["old"]["inputs"]["app_server_name"] == "old" and "old" in answer["no_certificates"]
+
+
+def test_workers_are_shared_out_among_the_applications_of_a_host():
+    sites = {name: {**SHOP, "domain": f"{name}.example", "database": "none"} for name in "abc"}
+    assert {site["inputs"]["app_server_processes"] for site in told(sites)["sites"].values()} == {2}
+    big = {**SHOP["app"], "worker_memory_mb": 1024}
+    sites = {name: {**site, "app": big} for name, site in sites.items()}
+    (fault,) = faults(sites)
+    assert "need 6144 MiB, and the host has 4096" in fault and "a 2 × 1024, b 2 × 1024" in fault
+    assert told()["sites"]["shop"]["inputs"]["app_server_processes"] == 0  # alone, the role shares out
+
+
+def test_what_nginx_shows_of_an_application():
+    site = {**SHOP, "app": {**SHOP["app"], "plugin": "psgi", "request_seconds": 90, "shared": ["media", "private"]}}
+    site["nginx"] = {
+        "static": [{"url": "/media/", "path": "/srv/shop/shared/media"}],
+        "locations": [{"path": "/admin/", "kind": "uwsgi", "access": {"allow": ["10.0.0.0/8"]}}],
+    }
+    answer = told({"shop": site})
+    (nginx,) = answer["host"]["nginx_sites"]
+    assert [item["url"] for item in nginx["static"]] == ["/media/", "/static/"]
+    assert [(item["path"], item["target"], item["modifier"]) for item in nginx["locations"]] == [
+        ("/admin/", "unix:/run/shop/live.sock", 5), ("/", "unix:/run/shop/live.sock", 5),
+    ]  # fmt: skip
+    assert nginx["timeouts"] == {"read": 90}
+    assert answer["sites"]["shop"]["inputs"]["app_server_shared_published"] == ["media"]
+
+
+@pytest.mark.parametrize("given", ["false", "no", False, "true", True])
+def test_the_firewall_opens_http_3_where_it_is_spoken(given):
+    ports = told(nginx_http3=given)["host"]["base_firewall_open"]
+    assert ({"port": 443, "protocol": "udp"} in ports) == (given in ("true", True))
+
+
+@pytest.mark.parametrize(("publish", "opened"), [("authoritative", True), ("update", False)])
+def test_the_firewall_opens_the_port_of_names_where_they_are_served(publish, opened):
+    more = {"groups": {"dnsservers": [HOST]}, "dns_zone": "shop.example.", "public_address": "10.0.0.5"}
+    host = told(dns_publish=publish, **more)["host"]
+    assert ({"port": 53} in host["base_firewall_open"]) == opened
+    assert host["dns_records"] == [{"name": "www.shop.example.", "type": "A", "values": ["10.0.0.5"]}]
+
+
+def test_a_second_call_of_a_run_does_not_take_for_the_inventorys_what_the_first_has_told():
+    given = variables(base_firewall_open=[{"port": 9100}])
+    first = run(given, roles=True)
+    again = {**given, "webstack": first, **first["host"], **first["sites"]["shop"]["inputs"]}
+    again["hostvars"] = {HOST: again}
+    second = run(again, roles=True)
+    assert first["host"]["base_firewall_open"] == [{"port": 80}, {"port": 443}, {"port": 9100}]
+    assert second["host"] == first["host"] and second["sites"] == first["sites"]
