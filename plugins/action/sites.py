@@ -257,17 +257,15 @@ class ActionModule(ActionBase):
         groups = self._vars["groups"]
         web, app, database = (sorted(groups.get(name, [])) for name in ("webservers", "appservers", "dbservers"))
         others = [host for host in web if host != self._host]
-        known = {name: site.name for site in sites for name in site.names}
-        twice = [
-            (name, host) for host in others for site in self._raw_sites(host).values() for name in site if name in known
-        ]
+        known = {site.names[0]: site.name for site in sites if site.is_there}
+        twice = [(names[0], host) for host in others for names in self._raw_sites(host).values() if names[0] in known]
         if web != app or app != database:
             yield (
                 "webservers, appservers, dbservers: must hold the same hosts, since nginx, the application and the database of "
                 f"a site meet on unix sockets; mend {self._vars.get('inventory_file') or 'the inventory'}"
             )
         for name, host in dict.fromkeys(twice):
-            yield f"sites.{known[name]}: {name} is a name of a site of {host}, too; a site is on one host"
+            yield f"sites.{known[name]}: {name} is a site of {host}, too; a site is on one host"
         if groups.get("dnsservers") and self._host in web and sites and "public_address" not in self._vars:
             yield "public_address: not set; the address under which visitors reach the host, for the zone that dnsservers publish"
         for site in sites:

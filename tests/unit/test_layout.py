@@ -219,6 +219,10 @@ def test_a_readme_is_what_the_roles_files_say(role):
     assert (role / "README.md").read_text(encoding="utf-8") == role_docs.readme(role), "run `make docs`"
 
 
+def test_the_reference_of_sites_is_what_its_spec_says():
+    assert (ROOT / "docs/sites.md").read_text(encoding="utf-8") == role_docs.sites_page(), "run `make docs`"
+
+
 @each_role
 def test_a_readme_names_every_input_and_leaves_no_markup(role):
     text = (role / "README.md").read_text(encoding="utf-8")
@@ -231,6 +235,9 @@ def test_a_stale_readme_is_named(tmp_path, monkeypatch, capsys):
         path = tmp_path / "roles/base" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes((ROOT / "roles/base" / name).read_bytes())
+    for name in ("meta/sites.yml", "docs/sites.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     monkeypatch.setattr(role_docs, "ROOT", tmp_path)
 
     def run(*arguments: str) -> int:

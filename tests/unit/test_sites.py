@@ -267,7 +267,7 @@ def test_a_site_of_another_host_is_none_of_this_one_and_no_fault():
 def test_a_name_is_on_one_host():
     others = {"web2": {"sites": {"copy": {"domain": "www.shop.example"}}}}
     groups = {"all": [HOST, "web2"], **{name: [HOST, "web2"] for name in GROUPS}}
-    assert any("is a name of a site of web2, too" in fault for fault in faults(groups=groups, hostvars=others))
+    assert any("www.shop.example is a site of web2, too" in fault for fault in faults(groups=groups, hostvars=others))
     assert any(
         fault.startswith("webservers, appservers, dbservers: must hold") for fault in faults(groups={"dbservers": []})
     )
