@@ -1,0 +1,1 @@
+<title>PHP</title> release <?php echo getenv('APP_RELEASE'); ?>

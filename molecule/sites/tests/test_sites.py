@@ -1,0 +1,273 @@
+"""Several sites on one host: each on its own, and none of them feels what is done to another."""
+
+import base64
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+from scenario import PROJECT, playbook, until
+
+VISITORS = PROJECT / "molecule/deploy/files/visitors.py"
+RATE = 40  # requests a second, on each host
+PAGES = {
+    "shop": "foobar.com",
+    "blog": "<title>the blog</title>",
+    "php": "<title>PHP</title> release 2",
+    "docs": "<title>the documentation</title>",
+    "chat": "<title>the chat</title> http",
+}
+
+
+def zone(server):
+    return "example" if "debian13" in server.backend.name else "test"
+
+
+def get(server, site, path="/"):
+    """The page of a site, as the host itself asks for it."""
+    name, scheme, port = f"{site}.{zone(server)}", *(("https", 443) if site == "blog" else ("http", 80))
+    return server.run(f"curl -sk --max-time 20 --connect-to ::127.0.0.1:{port} {scheme}://{name}{path}").stdout
+
+
+def address(server):
+    return server.check_output("hostname -I").split()[0]
+
+
+def status(server, app):
+    return json.loads(server.check_output(f"webstack-release {app} status --json"))
+
+
+def run(name, *arguments, **variables):
+    return playbook(*arguments, name=str(PROJECT / f"playbooks/{name}.yml"), **variables)
+
+
+@contextlib.contextmanager
+def visitors(servers):
+    """Load on the shop of each host as long as the block lasts; none of it may fail."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, str(VISITORS), address(server), str(RATE), f"shop.{zone(server)}", "/healthz"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for server in servers
+    ]  # fmt: skip
+    try:
+        yield
+    finally:
+        met = [SimpleNamespace(**json.loads(process.communicate(timeout=60)[0])) for process in running]
+    assert [result.failed for result in met] == [[] for _server in servers]
+    assert all(result.asked > RATE for result in met)
+
+
+def all_answer(servers, *without):
+    for server in servers:
+        for site, words in PAGES.items():
+            if site not in without:
+                assert words in get(server, site), f"{site} of {server.backend.name}"
+
+
+def test_all_five_sites_answer(servers):
+    all_answer(servers)
+    for server in servers:
+        moved = server.check_output(
+            f"curl -sk -o /dev/null -w '%{{redirect_url}}' --connect-to ::127.0.0.1:443 https://www.blog.{zone(server)}/a"
+        )
+        assert moved == f"https://blog.{zone(server)}/a"
+
+
+def test_a_second_run_changes_nothing(converge):
+    assert converge().must_succeed().changed == []
+
+
+def test_a_service_behind_nginx_speaks_websocket(server):
+    key = base64.b64encode(os.urandom(16)).decode()
+    head = (
+        f"GET / HTTP/1.1\r\nHost: chat.{zone(server)}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n"
+    )
+    with socket.create_connection((address(server), 80), 10) as connection:
+        connection.sendall(head.encode())
+        answer = connection.makefile("rb")
+        assert b" 101 " in answer.readline()
+        while answer.readline().strip():
+            pass
+        for text in (b"hello", b"again"):
+            mask = os.urandom(4)
+            connection.sendall(
+                bytes([0x81, 0x80 | len(text)]) + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(text))
+            )
+            assert answer.read(2 + len(text)) == bytes([0x81, len(text)]) + text
+
+
+def inside(server, app, code):
+    """What a line of Python says that runs as an application, in its sandbox."""
+    return server.run(f'webstack-release {app} run -- python3 -c "{code}"')
+
+
+TRY = "import os, socket; {}"
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc/shop/secrets", "/etc/shop/environment", "/srv/shop/current/foobar/wsgi.py", "/var/lib/shop/history", "/srv/shop/shared"]
+)  # fmt: skip
+def test_an_application_cannot_read_what_is_anothers(server, path):
+    assert server.run(f"ls -d {path}").rc == 0
+    said = inside(
+        server, "blog", f"import os; print(os.listdir('{path}') if os.path.isdir('{path}') else open('{path}').read())"
+    )
+    assert said.rc != 0 and ("Permission" in said.stderr or "No such file" in said.stderr), said.stdout + said.stderr
+
+
+def test_an_application_cannot_talk_to_anothers_socket_nor_read_its_environment(server):
+    said = inside(server, "blog", "import socket; socket.socket(socket.AF_UNIX).connect('/run/shop/live.sock')")
+    assert said.rc != 0 and ("Permission" in said.stderr or "No such file" in said.stderr), said.stderr
+    pid = server.check_output(f"systemctl show --property=MainPID --value shop@{status(server, 'shop')['slot']}")
+    said = inside(server, "blog", f"print(open('/proc/{pid}/environ').read())")
+    assert said.rc != 0 and "SECRET_KEY" not in said.stdout
+
+
+def test_an_application_has_no_way_into_anothers_database(server):
+    own = "MYSQL_PWD='the database password of the blog' mariadb --user=blog --batch --skip-column-names"
+    assert server.check_output(f"{own} --execute 'show databases'").split() == ["blog", "information_schema"]
+    assert server.run(f"{own} shop --execute 'select 1'").rc != 0
+    assert "the database password of the shop" not in inside(server, "blog", "import os; print(os.environ)").stdout
+
+
+def test_each_application_has_limits_and_a_log_of_its_own(server):
+    for app in ("shop", "blog", "php"):
+        unit = f"{app}@{status(server, app)['slot']}"
+        said = server.check_output(f"systemctl show --property=User,MemoryMax,TasksMax {unit}")
+        assert f"User={app}" in said
+        assert server.check_output(f"journalctl -q -u {unit} -n 1")
+
+
+def test_of_several_sites_one_has_to_be_named(servers):
+    for name, variables in (
+        ("deploy", {"ref": "next"}),
+        ("rollback", {}),
+        ("maintenance", {"state": "on"}),
+        ("rotate", {}),
+    ):
+        run(name, **variables).must_be_refused("say which, as make … SITE=shop or -e site=shop")
+    run("deploy", site="docs").must_be_refused("site: 'docs' is not an application of", "which has shop, blog, php")
+    run("maintenance", site="dogs", state="on").must_be_refused("did you mean docs?")
+    all_answer(servers)
+
+
+def test_status_and_verify_tell_of_each_site(servers):
+    said = run("status").must_succeed()
+    said.must_say(
+        "shop: release",
+        "blog: release",
+        "php: release",
+        "docs: a site without an application",
+        "certificate: none, HTTP alone",
+    )
+    said = run("verify").must_succeed()
+    assert said.output.count("9. the page: 200") == 5 * len(servers)
+    assert run("verify", site="blog").must_succeed().output.count("9. the page: 200") == len(servers)
+
+
+def test_one_site_is_closed_and_the_others_are_not(servers):
+    run("maintenance", site="blog", state="on").must_succeed()
+    all_answer(servers, "blog")
+    assert all("maintenance" in get(server, "blog") for server in servers)
+    run("maintenance", site="blog", state="off").must_succeed()
+    all_answer(servers)
+
+
+def test_what_is_deployed_of_one_site_is_felt_by_no_other(servers):
+    before = [status(server, "shop")["release"] for server in servers]
+    with visitors(servers):
+        run("deploy", site="blog", ref="next").must_succeed()
+        assert all("the next blog" in get(server, "blog") for server in servers)
+        run("deploy", site="blog", ref="broken").must_fail("broken on purpose")
+        run("rollback", site="blog").must_succeed()
+    assert [status(server, "shop")["release"] for server in servers] == before
+    all_answer(servers)
+
+
+def test_one_site_gets_new_secrets_and_the_others_keep_theirs(servers):
+    """The password of one database changes, by way of both being valid."""
+    new = {
+        "blog": {
+            "database": {
+                "password": "another password of the blog",
+                "password_before": "the database password of the blog",
+            }
+        }
+    }
+    was = [server.check_output("sha256sum /etc/shop/secrets /etc/php/secrets") for server in servers]
+    with visitors(servers):
+        run("rotate", site="blog", more=new).must_succeed()
+    for server in servers:
+        assert server.run("MYSQL_PWD='another password of the blog' mariadb --user=blog blog -e 'select 1'").rc == 0
+        assert (
+            server.run("MYSQL_PWD='the database password of the blog' mariadb --user=blog blog -e 'select 1'").rc != 0
+        )
+        assert (
+            server.run("MYSQL_PWD='the database password of the shop' mariadb --user=shop shop -e 'select 1'").rc == 0
+        )
+    assert [server.check_output("sha256sum /etc/shop/secrets /etc/php/secrets") for server in servers] == was
+    back = {
+        "blog": {
+            "database": {
+                "password": "the database password of the blog",
+                "password_before": "another password of the blog",
+            }
+        }
+    }
+    run("rotate", site="blog", more=back).must_succeed()
+
+
+def test_a_site_comes_goes_and_comes_back_and_the_others_do_not_feel_it(converge, servers):
+    sixth = {
+        "wiki": {
+            "domain": "wiki.{{ zone }}", "certificate": "none", "repository": "{{ five.blog.repository }}", "push": True,
+            "app": {"entry": "small:application", "watch_seconds": 1, "warm_seconds": 0, "jobs": [{"name": "tick", "command": "python3 tick.py"}]},
+            "database": {"password": "the database password of the wiki"},
+        }
+    }  # fmt: skip
+    with visitors(servers):
+        converge(more=sixth).must_succeed()
+        assert all("of wiki" in get(server, "wiki") for server in servers)
+        gone = converge(more={"wiki": {"state": "absent"}}).must_succeed()
+        assert {task.partition(": ")[2] for task in gone.changed} >= {
+            "app_server : Retire | Stop the application and its jobs, and remove their units"
+        }
+        for server in servers:
+            assert get(server, "wiki") == ""
+            assert server.check_output("systemctl list-units --all --plain --no-legend 'wiki*'") == ""
+            assert server.check_output("ls -d /etc/wiki /etc/systemd/system/wiki* 2>/dev/null; echo") == ""
+            assert server.run("test -d /srv/wiki/releases").rc == 0
+            assert "wiki" in server.check_output("mariadb --batch -e 'show databases'")
+        assert converge(more={"wiki": {"state": "absent"}}).must_succeed().changed == []
+        converge(more=sixth).must_succeed()
+        assert all("of wiki" in get(server, "wiki") for server in servers)
+        assert all(status(server, "wiki")["release"] for server in servers)
+        converge(more={"wiki": {"state": "absent"}}).must_succeed()
+    all_answer(servers)
+
+
+def test_sites_that_clash_are_refused_with_both_names(converge, servers):
+    converge(more={"copy": {"domain": "docs.{{ zone }}", "certificate": "none", "root": "/srv/docs"}}).must_be_refused(
+        "sites.copy: the name docs.", "is that of sites.docs already"
+    )
+    greedy = {name: {"app": {"worker_memory_mb": 2_000_000}} for name in ("blog", "php")}
+    said = converge(more=greedy).must_be_refused("sites: the workers of all applications", "and the host has")
+    assert re.search(r"need 8\d{6} MiB", said.output)
+    converge(more={"blog": {"nginx": {"body_size": "huge"}}}).must_be_refused("sites.blog.nginx.body_size")
+    converge(more={"blog": {"app": {"entry": "no module"}}}).must_be_refused("sites.blog.app.entry")
+    all_answer(servers)
+
+
+def test_after_a_reboot_all_sites_serve(converge, servers):
+    for server in servers:
+        subprocess.run(["docker", "restart", server.backend.name], check=True, capture_output=True)
+    until(lambda: all_answer(servers) is None, seconds=90)
+    assert converge().must_succeed().changed == []
