@@ -136,7 +136,7 @@ class ActionModule(ActionBase):
         reported = [fault for found in collected(self._vars).values() for fault in found]
         if missing and is_collected(self._vars) and any(fault.startswith(f"{missing[1]}:") for fault in reported):
             return [HIDDEN]
-        if secret and not (missing and missing[1].startswith(("site_", "vault_"))):
+        if secret and not (missing and missing[1].startswith("vault_")):
             return [
                 f"{name}: a template in it, or in what it is made of, has no value (not shown, as it holds secrets)"
             ]

@@ -54,8 +54,8 @@ EXAMPLES = r"""
 - name: Refuse what the play cannot do
   foobar.webstack.validate_inputs:
     rules:
-      - refuse: "{{ site_domain is not defined }}"
-        say: "site_domain: not set; the name that visitors type"
+      - refuse: "{{ state is not defined }}"
+        say: "state: not set; on or off"
 """
 
 RETURN = r"""# """

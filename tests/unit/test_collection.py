@@ -150,3 +150,17 @@ def test_a_role_is_found_and_runs_by_its_full_name(installed, tmp_path):
     # Two inclusions and the first one's task pass, the second's is refused: so the action judged, and not an error of its own.
     assert "ok=3 " in said and "failed=1 " in said, said
     assert "certificate_sorce: unknown variable; did you mean certificate_source?" in said
+
+
+@pytest.mark.parametrize("name", ["site", "deploy", "rollback", "rotate", "maintenance", "status", "verify"])
+def test_the_collection_runs_its_own_playbooks(installed, tmp_path, name):
+    """By their names, from a folder that holds an inventory and nothing else."""
+    groups = {group: {"hosts": {"192.0.2.7": {}}} for group in ("webservers", "appservers", "dbservers")}
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({**groups, "all": {"vars": {"sites": {}}}}))
+    argv = ["ansible-playbook", f"foobar.webstack.{name}", "--inventory", inventory]
+    listed = ansible(*argv, "--list-tasks", cwd=tmp_path, ANSIBLE_COLLECTIONS_PATH=str(installed))
+    assert listed.returncode == 0, listed.stderr
+    done = ansible(*argv, cwd=tmp_path, ANSIBLE_COLLECTIONS_PATH=str(installed))
+    assert done.returncode != 0
+    assert "192.0.2.7 has the address 192.0.2.7, which stands for yours in the examples" in done.stdout + done.stderr

@@ -407,7 +407,6 @@ def test_a_first_firewall_does_not_cut_off_what_is_in_use(converge, servers, res
     try:
         converge(base_listening_expected=[{"port": 8082}]).must_be_refused(
             "would cut off udp 0.0.0.0:51820 (python3)",
-            "it is site_firewall_open",
             "here {port: 51820, protocol: udp};",
         )
     finally:
