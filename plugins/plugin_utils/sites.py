@@ -422,9 +422,9 @@ def places(site: Site, inputs: dict[str, Any]) -> dict[str, str]:
         if name not in site.said or short in (site.entry.get("app" if role == "app_server" else role) or {}):
             found[name] = f"{own}.{'app' if role == 'app_server' else role}.{short}"
     return found | {
-        "app_server_name": f"{own}, the name",
+        "app_server_name": own,
         **{f"app_server_{name}": f"{own}.{name}" for name in ("repository", "version", "push")},
-        "certificate_name": f"{own}, the name",
+        "certificate_name": own,
         "certificate_names": f"{own}.domain, aliases, redirects",
         "certificate_source": f"{own}.certificate",
     }

@@ -18,7 +18,7 @@ RATE = 40  # requests a second, on each host
 PAGES = {
     "shop": "foobar.com",
     "blog": "<title>the blog</title>",
-    "php": "<title>PHP</title> release 2",
+    "gallery": "<title>PHP</title> release 2",
     "docs": "<title>the documentation</title>",
     "chat": "<title>the chat</title> http",
 }
@@ -139,7 +139,7 @@ def test_an_application_has_no_way_into_anothers_database(server):
 
 
 def test_each_application_has_limits_and_a_log_of_its_own(server):
-    for app in ("shop", "blog", "php"):
+    for app in ("shop", "blog", "gallery"):
         unit = f"{app}@{status(server, app)['slot']}"
         said = server.check_output(f"systemctl show --property=User,MemoryMax,TasksMax {unit}")
         assert f"User={app}" in said
@@ -154,7 +154,7 @@ def test_of_several_sites_one_has_to_be_named(servers):
         ("rotate", {}),
     ):
         run(name, **variables).must_be_refused("say which, as make … SITE=shop or -e site=shop")
-    run("deploy", site="docs").must_be_refused("site: 'docs' is not an application of", "which has shop, blog, php")
+    run("deploy", site="docs").must_be_refused("site: 'docs' is not an application of", "which has shop, blog, gallery")
     run("maintenance", site="dogs", state="on").must_be_refused("did you mean docs?")
     all_answer(servers)
 
@@ -202,7 +202,7 @@ def test_one_site_gets_new_secrets_and_the_others_keep_theirs(servers):
             }
         }
     }
-    was = [server.check_output("sha256sum /etc/shop/secrets /etc/php/secrets") for server in servers]
+    was = [server.check_output("sha256sum /etc/shop/secrets /etc/gallery/secrets") for server in servers]
     with visitors(servers):
         run("rotate", site="blog", more=new).must_succeed()
     for server in servers:
@@ -213,7 +213,7 @@ def test_one_site_gets_new_secrets_and_the_others_keep_theirs(servers):
         assert (
             server.run("MYSQL_PWD='the database password of the shop' mariadb --user=shop shop -e 'select 1'").rc == 0
         )
-    assert [server.check_output("sha256sum /etc/shop/secrets /etc/php/secrets") for server in servers] == was
+    assert [server.check_output("sha256sum /etc/shop/secrets /etc/gallery/secrets") for server in servers] == was
     back = {
         "blog": {
             "database": {
@@ -258,7 +258,7 @@ def test_sites_that_clash_are_refused_with_both_names(converge, servers):
     converge(more={"copy": {"domain": "docs.{{ zone }}", "certificate": "none", "root": "/srv/docs"}}).must_be_refused(
         "sites.copy: the name docs.", "is that of sites.docs already"
     )
-    greedy = {name: {"app": {"worker_memory_mb": 2_000_000}} for name in ("blog", "php")}
+    greedy = {name: {"app": {"worker_memory_mb": 2_000_000}} for name in ("blog", "gallery")}
     said = converge(more=greedy).must_be_refused("sites: the workers of all applications", "and the host has")
     assert re.search(r"need 8\d{6} MiB", said.output)
     converge(more={"blog": {"nginx": {"body_size": "huge"}}}).must_be_refused("sites.blog.nginx.body_size")
