@@ -164,7 +164,7 @@ def test_status_and_verify_tell_of_each_site(servers):
     said.must_say(
         "shop: release",
         "blog: release",
-        "php: release",
+        "gallery: release",
         "docs: a site without an application",
         "certificate: none, HTTP alone",
     )
