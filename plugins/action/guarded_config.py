@@ -21,7 +21,7 @@ PATIENCE = 15  # seconds, beyond those, until the host answers again
 # Seconds between tries: sshd is away for a moment while it reads its files; and since OpenSSH 9.8 it
 # shuts out who fails to log in faster than once in five seconds.
 PAUSES = (1, 5)
-MODULE = "foobar.webstack.guarded_config"
+MODULE = "foobar.webstack.guarded_undo"
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class ActionModule(ActionBase):
     """Costs one short command more than service_config where nothing is to be changed."""
 
     TRANSFERS_FILES = False
+    _VALID_ARGS = frozenset({"unit", "files", "check", "probe", "look", "admits", "undo_seconds"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)

@@ -125,7 +125,7 @@ def test_a_change_that_could_not_be_made_calls_off_its_own_undo_alone(armed):
 def test_an_undo_is_looked_for_where_the_module_keeps_it(unit, state):
     host = Host(BY_SSH, [], changed=False)
     host.run(unit=unit)
-    module = load("plugins/modules/guarded_config.py")
+    module = load("plugins/modules/guarded_undo.py")
     undo = module.Undo(SimpleNamespace(), unit)
     assert host.state == str(undo.folder) and undo.folder.name == state
 
@@ -237,7 +237,7 @@ def test_an_undo_that_was_faster_is_a_failure():
 
 @pytest.fixture
 def host(tmp_path, monkeypatch, command, capsys):
-    module = load("plugins/modules/guarded_config.py")
+    module = load("plugins/modules/guarded_undo.py")
     calls = tmp_path / "calls"
     for name in ("UNDO", "UNITS"):
         monkeypatch.setattr(module, name, tmp_path / name.lower())
