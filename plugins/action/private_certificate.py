@@ -14,11 +14,15 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.foobar.webstack.plugins.module_utils.certificates import certificate_names
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from ansible_collections.foobar.webstack.plugins.module_utils.certificates import certificate_names, lacks
+
+try:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+except ImportError:  # the action says so
+    pass
 
 AUTHORITY_DAYS = 3650
 # No longer, since browsers refuse certificates that are valid for more than 398 days.
@@ -26,7 +30,7 @@ CERTIFICATE_DAYS = 365
 RENEW_DAYS = 30  # before the end
 CLOCKS_DIFFER = datetime.timedelta(hours=1)
 
-Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+Pair = tuple["x509.Certificate", "ec.EllipticCurvePrivateKey"]
 
 
 class ActionModule(ActionBase):
@@ -42,6 +46,8 @@ class ActionModule(ActionBase):
                 "names": {"type": "list", "elements": "str", "required": True},
             },
         )
+        if missing := lacks():
+            raise AnsibleActionFail(f"No certificate can be signed: {missing}")
         folder, names = Path(args["folder"]), args["names"]
         with self._alone(folder):
             if not self._task.check_mode:

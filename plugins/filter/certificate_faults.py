@@ -8,9 +8,14 @@ import datetime
 import itertools
 from typing import Any
 
-from ansible_collections.foobar.webstack.plugins.module_utils.certificates import certificate_names
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from ansible.errors import AnsibleFilterError
+from ansible_collections.foobar.webstack.plugins.module_utils.certificates import certificate_names, lacks
+
+try:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+except ImportError:  # `_need` says so
+    pass
 
 
 def certificate_faults(chain: str, key: str, names: list[str]) -> list[str]:
@@ -18,6 +23,7 @@ def certificate_faults(chain: str, key: str, names: list[str]) -> list[str]:
 
     The chain begins with the site's own certificate; each further one has signed the one before it.
     """
+    _need("certificate_faults")
     try:
         certificates = x509.load_pem_x509_certificates(chain.encode())
     except ValueError:
@@ -29,6 +35,11 @@ def certificate_faults(chain: str, key: str, names: list[str]) -> list[str]:
         *_date_faults(certificates),
         *_name_faults(leaf, names),
     ]
+
+
+def _need(name: str) -> None:
+    if missing := lacks():
+        raise AnsibleFilterError(f"{name}: {missing}")
 
 
 def _key_faults(leaf: x509.Certificate, key: str) -> list[str]:
@@ -80,6 +91,7 @@ def _public(key: Any) -> bytes:
 
 def days_left(chain: str) -> int:
     """Whole days until the first certificate of a chain in PEM expires."""
+    _need("certificate_days_left")
     leaf = x509.load_pem_x509_certificates(chain.encode())[0]
     return (leaf.not_valid_after_utc - datetime.datetime.now(datetime.UTC)).days
 

@@ -9,6 +9,7 @@ description:
   - Keeps an authority and what it has signed in a folder on the controller, and makes what is not
     there. It signs anew what is for other names, and what has less than 30 of its 365 days left.
   - Nothing of it is on the host but what is put there afterwards.
+requirements: ["cryptography 42 or newer, on the controller"]
 options:
   folder:
     description: The folder on the controller. C(authority.pem) in it is what clients must trust.
@@ -19,7 +20,16 @@ options:
     type: list
     elements: str
     required: true
-author: The foobar web stack maintainers
+extends_documentation_fragment: [action_common_attributes]
+attributes:
+  check_mode:
+    support: full
+    details: It signs, and keeps nothing.
+  diff_mode:
+    support: none
+  platform:
+    platforms: debian
+author: The foobar web stack maintainers (!UNKNOWN)
 """
 
 EXAMPLES = r"""

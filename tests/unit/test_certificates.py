@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
+import sys
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,17 +18,17 @@ from loading import load
 
 action = load("plugins/action/private_certificate.py")
 faults = load("plugins/filter/certificate_faults.py")
-NAMES = ["shop.example.com", "*.example.net"]
+NAMES = ("shop.example.com", "*.example.net")
 
 
 @pytest.fixture
 def sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(action.ActionBase, "run", lambda *_args, **_options: {})
 
-    def run(*, check_mode: bool = False, names: list[str] = NAMES) -> dict[str, Any]:
+    def run(*, check_mode: bool = False, names: Iterable[str] = NAMES) -> dict[str, Any]:
         plugin = action.ActionModule.__new__(action.ActionModule)
         plugin._task = SimpleNamespace(check_mode=check_mode, args={})
-        args = {"folder": str(tmp_path / "authority"), "names": names}
+        args = {"folder": str(tmp_path / "authority"), "names": list(names)}
         plugin.validate_argument_spec = lambda argument_spec: (None, args)
         return plugin.run(task_vars={})
 
@@ -179,3 +182,39 @@ def test_what_is_no_certificate_is_said(sign, chain, key, words):
     made = sign()
     (found,) = faults.certificate_faults(made["chain"] if chain is None else chain, key, NAMES[:1])
     assert words in found
+
+
+# Python knows a package that is None here as one that is not there.
+WITHOUT = """
+import sys
+sys.modules["cryptography"] = None
+from types import SimpleNamespace
+from loading import load
+action = load("plugins/action/private_certificate.py")
+action.ActionBase.run = lambda *_args: {}
+action.ActionBase.validate_argument_spec = lambda *_args, **_options: (None, {"folder": "/nowhere", "names": ["a.example"]})
+plugin = action.ActionModule.__new__(action.ActionModule)
+faults = load("plugins/filter/certificate_faults.py")
+for ask in (plugin.run, lambda: faults.certificate_faults("", "", []), lambda: faults.days_left("")):
+    try:
+        ask()
+    except Exception as error:
+        print(f"{type(error).__name__}: {error}")
+"""
+
+
+def test_a_controller_without_cryptography_is_told_what_to_install():
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    )
+    said = done.stdout.splitlines()
+    assert len(said) == 3 and said[0].startswith("AnsibleActionFail: No certificate can be signed")
+    assert all("lacks the package cryptography" in line and "pip install" in line for line in said)
+
+
+def test_an_old_cryptography_is_none(monkeypatch):
+    """Debian 12 has 38, which does not know certificates' dates in UTC."""
+    utils = sys.modules[faults.lacks.__module__]
+    assert utils.lacks() == ""
+    monkeypatch.setattr(utils, "x509", SimpleNamespace(Certificate=object))
+    assert "42 or newer" in utils.lacks()
