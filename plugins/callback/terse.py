@@ -10,14 +10,6 @@ What is done for each site is three tasks of Ansible's for one of a role's; of t
 
 from __future__ import annotations
 
-import textwrap
-from typing import Any
-
-from ansible import constants as C
-from ansible.playbook.role_include import IncludeRole
-from ansible.playbook.task_include import TaskInclude
-from ansible.plugins.callback.default import CallbackModule as Default
-
 DOCUMENTATION = """
 name: terse
 type: stdout
@@ -31,7 +23,16 @@ extends_documentation_fragment:
   - result_format_callback
 requirements:
   - set as stdout in configuration
+author: The foobar web stack maintainers (!UNKNOWN)
 """
+
+import textwrap
+from typing import Any
+
+from ansible import constants as C
+from ansible.playbook.role_include import IncludeRole
+from ansible.playbook.task_include import TaskInclude
+from ansible.plugins.callback.default import CallbackModule as Default
 
 SPEAK_FOR_THEMSELVES = (
     "foobar.webstack.",

@@ -60,7 +60,16 @@ options:
     type: list
     elements: str
     default: []
-author: The foobar web stack maintainers
+extends_documentation_fragment: [action_common_attributes]
+attributes:
+  check_mode:
+    support: partial
+    details: The authority is not asked, so what it would refuse is not known.
+  diff_mode:
+    support: none
+  platform:
+    platforms: debian
+author: The foobar web stack maintainers (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -28,7 +28,16 @@ options:
     type: list
     elements: str
     default: []
-author: The foobar web stack maintainers
+extends_documentation_fragment: [action_common_attributes]
+attributes:
+  check_mode:
+    support: full
+    details: The commit is looked for, and not sent.
+  diff_mode:
+    support: none
+  platform:
+    platforms: debian
+author: The foobar web stack maintainers (!UNKNOWN)
 """
 
 EXAMPLES = r"""

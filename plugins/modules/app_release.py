@@ -33,7 +33,16 @@ options:
       of C(renew), C(warm), whether the slot before stays warm.
     type: dict
     default: {}
-author: The foobar web stack maintainers
+extends_documentation_fragment: [action_common_attributes]
+attributes:
+  check_mode:
+    support: partial
+    details: See the description; whether a release would prove itself is not known.
+  diff_mode:
+    support: none
+  platform:
+    platforms: debian
+author: The foobar web stack maintainers (!UNKNOWN)
 """
 
 EXAMPLES = r"""

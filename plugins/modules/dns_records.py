@@ -68,7 +68,16 @@ options:
     description: Whether the host's own resolver is asked, too.
     type: bool
     default: true
-author: The foobar web stack maintainers
+extends_documentation_fragment: [action_common_attributes]
+attributes:
+  check_mode:
+    support: partial
+    details: The primary is asked what it has. No name server is asked back.
+  diff_mode:
+    support: full
+  platform:
+    platforms: debian
+author: The foobar web stack maintainers (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -67,7 +67,15 @@ options:
     description: The input that gives O(take_over).
     type: str
     required: true
-author: The foobar web stack maintainers
+extends_documentation_fragment: [action_common_attributes]
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: N/A
+  platform:
+    platforms: debian
+author: The foobar web stack maintainers (!UNKNOWN)
 """
 
 EXAMPLES = r"""

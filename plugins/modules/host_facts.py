@@ -11,7 +11,17 @@ short_description: The few facts about a host that the roles use
 description:
   - Finds them as M(ansible.builtin.setup) does, with its own code and under its names, but does not
     look at every disk and device, which takes longer than all the rest.
-author: The foobar web stack maintainers
+extends_documentation_fragment: [action_common_attributes, action_common_attributes.facts]
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: N/A
+  facts:
+    support: full
+  platform:
+    platforms: debian
+author: The foobar web stack maintainers (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -21,6 +21,7 @@ description:
   - Works as root through the server's socket, with PyMySQL on the host.
   - With O(ask) it is the question before the first change of a run. It refuses where data would be lost, cut off or
     put to other use, and where that cannot be told; and it refuses whatever would fail later.
+requirements: [python3-pymysql]
 options:
   databases:
     description: The databases.
@@ -122,7 +123,17 @@ options:
     description: With O(ask), whether a server that somebody else has set up may be configured anew.
     type: bool
     default: false
-author: The foobar web stack maintainers
+extends_documentation_fragment: [action_common_attributes]
+attributes:
+  check_mode:
+    support: full
+    details: With no server that answers, databases and users are not compared.
+  diff_mode:
+    support: partial
+    details: It shows the statements, not what they change.
+  platform:
+    platforms: debian
+author: The foobar web stack maintainers (!UNKNOWN)
 """
 
 EXAMPLES = r"""
@@ -245,7 +256,7 @@ def sha256_crypt(password: bytes, salt: bytes, rounds: int) -> str:
         block = (p if turn & 1 else digest) + (s if turn % 3 else b"") + (p if turn % 7 else b"")
         digest = hashlib.sha256(block + (digest if turn & 1 else p)).digest()
     text, order = "", (0, 10, 20)  # 22: three bytes make four letters
-    for _ in range(10):
+    for _turn in range(10):
         value = digest[order[0]] << 16 | digest[order[1]] << 8 | digest[order[2]]
         text += "".join(CRYPT64[value >> shift & 63] for shift in (0, 6, 12, 18))
         order = (order[2] + 1, order[0] + 1, order[1] + 1)
@@ -390,7 +401,7 @@ class MySQL:
 
     def make(self, password: str) -> str:
         rounds = self.run("SELECT @@caching_sha2_password_digest_rounds")[0][0]
-        salt = "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(20))
+        salt = "".join(secrets.choice(string.ascii_letters + string.digits) for _turn in range(20))
         return caching_hash(password, salt, int(rounds))
 
     def identified(self, plugin: str, stored: str = "") -> str:
@@ -591,7 +602,7 @@ class Plan:
         if exists:
             for (line,) in self.run(f"SHOW GRANTS FOR {account}"):
                 for statement in to_revoke(line, account):
-                    self.add(f"{label}: {statement.split(' FROM ')[0].lower()}", statement)
+                    self.add(f"{label}: {statement.partition(' FROM ')[0].lower()}", statement)
 
     def _granted(self, user: dict[str, Any]) -> dict[str, set[str]]:
         """Privileges by pattern of database."""

@@ -12,7 +12,21 @@ description:
     minutes after a run; the next run from the same machine does not wait for that. Nothing is left of a run that was
     killed. Over other connections, such as a container's, only runs from one machine know of each other.
   - Changes nothing but a note in C(/run); in check mode it does nothing.
-author: The foobar web stack maintainers
+options:
+  over:
+    description: Whether the run is over, and the host free for the next.
+    type: bool
+    default: false
+extends_documentation_fragment: [action_common_attributes]
+attributes:
+  check_mode:
+    support: none
+    details: It does nothing, and waits for nobody.
+  diff_mode:
+    support: N/A
+  platform:
+    platforms: debian
+author: The foobar web stack maintainers (!UNKNOWN)
 """
 
 EXAMPLES = r"""

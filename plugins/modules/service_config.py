@@ -113,7 +113,17 @@ options:
         description: The answer to expect.
         type: str
         required: true
-author: The foobar web stack maintainers
+extends_documentation_fragment: [action_common_attributes]
+attributes:
+  check_mode:
+    support: full
+    details: The service's own checker runs. Where it is not installed yet, files are not checked.
+  diff_mode:
+    support: full
+    details: A file that not everybody on the host may read is named, and not shown.
+  platform:
+    platforms: debian
+author: The foobar web stack maintainers (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -74,7 +74,15 @@ options:
   static_path:
     description: The folder on the host that it serves; not set for a site without static files.
     type: path
-author: The foobar web stack maintainers
+extends_documentation_fragment: [action_common_attributes]
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: N/A
+  platform:
+    platforms: debian
+author: The foobar web stack maintainers (!UNKNOWN)
 """
 
 EXAMPLES = r"""
@@ -259,7 +267,7 @@ def main() -> None:
             "address": {"type": "str", "required": True},
             "tls": {"type": "bool", "default": False},
             "port": {"type": "int"},
-            "host_port": {"type": "int", "required": True},  # the action says which, if nobody else does
+            "host_port": {"type": "int"},  # the action says which, if nobody else does
             "name_servers": {"type": "list", "elements": "str", "default": []},
             "public_address": {"type": "str"},
             "authority": {"type": "path"},
