@@ -154,7 +154,7 @@ def _page(
         seen.append(url)
     took = 1000 * (time.monotonic() - started)
     title = re.search(r"<title>(.*?)</title>", body, re.DOTALL)
-    saw += f"{status}, {len(body)} characters, {took:.0f} ms" + (f", “{title[1].strip()}”" if title else "")
+    saw += f"{status}, {len(body)} characters, {took:.0f} ms" + (f', "{title[1].strip()}"' if title else "")
     right = status == wanted if wanted else status < 400
     if maintenance and (right or status == 503):
         # Somebody wants it so, and what is behind it has answered the host.

@@ -75,7 +75,8 @@ def test_a_verdict_decides_what_a_change_is(monkeypatch, verdict, changed, faile
 def test_a_reason_that_was_shown_is_not_said_again(monkeypatch):
     """Ansible prints what a task fails with twice."""
     why = "The migration failed. It said:\nthe column is in the way"
-    host = Host(monkeypatch, {"id": "7"}, progress("", "migrate the database"), progress("failed", f"failed: {why}", "live: r1 in slot blue, as before", reason=why))  # fmt: skip
+    failed = progress("failed", f"failed: {why}", "live: r1 in slot blue, as before", reason=why)
+    host = Host(monkeypatch, {"id": "7"}, progress("", "migrate the database"), failed)
     outcome = host.run("deploy", request={"version": "v2"})
     assert outcome["failed"] and outcome["msg"] == "The deploy failed; the lines above say why."
     assert sum("the column is in the way" in line for line in host.shown) == 1
@@ -103,7 +104,15 @@ def test_what_the_tool_complains_of_is_said(monkeypatch):
         Host(monkeypatch, "the disk is full").run("deploy")
 
 
-@pytest.mark.parametrize(("known", "words"), [({"held": "r9 was rolled back"}, "r9 was rolled back; it is declared"), ({"ref": "c0ffee"}, "r1 is for another Python"), ({"at_boot": "after a reboot it is gone"}, "r1 is live: after a reboot it is gone"), ({"damage": ["x cannot be read"]}, "x cannot be read")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ({"held": "r9 was rolled back"}, "r9 was rolled back; it is declared"),
+        ({"ref": "c0ffee"}, "r1 is for another Python"),
+        ({"at_boot": "after a reboot it is gone"}, "r1 is live: after a reboot it is gone"),
+        ({"damage": ["x cannot be read"]}, "x cannot be read"),
+    ],
+)
 def test_what_a_converge_does_of_itself_or_leaves_is_warned_of(monkeypatch, known, words):
     outcome = Host(monkeypatch, {"release": "r1", "held": "", "ref": "", **known}).run("plan", arguments=["d", "s"])
     assert words in outcome["warnings"][0] and not outcome["changed"]

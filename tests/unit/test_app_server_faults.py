@@ -110,8 +110,10 @@ ENVIRONMENT = [
     ({"build_environment": {"N": 5}}, {"build_environment": {"N": "5"}}, "build_environment.N", "every value is a string"),
     ({"environment": {"A": "x\n"}}, {"environment": {"A": "x\\n"}}, "environment.A", "holds a newline, a tab or another"),
     ({"build_environment": {"A": "a\tb"}}, {"build_environment": {"A": "a b"}}, "build_environment.A", "holds a newline"),
-    ({"environment": {"A": "a\nb"}, "build_environment": {"A": "a"}}, {"environment": {"A": "a"}, "build_environment": {"A": "b"}}, "environment.A", "holds a newline"),
-    ({"environment": {"T": "x"}, "secrets": {"T": SECRET}}, {"build_environment": {"T": "x"}, "secrets": {"T": SECRET}}, "environment.T", "stands in app_server_secrets, too"),
+    ({"environment": {"A": "a\nb"}, "build_environment": {"A": "a"}},
+     {"environment": {"A": "a"}, "build_environment": {"A": "b"}}, "environment.A", "holds a newline"),
+    ({"environment": {"T": "x"}, "secrets": {"T": SECRET}},
+     {"build_environment": {"T": "x"}, "secrets": {"T": SECRET}}, "environment.T", "stands in app_server_secrets, too"),
     *(
         ({source: {name: SECRET}}, {source: {name.lower(): SECRET}}, f"{source}.{name}", "is set by the role")
         for source in ("environment", "secrets")
@@ -148,7 +150,8 @@ SERVER = [
     ({"shared_files": ["a..b"]}, {"shared_files": ["a_b"]}, "shared_files[0]", "is not a file at the top"),
     ({"shared": ["a"], "shared_files": ["a"]}, {"shared": ["a"], "shared_files": ["b"]}, "shared_files", "'a' stands in app_server_shared, too"),
     ({"migrate_seconds": 0}, {"migrate_seconds": "1"}, "migrate_seconds", "it must be at least 1"),
-    ({"shared_published": ["media"]}, {"shared": ["media"], "shared_published": ["media"]}, "shared_published", "'media' is not in app_server_shared, which holds nothing"),
+    ({"shared_published": ["media"]}, {"shared": ["media"], "shared_published": ["media"]},
+     "shared_published", "'media' is not in app_server_shared, which holds nothing"),
     ({"shared": [".git"]}, {"shared": ["git."]}, "shared[0]", "is not a folder at the top"),
     ({"shared": ["media\n"]}, {"shared": ["media"]}, "shared[0]", "is not a folder at the top"),
     ({"shared": [None]}, {"shared": [5]}, "shared[0]", "'' is not a folder"),

@@ -184,7 +184,7 @@ def test_a_template_says_that_it_is_managed(role):
 def test_a_secret_is_handed_over_by_tasks_that_do_not_log(role):
     secrets = {name.split(".")[0] for name, option in walk(spec(role)) if option.get("no_log")}
     internals = {name: str(value) for path in (role / "vars").glob("*.yml") for name, value in read(path).items()}
-    for _ in internals:  # what is made of a secret is one
+    for _name in internals:  # what is made of a secret is one
         secrets |= {
             name for name, value in internals.items() if any(re.search(rf"\b{word}\b", value) for word in secrets)
         }

@@ -33,8 +33,8 @@ INPUTS = {
 }
 
 
-def faults(facts=FACTS, **inputs):
-    rules = module.mysql_faults({**INPUTS, **inputs}, facts)
+def faults(facts=None, **inputs):
+    rules = module.mysql_faults({**INPUTS, **inputs}, facts or FACTS)
     assert all(rule["refuse"] is True for rule in rules)
     return [rule["say"] for rule in rules]
 

@@ -90,9 +90,9 @@ PLAY = [
 
 
 def run(
-    folder: Path, variables: dict[str, str], play: list[dict[str, Any]] = PLAY, **more: str
+    folder: Path, variables: dict[str, str], play: list[dict[str, Any]] | None = None, **more: str
 ) -> subprocess.CompletedProcess[str]:
-    (folder / "play.yml").write_text(yaml.safe_dump(play), encoding="utf-8")
+    (folder / "play.yml").write_text(yaml.safe_dump(play or PLAY), encoding="utf-8")
     (folder / "vars.yml").write_text(yaml.safe_dump(variables), encoding="utf-8")
     argv = [
         Path(sys.executable).with_name("ansible-playbook"),

@@ -88,7 +88,11 @@ def host(application: Any, slot: Callable[..., Any], command: Any, monkeypatch: 
     monkeypatch.setattr(application.builder, "build", build)
     monkeypatch.setattr(application.builder, "check", lambda release: None)
     run_as = sandbox.Sandbox.run_as
-    monkeypatch.setattr(sandbox.Sandbox, "run_as", lambda *argv, unit="", **more: run_as(*argv, **more))
+
+    def run_without_unit(*argv: Any, unit: str = "", **more: Any) -> str:
+        return run_as(*argv, **more)
+
+    monkeypatch.setattr(sandbox.Sandbox, "run_as", run_without_unit)
     command("systemctl", SHOW_UNITS + SYSTEMCTL)
     application.config.update(health_seconds=0.5, migrate_seconds=60, shared_files=[])
     return application

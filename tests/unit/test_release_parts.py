@@ -163,6 +163,12 @@ UNSETTLED = {
 }
 
 
+def take_orders(application: Any) -> None:
+    ini = application.at.bound("green") / "uwsgi.ini"
+    ini.write_text(f"[uwsgi]\nmaster-fifo = {application.at.public_link.parent}/slots/$(SLOT).fifo\n")
+    bind(application, "green", GOOD)
+
+
 # What keeps nginx from the live slot, or lets others at what it runs, however it came about; and the words for it.
 TROUBLES = {
     "the socket is gone": (lambda app: app.at.socket("green").unlink(), "green.sock is missing"),
@@ -171,7 +177,7 @@ TROUBLES = {
     "nobody listens": (lambda app: app.answering.pop().close(), "green.service does not answer: Connection refused"),
     "it hangs": (lambda app: hang(app, 2), "app@green.service does not answer within 0.2 s"),
     "it ends connections": (lambda app: setattr(app.answering[0], "answer", lambda _asked: b""), "ends connections without an answer"),
-    "its FIFO is gone": (lambda app: take_orders(app), "green.fifo is missing, on which uWSGI takes orders"),
+    "its FIFO is gone": (take_orders, "green.fifo is missing, on which uWSGI takes orders"),
     "nginx may not enter the folder of sockets": (lambda app: app.at.socket("").parent.chmod(0o700), "slots has the mode 0700 instead of 0750"),
     "nginx may not enter the folder above": (lambda app: app.at.public_link.parent.chmod(0o700), "run/app has the mode 0700 instead of 0755"),
     "nginx may not follow the link on the disk": (lambda app: app.at.state.chmod(0o700), "var/lib/app has the mode 0700 instead of 0755"),
@@ -186,12 +192,6 @@ def hang(application: Any, seconds: float) -> None:
     config.write_text(json.dumps({**json.loads(config.read_text()), "health_answer_seconds": 0.2}))
     application.config["health_answer_seconds"] = 0.2
     application.answering[0].answer = lambda _asked: time.sleep(seconds) or says(GOOD)
-
-
-def take_orders(application: Any) -> None:
-    ini = application.at.bound("green") / "uwsgi.ini"
-    ini.write_text(f"[uwsgi]\nmaster-fifo = {application.at.public_link.parent}/slots/$(SLOT).fifo\n")
-    bind(application, "green", GOOD)
 
 
 @pytest.mark.parametrize(("disturb", "words"), TROUBLES.values(), ids=TROUBLES)
@@ -217,7 +217,11 @@ def test_one_slow_answer_is_no_hanging_slot(application):
     application.config["health_answer_seconds"] = 1  # the second question waits for the end of the first answer
     slow = application.answering[0].answer
     answers = iter([slow])
-    application.answering[0].answer = lambda asked: next(answers, lambda _asked: says("", "500 Oops"))(asked)
+
+    def answer(asked: Any) -> bytes:
+        return next(answers, lambda _asked: says("", "500 Oops"))(asked)
+
+    application.answering[0].answer = answer
     assert application.status()["trouble"] == [], "and that it is ill is for others to say"
 
 
@@ -411,7 +415,7 @@ def test_an_answer_that_trickles_is_bounded(application):
         def trickle() -> None:
             connection, _peer = listener.accept()
             with connection:
-                for _ in range(100):
+                for _byte in range(100):
                     time.sleep(0.1)
                     try:
                         connection.sendall(b"x")

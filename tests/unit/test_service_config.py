@@ -63,7 +63,8 @@ class Service:
         self.systemd.mkdir()
         self.etc.mkdir()
         for name, value in {
-            "state": "inactive", "invocation": "", "started": "", "begun": "", "changed": "", "reloaded": "success", "needs_reload": "no", "enabled": "enabled", "reads": str(self.conf),
+            "state": "inactive", "invocation": "", "started": "", "begun": "", "changed": "",
+            "reloaded": "success", "needs_reload": "no", "enabled": "enabled", "reads": str(self.conf),
         }.items():  # fmt: skip
             self.tell(name, value)
         self.module = load("plugins/modules/service_config.py")
@@ -292,7 +293,7 @@ def test_the_checkers_words_come_through_with_the_paths_that_the_files_will_have
 
 
 def test_a_refused_configuration_is_refused_again_by_the_next_run(running):
-    for _ in range(2):
+    for _run in range(2):
         assert running.run(running.file("refused = yes"), check=["checker", "{root}"])["failed"]
 
 

@@ -182,8 +182,15 @@ CHANGED_SETTINGS: dict[str, Any] = {
 # name: (role, the steps that write files, inputs)
 CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "base": ("base", ["validate", "configure", "access"], {}),
-    "base-container": ("base", ["configure"], {"ansible_facts": {**FACTS, "virtualization_type": "docker", "virtualization_role": "guest"}}),
-    "base-rebooting": ("base", ["validate", "configure"], {"base_reboot_time": "04:30", "base_security_updates": "no", "base_journal_max_days": "1", "base_sysctl": {"-kernel.kptr_restrict": 1, "net.ipv6.conf.*.accept_redirects": 1}}),
+    "base-container": (
+        "base", ["configure"],
+        {"ansible_facts": {**FACTS, "virtualization_type": "docker", "virtualization_role": "guest"}},
+    ),
+    "base-rebooting": (
+        "base", ["validate", "configure"],
+        {"base_reboot_time": "04:30", "base_security_updates": "no", "base_journal_max_days": "1",
+         "base_sysctl": {"-kernel.kptr_restrict": 1, "net.ipv6.conf.*.accept_redirects": 1}},
+    ),
     "base-open": (
         "base", ["validate", "access"],
         {"base_ssh_options": {"MaxAuthTries": 3, "AllowTcpForwarding": True, "HostKeyAlgorithms": "", "AllowUsers": ["a", "b"]},
@@ -194,10 +201,12 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "nginx": ("nginx", ["validate", "configure"], {}),
     "nginx-full": (
         "nginx", ["validate", "configure"],
-        {"nginx_sites": SITES, "nginx_http2_port": 8082, "nginx_ipv6": False, "nginx_maintenance_allow": ["192.0.2.0/24", "2001:db8::/32"], "nginx_http_options": {"gzip": False, "map_hash_max_size": 4096}},
+        {"nginx_sites": SITES, "nginx_http2_port": 8082, "nginx_ipv6": False, "nginx_maintenance_allow": ["192.0.2.0/24", "2001:db8::/32"],
+         "nginx_http_options": {"gzip": False, "map_hash_max_size": 4096}},
     ),
     "nginx-bookworm": (
-        "nginx", ["validate", "configure"], {"nginx_sites": SITES, "nginx_http2_port": 8082, "nginx_compress_pages": "no", "nginx_answer_seconds": "9",
+        "nginx", ["validate", "configure"],
+        {"nginx_sites": SITES, "nginx_http2_port": 8082, "nginx_compress_pages": "no", "nginx_answer_seconds": "9",
          "nginx_headers": {"Content-Security-Policy": "default-src *"}, "ansible_facts": BOOKWORM},
     ),
     "nginx-tls": (
@@ -207,7 +216,8 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     ),
     "nginx-tls-bookworm": (
         "nginx", ["validate", "configure"],
-        {"nginx_sites": TLS_SITES, "nginx_http_port": "80", "nginx_http2_port": "8082", "nginx_https_port": "8443", "nginx_tls_profile": "modern", "ansible_facts": BOOKWORM},
+        {"nginx_sites": TLS_SITES, "nginx_http_port": "80", "nginx_http2_port": "8082", "nginx_https_port": "8443",
+         "nginx_tls_profile": "modern", "ansible_facts": BOOKWORM},
     ),
     "certificate": (
         "certificate", ["validate", "install"],
@@ -218,7 +228,8 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "app_server", ["validate", "configure"],
         {**APPLICATION, "app_server_environment": HOSTILE, "app_server_secrets": {f"S_{k}": v + SECRET for k, v in HOSTILE.items()},
          "app_server_uwsgi_options": {"harakiri": 7, "env": "RATE=100%"}, "app_server_writable_paths": ["/srv/media"],
-         "app_server_jobs": [{"name": "mails", "command": "python -m shop.mails"}, {"name": "tidy", "command": "python -m shop.tidy 'a \"$b\"; 5%'", "schedule": "*-*-* 03:30"}],
+         "app_server_jobs": [{"name": "mails", "command": "python -m shop.mails"},
+                             {"name": "tidy", "command": "python -m shop.tidy 'a \"$b\"; 5%'", "schedule": "*-*-* 03:30"}],
          "app_server_static_command": ["npm run 'a b'", "collect"], "app_server_migrate_command": "alembic upgrade head",
          "app_server_known_hosts": ["git.example.com ssh-ed25519 AAAA"]},
     ),
@@ -246,7 +257,10 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     ),
     "dns": ("dns", ["validate", "serve"], ZONE),
     "dns-hostile": ("dns", ["validate", "serve"], {**ZONE, "dns_records": ZONE["dns_records"] + TEXTS}),
-    "dns-bookworm": ("dns", ["validate", "serve"], {**ZONE, "dns_dnssec": True, "dns_query_log": True, "dns_listen": ["127.0.0.1", "::"], "ansible_facts": BOOKWORM}),
+    "dns-bookworm": (
+        "dns", ["validate", "serve"],
+        {**ZONE, "dns_dnssec": True, "dns_query_log": True, "dns_listen": ["127.0.0.1", "::"], "ansible_facts": BOOKWORM},
+    ),
     "dns-update": (
         "dns", ["validate", "install", "serve"],
         {"dns_zone": "example.net", "dns_publish": "update", "dns_records": ZONE["dns_records"], "dns_primary": "192.0.2.53",
@@ -988,7 +1002,7 @@ def test_a_certificate_that_the_server_could_not_use_is_refused(
     (check,) = [call["check"] for call in rendered["mysql-full"] if "check" in call]
     command("mysqld", "exit 0")
     command("mysql", "exit 1")
-    key, other = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    key, other = (ec.generate_private_key(ec.SECP256R1()) for _key in range(2))
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "db.example.com")])
     start = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
     end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days) if days else start

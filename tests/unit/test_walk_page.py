@@ -55,7 +55,7 @@ def seen(
         ({"/": (302, "/login?next=/"), "/login?next=/": (200, "")}, "302 to /login?next=/, 200, "),
         ({"/": (301, "login/"), "/login/": (200, "")}, "301 to login/, 200, "),
         ({"/": (302, "http://www.example.com/in"), "/in": (200, "")}, "200, "),
-        ({"/": (302, "http://example.com:PORT/in"), "/in": (200, "")}, "“example.com”"),
+        ({"/": (302, "http://example.com:PORT/in"), "/in": (200, "")}, '"example.com"'),
         ({"/": (302, "//WWW.example.com/in"), "/in": (200, "")}, "200, "),
         ({"/": (301, "https://www.example.com/")}, "another port of this site"),
         ({"/": (304, "")}, "304, "),

@@ -27,7 +27,7 @@ class Worker:
         self.now = 1000.0
         monkeypatch.setattr(self.module.time, "monotonic", lambda: self.now)
         monkeypatch.setattr(self.module.os, "kill", lambda _pid, number: self.did.append(number))
-        monkeypatch.setattr(self.module.signal, "alarm", lambda seconds: self.did.append(seconds))
+        monkeypatch.setattr(self.module.signal, "alarm", self.did.append)
 
     def answers(self, after: float) -> list[Any]:
         """What one more request, so many seconds after the last, made the worker do."""

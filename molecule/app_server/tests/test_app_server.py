@@ -13,6 +13,7 @@ from scenario import until, watched
 EPHEMERAL = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
 TOKEN = "C4nary'\" \\;#%$&<>`:@/=!~* sixteen"
 SSH = "ssh://git@localhost/home/git/hello"
+ANOTHER_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI" + 43 * "A"
 
 
 def ask(server, path, app="hello"):
@@ -492,8 +493,8 @@ def test_code_is_fetched_over_https_from_a_trusted_host_and_packages_are_downloa
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"app_server_known_hosts": ["localhost ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]}, ("could not be fetched", "goes on serving")),
-        ({"app_server_known_hosts": ["elsewhere ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"]}, ("could not be fetched", "goes on serving")),
+        ({"app_server_known_hosts": [f"localhost {ANOTHER_KEY}"]}, ("could not be fetched", "goes on serving")),
+        ({"app_server_known_hosts": [f"elsewhere {ANOTHER_KEY}"]}, ("could not be fetched", "goes on serving")),
         ({"app_server_repository": "ssh://git@localhost:9/home/git/hello"}, ("the host does not reach localhost, port 9", "nothing was changed")),
         ({"app_server_repository": "https://localhost:9/hello.git"}, ("the host does not reach localhost, port 9", "nothing was changed")),
     ],

@@ -8,7 +8,7 @@ ROW = re.compile(
     r"^\| (?P<what>[^|]+?) \| `(?P<by_hand>[^`]+)` \| `(?P<look>[^`]+)` \| (?P<role>\w+) : (?P<step>\w+) \|$"
 )
 TEXT = (PROJECT / "docs/drift.md").read_text(encoding="utf-8")
-ROWS = [found.groupdict() for line in TEXT.splitlines() if (found := ROW.match(line))]
+ROWS = [found.groupdict() for found in map(ROW.match, TEXT.splitlines()) if found]
 
 
 def rows(server):

@@ -143,10 +143,12 @@ def test_the_nine_steps_are_walked_in_order(servers):
         ("systemctl stop knot", "systemctl start knot", "1. the name", "systemctl status knot"),
         ("systemctl stop nginx", "systemctl start nginx", "2. the address", "systemctl status nginx"),
         ("mv /srv/foobar/static /srv/foobar/away", "mv /srv/foobar/away /srv/foobar/static", "5. static files", "`static` in wiring.yml"),
-        ("systemctl stop foobar@*", "systemctl start foobar@$(basename $(readlink /var/lib/foobar/live.sock) .sock)", "6. the socket", "webstack-release foobar status"),
+        ("systemctl stop foobar@*", "systemctl start foobar@$(basename $(readlink /var/lib/foobar/live.sock) .sock)",
+         "6. the socket", "webstack-release foobar status"),
         ("mv /etc/foobar/release.json /root/", "mv /root/release.json /etc/foobar/", "7. uWSGI", "/etc/foobar/release.json"),
         ("systemctl stop mariadb", "systemctl start mariadb", "8. the code and its database", "journalctl -u 'foobar@*'"),
-        ("cp -p /etc/nginx/sites/foobar.conf /root/; sed -i 's#location / {#location = / { return 418; } &#' /etc/nginx/sites/foobar.conf; systemctl reload nginx",
+        ("cp -p /etc/nginx/sites/foobar.conf /root/; sed -i 's#location / {#location = / { return 418; } &#' /etc/nginx/sites/foobar.conf; "
+         "systemctl reload nginx",
          "mv /root/foobar.conf /etc/nginx/sites/; systemctl reload nginx", "9. the page: 418", "/var/log/nginx/access.log"),
     ],
 )  # fmt: skip
@@ -204,7 +206,7 @@ def test_a_database_that_hangs_holds_no_visitor_for_ever_and_static_files_not_at
     server.check_output("systemctl kill --signal=STOP mariadb")
     try:
         with concurrent.futures.ThreadPoolExecutor(16) as visitors:
-            waiting = [visitors.submit(get, server) for _ in range(16)]
+            waiting = [visitors.submit(get, server) for _visitor in range(16)]
             for _time in range(20):
                 assert get(server, "/static/site.css").status_code == 200
             pages = [answer.result() for answer in waiting]
@@ -358,7 +360,9 @@ def found_on(server, text):
 
 def found_here(text):
     said = {
-        place: subprocess.run([text if part is None else part for part in argv], capture_output=True, text=True).stdout
+        place: subprocess.run(
+            [text if part is None else part for part in argv], capture_output=True, text=True, check=False
+        ).stdout
         for place, argv in CONTROLLER.items()
     }
     return {place: where for place, where in said.items() if where}

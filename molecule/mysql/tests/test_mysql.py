@@ -268,7 +268,7 @@ def test_a_changed_option_restarts_the_server_once(converge, servers):
 
 def test_an_option_that_the_server_refuses_never_turns_green(converge, servers):
     before = [(starts(server), server.file("/etc/mysql/webstack.cnf").content) for server in servers]
-    for _ in range(2):
+    for _run in range(2):
         converge(mysql_options={"no_such_option_at_all": 1}).must_be_refused(
             "no_such_option_at_all", "the live one is untouched"
         )

@@ -412,7 +412,10 @@ def test_only_names_of_sites_get_a_certificate(server):
 
 
 def test_a_certificate_of_ours_opens_no_other_page(server):
-    refused = server.run("curl -s --cacert /etc/ssl/shop/fullchain.pem -H 'Host: other.example.org' --resolve shop.example.com:443:127.0.0.1 https://shop.example.com/")  # fmt: skip
+    refused = server.run(
+        "curl -s --cacert /etc/ssl/shop/fullchain.pem -H 'Host: other.example.org' "
+        "--resolve shop.example.com:443:127.0.0.1 https://shop.example.com/"
+    )
     assert refused.rc in (CLOSED, 92), refused.stdout  # 92: the same over HTTP/2
 
 

@@ -40,7 +40,7 @@ def run(
     try:
         done = subprocess.run(
             argv, stdin=stdin or subprocess.DEVNULL, stdout=stdout or subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, errors="replace", timeout=seconds,
+            text=True, errors="replace", timeout=seconds, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise ReleaseError(f"{shlex.join(named)}: no end after {seconds:.0f} s") from error
@@ -52,7 +52,7 @@ def run(
 
 def succeeds(argv: list[str]) -> bool:
     """Whether a command that only asks something says yes."""
-    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True).returncode == 0
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
 
 def is_running(unit: str) -> bool:
