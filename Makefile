@@ -24,7 +24,7 @@ of_site = $(if $(SITE),--extra-vars site=$(SITE))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help words engine toolchain lock demo demo-destroy site check deploy rollback maintenance run verify status secrets rekey rotate test test-fast test-role lint unit docs bench clean
+.PHONY: help words engine toolchain lock demo demo-destroy site check deploy rollback maintenance run verify status secrets rekey rotate test test-fast test-role lint sanity unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -100,6 +100,9 @@ lint: toolchain
 	ansible-lint
 	ruff check .
 	ruff format --check .
+
+sanity: toolchain ## ansible-test, galaxy-importer and antsibull-docs, installed into .cache (some minutes, network)
+	tools/sanity
 
 unit: toolchain
 	pytest tests/unit
