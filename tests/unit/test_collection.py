@@ -87,7 +87,9 @@ def test_the_artefact_holds_what_others_need_and_nothing_else(artefact):
         ".config",
         "build",
         "inventories",
+        "ansible.cfg",  # it names an inventory of the checkout
     } == set()
+    assert "meta/execution-environment.yml" in names  # else ansible-builder takes requirements.txt
     assert [name for name in names if name.endswith((".tar.gz", ".pyc", "vault.yml", "_key", ".pem"))] == []
 
 
