@@ -1,9 +1,6 @@
-#!/usr/bin/python
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Documentation of an action: it works out on the controller what the inventory's sites mean for a host."""
-
-from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sites
@@ -32,7 +29,16 @@ options:
     type: str
     choices: [declared, both, new]
     default: declared
-author: The foobar web stack maintainers
+extends_documentation_fragment: [action_common_attributes]
+attributes:
+  check_mode:
+    support: full
+    details: It changes nothing.
+  diff_mode:
+    support: N/A
+  platform:
+    platforms: debian
+author: The foobar web stack maintainers (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -18,7 +18,9 @@ FAULTS = "webstack_faults"
 CARRIED = (
     "webstack_faults_before"  # what earlier tasks have found: a task in a loop registers its result anew each time
 )
-JUDGED = "webstack_judged"  # the roles whose inputs have been judged in this run, each with the site that it is called for
+JUDGED = (
+    "webstack_judged"  # the roles whose inputs have been judged in this run, each with the site that it is called for
+)
 # What foobar.webstack.sites registers, and the site that a role is called for.
 WEBSTACK, SITE = "webstack", "webstack_site"
 HIDDEN = ""  # a fault that follows from another, which has been reported
