@@ -368,6 +368,21 @@ def test_requests_from_before_the_flip_do_not_dilute_failures(host, monkeypatch)
     must_be_live(host, "blue", GOOD)
 
 
+def test_failures_of_what_a_slot_had_before_are_not_its_releases(host, monkeypatch):
+    """Gone back from within a minute, a release is not thought to have failed what another one has in its slot."""
+    deployed(host, warm=60)
+    bound = host.at.bound("green") / "slot"
+
+    def failures(slot, since):
+        return 300 if slot == "blue" else 50 * (since < time.time() - 45)
+
+    for ago, verdict in ((30, "reverted"), (90, "live")):
+        share(host, monkeypatch, {"blue": 400}, {})
+        monkeypatch.setattr(host.slots, "failures", failures)
+        os.utime(bound, 2 * (time.time() - ago,))
+        assert carry_out(host, kind="rollback").verdict == verdict
+
+
 def test_a_slot_that_has_started_anew_counts_from_nothing(host, monkeypatch):
     monkeypatch.setattr(slots, "requests_so_far", lambda counters: 7)
     assert host.slots.requests("green", 4) == 3 and host.slots.requests("green", 100) == 7

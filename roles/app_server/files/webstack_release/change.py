@@ -375,7 +375,9 @@ class Change:
         """
         record = self.journal.record
         back = record.kind == "rollback"
-        failed = self.slots.failures(slot, record.since - (BACK_SECONDS if back else 0))
+        # In these seconds the slot may have had another release.
+        since = max(record.since - (BACK_SECONDS if back else 0), self.slots.bound_at(slot))
+        failed = self.slots.failures(slot, since)
         if failed < FAILURES_SEEN:
             return 0.0
         return 1.0 if back else failed / max(self.slots.requests(slot, record.before_requests), failed)

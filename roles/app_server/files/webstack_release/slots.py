@@ -57,6 +57,11 @@ class Slots:
         text = read(self.at.bound(slot) / "slot") if slot else ""
         return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
+    def bound_at(self, slot: str) -> float:
+        """When a slot was started with its release, in seconds of the epoch; 0 where that is not known."""
+        path = self.at.bound(slot) / "slot"
+        return path.stat().st_mtime if path.exists() else 0.0
+
     def damage(self, slot: str | None) -> str:
         """What is not known of a slot any more because its file cannot be read."""
         bound = self.bound(slot)
