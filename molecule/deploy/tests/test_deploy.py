@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -242,6 +243,35 @@ def test_a_release_that_turns_bad_is_sent_back(host, ref):
     assert min(moments) > last["since"] and max(moments) < last["ended"]
     assert sum(last["phases"].values()) > max(moments) - min(moments), "a part of the change, not all of it"
     assert met.seen[before][1] > last["ended"]
+    assert as_it_should_be(host)["release"] == before
+
+
+SERVED = """
+import sys; sys.path.insert(0, "/usr/local/lib/webstack")
+from webstack_release import change, layout
+slots = change.Application(layout.Layout("hello")).slots
+print(slots.requests(slots.live()))
+"""
+
+
+def test_what_a_warm_release_did_well_before_does_not_outweigh_what_it_fails_now(host):
+    """Gone back to, it fails one request in 25: of all that its slot has had, less than one in fifty."""
+    worn_out = "/srv/hello/shared/media/worn-out"
+    with visitors(host) as met:
+        deploy("fails-some-later").must_succeed()
+        until(lambda: int(host.check_output("python3 -c %s", SERVED)) > 1300)
+        deploy(not_live(host, "better", "main")).must_succeed()
+        before = status(host)["release"]
+        host.check_output(f"touch {worn_out}")
+        try:
+            said = host.run("webstack-release hello rollback")
+        finally:
+            host.check_output(f"rm {worn_out}")
+    assert said.rc == 1 and "requests; the one before failed 0.0 %" in said.stdout, said
+    assert "start" not in history(host)[-1]["phases"], "it was not warm any more: the test has no teeth"
+    failed, asked = map(int, re.search(r"has failed (\d+) of (\d+) requests", said.stdout).groups())
+    assert asked < 1300 and len(met.failed) >= failed
+    assert {failure["body"] for failure in met.failed} == {"worn out"}
     assert as_it_should_be(host)["release"] == before
 
 
