@@ -12,14 +12,15 @@ import re
 import shlex
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.foobar.webstack.plugins.plugin_utils import app_accounts
+from ansible_collections.foobar.webstack.plugins.plugin_utils.asking import ASKED, ask_once
 from ansible_collections.foobar.webstack.plugins.plugin_utils.clone import Clone
+from ansible_collections.foobar.webstack.plugins.plugin_utils.git_host import Question
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import refused
-from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import complaint, run_script
+from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import run_script
 
 # Folders in /etc, /srv, /run and /var/lib that Debian, or a package that may be installed later, calls so.
 FOLDERS = frozenset((
@@ -48,17 +49,6 @@ UNIT_FOLDERS = ("/usr/lib/systemd/system", "/usr/local/lib/systemd/system")
 OWN_UNITS = "/etc/systemd/system"
 # Not what an application's unit template is: units that a change is run as, which have no file.
 TRANSIENT = ("-deploy.service", "-migrate.service", "-notify.service", "-cool.service", "-cool.timer")
-REACH_SECONDS = 5  # for an address
-GIVE_UP_SECONDS = 20  # for all of them, and for their names
-# Where the host has rules of its own for how a git host is reached, a connection to it proves nothing.
-ROUTED = "grep -rqsiE '^[^#]*(proxy|insteadof|hostname)' /etc/gitconfig /etc/ssh/ssh_config /etc/ssh/ssh_config.d"
-REACH = (
-    "import socket, sys\n"
-    "try:\n"
-    f"    socket.create_connection((sys.argv[1], int(sys.argv[2])), {REACH_SECONDS}).close()\n"
-    "except OSError as error:\n"
-    "    sys.exit(str(error))\n"
-)
 
 
 @dataclass
@@ -74,6 +64,8 @@ class Host:
     declared: dict[str, str]  # of each release, by its name
     live: str
     rejected: list[str]
+    groups: list[str]  # of those that were asked for
+    packages: list[str]  # of those that were asked for, which are installed
 
     def will_ship(self, declared: str) -> bool:
         """Whether a converge of this declaration ships code, as webstack-release plans it."""
@@ -96,44 +88,68 @@ class ActionModule(ActionBase):
                 "users": {"type": "list", "elements": "str", "required": True},
                 "signers": {"type": "list", "elements": "str", "default": []},
                 "groups": {"type": "list", "elements": "str", "default": []},
+                "packages": {"type": "list", "elements": "str", "default": []},
+                "known_hosts": {"type": "list", "elements": "str", "default": []},
+                "environment": {"type": "dict", "default": {}},
                 "ref": {"type": "str", "default": ""},
                 "code": {"type": "bool", "default": True},
                 "push": {"type": "bool", "default": False},
-                "key": {"type": "bool", "default": False},
-                "proxy": {"type": "bool", "default": False},
+                "key": {"type": "str", "default": ""},
             },
         )
         app = args["app"]
-        said = run_script(self, question(app, args["users"]))["stdout"]
+        said = run_script(self, question(app, args["users"], args["groups"], args["packages"]))["stdout"]
         host = read(app, args["users"], args["groups"], said)
         faults = [f"app_server_name: '{app}' will not do, because {why}" for why in strangers(app, host)]
+        faults += group_faults(host, args["groups"], args["packages"])
         ships = args["code"] and (bool(args["ref"]) or host.will_ship(args["declared"]))
+        asked: dict[str, Any] = {}
         if args["push"] and args["code"]:
             faults += clone_faults(args, ships)
-        elif ships and not args["push"] and not args["proxy"]:
-            faults += self._reach_faults(args["repository"])
+        elif ships and not args["push"]:
+            asked = self._ask_git_host(args, host, task_vars or {})
+            faults += asked.get("faults", [])
         left = [path for path in host.left if not (args["key"] and path.endswith("/deploy_key"))]
         answer = {"users_due": host.accounts.due, "left": left, "ships": ships}
+        answer |= {name: digest for name, digest in asked.items() if name == ASKED}
         return answer | refused("Role app_server", faults, task_vars or {}, "this host as it is")
 
-    def _reach_faults(self, repository: str) -> list[str]:
-        """Whether the git host accepts a connection from this host; who can say no more has no git yet."""
-        name, port = address(repository)
-        command = f"timeout {GIVE_UP_SECONDS} python3 -c {shlex.quote(REACH)} {shlex.quote(name)} {port}"
-        outcome = run_script(self, f"{ROUTED} || ! command -v python3 >/dev/null || {command}")
-        if outcome["rc"] == 0:
-            return []
-        words = (complaint(outcome) or f"nothing within {GIVE_UP_SECONDS} s").splitlines()
-        return [f"app_server_repository: the host does not reach {name}, port {port}: {words[-1]}"]
+    def _ask_git_host(self, args: dict[str, Any], host: Host, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Faults that the fetch would meet; asked once a run where there are none."""
+        fetcher = args["users"][-1]
+        question = Question(
+            app=args["app"], repository=args["repository"], version=args["ref"] or args["version"], key=self._key(args["key"]),
+            known_hosts=args["known_hosts"], environment=args["environment"],
+            user="" if fetcher in host.accounts.missing else fetcher,
+        )  # fmt: skip
+
+        def ask() -> dict[str, Any]:
+            faults = question.faults(run_script(self, question.script()), input_of_version(args))
+            return {"failed": bool(faults), "faults": faults}
+
+        return ask_once(["app_preflight", vars(question)], task_vars, ask)
+
+    def _key(self, path: str) -> str:
+        """The deploy key, as the role will copy it to the host."""
+        if not path:
+            return ""
+        return self._loader.get_text_file_contents(self._find_needle("files", path))
 
 
-def question(app: str, users: list[str]) -> str:
+def question(app: str, users: list[str], groups: list[str], packages: list[str]) -> str:
     """For a shell on the host: what it has that bears the name. The answers are parted by lines of dashes."""
     units = [f"{folder}/{app}{kind}" for folder in UNIT_FOLDERS for kind in ("@.service", *TRANSIENT, "-job-*")]
     units += [f"{OWN_UNITS}/{app}{kind}" for kind in TRANSIENT]
     places = " ".join(places_of(app))
     old = f"/etc/tmpfiles.d/{app}.conf"
     marks = f"/var/lib/{app}/releases"
+    # Without groups, nobody asks what brings them.
+    known = ""
+    if groups:
+        listed = (
+            f"dpkg-query --show --showformat '${{db:Status-Status}} ${{Package}}\\n' {shlex.join(packages)} 2>/dev/null"
+        )
+        known = f"getent group {shlex.join(groups)}; {listed if packages else ':'}"
     return "\n".join([
         app_accounts.question(users), "echo ---",
         f"ls -d {' '.join(units)} 2>/dev/null", "echo ---",
@@ -143,6 +159,7 @@ def question(app: str, users: list[str]) -> str:
         '  elif [ -n "$(find "$place/" -mindepth 1 -maxdepth 1 ! -name lost+found -print -quit)" ]; then echo "$place"; fi',
         "done", "echo ---",
         f"grep -lsF 'run/{app}/live.sock' {old}", f"ls -d /etc/{app}/deploy_key /etc/{app}/release.json 2>/dev/null", "echo ---",
+        known, "echo ---",
         f"readlink /srv/{app}/current", f"ls -d {marks}/*.rejected 2>/dev/null", f"grep -Hs . {marks}/*.json",
     ])  # fmt: skip
 
@@ -157,11 +174,11 @@ def places_of(app: str) -> list[str]:
 def read(app: str, users: list[str], further: list[str], said: str) -> Host:
     """What the answers mean."""
     parts = [part.splitlines() for part in re.split(r"(?m)^---\n", said)]
-    if len(parts) != 6:
+    if len(parts) != 7:
         raise AnsibleActionFail(
             f"The host could not be asked what it has of {app}; nothing was changed.\n{said.strip()}"
         )
-    passwd, groups, units, places, ours, releases = parts
+    passwd, groups, units, places, ours, brought, releases = parts
     live, rejected, declared = "", [], {}
     for line in releases:
         if line.endswith(".rejected"):
@@ -177,6 +194,8 @@ def read(app: str, users: list[str], further: list[str], said: str) -> Host:
         configured=f"/etc/{app}/release.json" in ours,
         units=units, places=places, left=[path for path in ours if not path.endswith(".json")],
         declared=declared, live=live, rejected=rejected,
+        groups=[line.partition(":")[0] for line in brought if ":" in line],
+        packages=[line.removeprefix("installed ") for line in brought if line.startswith("installed ")],
     )  # fmt: skip
 
 
@@ -203,10 +222,30 @@ def strangers(app: str, host: Host) -> list[str]:
     return [f"/etc/{app} or /var/lib/{app} is part of the system"] if app in FOLDERS else []
 
 
+def group_faults(host: Host, groups: list[str], packages: list[str]) -> list[str]:
+    """Groups that nothing brings any more. While a package of the application's is to come, that is not known."""
+    if set(packages) - set(host.packages):
+        return []
+    brings = (
+        "of app_server_packages, which are all installed, none has made it"
+        if packages
+        else "app_server_packages is empty"
+    )
+    return [
+        f"app_server_groups: there is no group '{group}' on this host, and {brings}. Name the package that makes it in "
+        f"app_server_packages, make it first (groupadd --system {group}), or take it out of app_server_groups"
+        for group in groups if group not in host.groups
+    ]  # fmt: skip
+
+
+def input_of_version(args: dict[str, Any]) -> str:
+    return "app_server_ref" if args["ref"] else "app_server_version"
+
+
 def clone_faults(args: dict[str, Any], ships: bool) -> list[str]:
     """What is wrong with the commit that the controller's clone would send: as app_push takes it, and sooner."""
     clone, version = Clone(args["repository"]), args["ref"] or args["version"]
-    what = f"{'app_server_ref' if args['ref'] else 'app_server_version'}: '{version}'"
+    what = f"{input_of_version(args)}: '{version}'"
     try:
         commit = clone.resolve(version)
     except AnsibleActionFail as error:
@@ -222,11 +261,3 @@ def clone_faults(args: dict[str, Any], ships: bool) -> list[str]:
     except AnsibleActionFail as error:
         return [f"{what} cannot be sent: {error}"]
     return []
-
-
-def address(repository: str) -> tuple[str, int]:
-    """Host and port of a repository's URL."""
-    if "://" not in repository:  # user@host:path
-        return repository.partition(":")[0].rpartition("@")[2], 22
-    url = urlsplit(repository)
-    return url.hostname or "", url.port or (443 if url.scheme == "https" else 22)

@@ -12,6 +12,9 @@ description:
     is about to be shipped, where no signer has signed it or a submodule is not checked out.
   - Without, and where something is about to be shipped, it fails where the host gets no connection to the git host.
     That is not asked where a proxy, or a setting for git or ssh on the host, leads another way.
+  - Where the host has git already, and ssh where that is needed, it asks the git host as the fetch will, and fails where that
+    shows another host key, refuses the deploy key, or has no such repository, branch or tag.
+  - It fails where the host lacks one of O(groups), and all of O(packages) are installed.
 options:
   app:
     description: The application's name.
@@ -24,6 +27,11 @@ options:
     required: true
   groups:
     description: Further groups of the first of them.
+    type: list
+    elements: str
+    default: []
+  packages:
+    description: Packages of the application's that are installed before its users are made, and may bring groups.
     type: list
     elements: str
     default: []
@@ -57,13 +65,18 @@ options:
     elements: str
     default: []
   key:
-    description: Whether a deploy key is declared.
-    type: bool
-    default: false
-  proxy:
-    description: Whether git is told of a proxy, or of another way to its host.
-    type: bool
-    default: false
+    description: Path of the deploy key on the controller; empty where none is declared.
+    type: str
+    default: ""
+  known_hosts:
+    description: Lines of ssh's known_hosts.
+    type: list
+    elements: str
+    default: []
+  environment:
+    description: Environment that git will have, such as a proxy.
+    type: dict
+    default: {}
 extends_documentation_fragment: [action_common_attributes]
 attributes:
   check_mode:

@@ -23,6 +23,7 @@ DECLARED = "https://git.example.com/shop.git main 0123"
 OURS = [f"{name}:x:{100 + number}:{200 + number}::/nonexistent:/usr/sbin/nologin" for number, name in enumerate(USERS)]
 GROUPS = [f"{name}:x:{200 + number}:" for number, name in enumerate(USERS)]
 LIVE = "20260101000000-c0ffee"
+ROUTED = {"HTTPS_PROXY": "http://proxy.example.com"}
 
 
 class Host:
@@ -53,7 +54,9 @@ class Host:
         assert shell == "sh"
         command = in_data.decode()
         self.commands.append(command)
-        moved = re.sub(r"(?<![\w.$}/])/(etc|srv|run|var|usr/(local/)?lib/systemd)/", rf"{self.root}/\1/", command)
+        moved = re.sub(
+            r"(?<![\w.$}/])/(etc|srv|run|var|usr/(local/)?lib/systemd|usr/bin)/", rf"{self.root}/\1/", command
+        )
         done = subprocess.run(["sh", "-c", moved], capture_output=True, text=True, check=False)
         # Without the folder, the host's answer names its own paths.
         return {"rc": done.returncode, "stdout": done.stdout.replace(str(self.root), ""), "stderr": done.stderr}
@@ -71,23 +74,25 @@ def host(tmp_path: Path, command: Callable[[str, str], Path]) -> Host:
 def ask(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
     monkeypatch.setattr(action.ActionBase, "run", lambda *_args, **_options: {})
 
-    def run(**changes: Any) -> dict[str, Any]:
+    def run(task_vars: dict[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
         app = changes.get("app", "shop")
         args = {
             "app": app, "users": [app, f"{app}-build", f"{app}-fetch"], "repository": "https://git.example.com/shop.git",
-            "version": "main", "ref": "", "groups": [], "declared": DECLARED, "code": True, "push": False, "signers": [], "key": False, "proxy": True,
+            "version": "main", "ref": "", "groups": [], "declared": DECLARED, "code": True, "push": False, "signers": [], "key": "", "packages": [], "known_hosts": [], "environment": ROUTED,
             **changes,
         }  # fmt: skip
         plugin = action.ActionModule.__new__(action.ActionModule)
         plugin.validate_argument_spec = lambda argument_spec: (None, args)
         plugin._low_level_execute_command = host.execute
-        return plugin.run(task_vars={})
+        plugin._find_needle = lambda folder, path: path
+        plugin._loader = SimpleNamespace(get_text_file_contents=lambda path: Path(path).read_text())
+        return plugin.run(task_vars=task_vars or {})
 
     return run
 
 
 def test_a_bare_host_takes_any_name_and_is_asked_once(host, ask):
-    assert ask() == {"changed": False, "users_due": True, "left": [], "ships": True}
+    assert ask(code=False) == {"changed": False, "users_due": True, "left": [], "ships": False}
     assert len(host.commands) == 1
 
 
@@ -201,9 +206,9 @@ def test_what_is_no_longer_declared_is_told_and_what_others_made_is_not(host, as
     host.have("/etc/shop/deploy_key")
     host.have("/etc/tmpfiles.d/shop.conf", "L+ /run/shop/live.sock  - - - - /var/lib/shop/live.sock\n")
     assert ask()["left"] == ["/etc/tmpfiles.d/shop.conf", "/etc/shop/deploy_key"]
-    assert ask(key=True)["left"] == ["/etc/tmpfiles.d/shop.conf"]
+    assert ask(key=str(host.root / "etc/passwd"))["left"] == ["/etc/tmpfiles.d/shop.conf"]
     host.have("/etc/tmpfiles.d/shop.conf", "d /run/theirs\n")
-    assert ask(key=True)["left"] == []
+    assert ask(key=str(host.root / "etc/passwd"))["left"] == []
 
 
 # The git host
@@ -216,8 +221,8 @@ def git_host() -> Iterator[int]:
 
 
 def test_a_git_host_that_accepts_is_enough(host, ask, git_host):
-    assert ask(proxy=False, repository=f"https://127.0.0.1:{git_host}/shop.git")["ships"]
-    assert ask(proxy=False, repository=f"ssh://git@127.0.0.1:{git_host}/shop.git")["ships"]
+    assert ask(environment={}, repository=f"https://127.0.0.1:{git_host}/shop.git")["ships"]
+    assert ask(environment={}, repository=f"ssh://git@127.0.0.1:{git_host}/shop.git")["ships"]
 
 
 @pytest.mark.parametrize(
@@ -230,28 +235,28 @@ def test_a_git_host_that_accepts_is_enough(host, ask, git_host):
 )
 def test_a_git_host_out_of_reach_is_refused_where_something_is_to_be_shipped(host, ask, repository, words):
     with pytest.raises(AnsibleActionFail, match=words):
-        ask(proxy=False, repository=repository)
+        ask(environment={}, repository=repository)
     host.have_users()
     host.have_release("another declaration")
     with pytest.raises(AnsibleActionFail, match=words):
-        ask(proxy=False, repository=repository)
+        ask(environment={}, repository=repository)
 
 
 def test_a_converged_host_does_not_need_its_git_host(host, ask):
     host.have_users()
     host.have_release()
-    assert not ask(proxy=False, repository="https://127.0.0.1:1/shop.git")["ships"]
+    assert not ask(environment={}, repository="https://127.0.0.1:1/shop.git")["ships"]
     assert len(host.commands) == 1
     with pytest.raises(AnsibleActionFail, match="does not reach"):
-        ask(proxy=False, repository="https://127.0.0.1:1/shop.git", ref="v2")
+        ask(environment={}, repository="https://127.0.0.1:1/shop.git", ref="v2")
 
 
 @pytest.mark.parametrize("push", [True, False])
 def test_a_play_that_ships_no_code_needs_no_repository(ask, push):
     repository = "/nowhere" if push else "https://127.0.0.1:1/shop.git"
-    assert not ask(proxy=False, push=push, repository=repository, code=False)["ships"]
+    assert not ask(environment={}, push=push, repository=repository, code=False)["ships"]
     with pytest.raises(AnsibleActionFail):
-        ask(proxy=False, push=push, repository=repository)
+        ask(environment={}, push=push, repository=repository)
 
 
 def test_nor_does_one_that_was_rolled_back_from_what_is_declared(host, ask):
@@ -259,7 +264,7 @@ def test_nor_does_one_that_was_rolled_back_from_what_is_declared(host, ask):
     host.have_release(DECLARED, "20260102000000-bad")
     host.have_release("before", "20260101000000-good")
     host.have("/var/lib/shop/releases/20260102000000-bad.rejected")
-    assert not ask(proxy=False, repository="https://127.0.0.1:1/shop.git")["ships"]
+    assert not ask(environment={}, repository="https://127.0.0.1:1/shop.git")["ships"]
 
 
 @pytest.mark.parametrize(
@@ -272,14 +277,14 @@ def test_nor_does_one_that_was_rolled_back_from_what_is_declared(host, ask):
 def test_where_the_host_has_its_own_way_a_connection_proves_nothing(host, ask, path, text):
     repository = "https://127.0.0.1:1/shop.git"
     host.have(path, text)
-    assert ask(proxy=False, repository=repository)["ships"]
+    assert ask(environment={}, repository=repository)["ships"]
     host.have(path, "#   ProxyCommand ssh -q -W %h:%p gateway\n")
     with pytest.raises(AnsibleActionFail, match="does not reach"):
-        ask(proxy=False, repository=repository)
-    assert ask(proxy=True, repository=repository)["ships"]
+        ask(environment={}, repository=repository)
+    assert ask(environment=ROUTED, repository=repository)["ships"]
 
 
-# The controller's clone
+# The repository behind it, where the host has git
 
 
 @pytest.fixture
@@ -293,6 +298,128 @@ def clone(tmp_path: Path) -> Path:
 def git(folder: Path, *argv: str) -> None:
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "protocol.file.allow=always"]
     subprocess.run(["git", "-C", folder, *identity, *argv], check=True)
+
+
+@pytest.fixture
+def on_git_host(host: Host, clone: Path, ask: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Asks for `clone`. No connection is asked for, since the environment leads another way."""
+    for program in ("git", "ssh"):
+        host.have(f"/usr/bin/{program}")
+        (host.root / "usr/bin" / program).chmod(0o755)
+    host.have("/run/x")
+    return lambda **changes: ask(**{"repository": f"file://{clone}", **changes})
+
+
+def test_a_repository_is_asked_for_what_will_be_fetched(host, on_git_host, clone):
+    git(clone, "tag", "-a", "-m", "one", "v1")
+    git(clone, "branch", "v1")
+    git(clone, "tag", "c0ffee1")
+    for version in ("main", "v1", "c0ffee1", "0123456789abcdef0123456789abcdef01234567", "abcdef0"):
+        assert on_git_host(version=version)["ships"]
+    git(clone, "commit", "--quiet", "--allow-empty", "--message", "second")
+    git(clone, "branch", "--force", "v1", "main")
+    with pytest.raises(
+        AnsibleActionFail, match=r"app_server_version: 'v1' is ambiguous: the branch is \w+, the tag is \w+"
+    ):
+        on_git_host(version="v1")
+    with pytest.raises(AnsibleActionFail, match=r"app_server_ref: 'mian' is no branch, tag or commit of file://"):
+        on_git_host(ref="mian")
+    assert [path.name for path in (host.root / "run").iterdir()] == ["x"]
+
+
+def test_a_repository_that_is_not_there_is_named(host, on_git_host):
+    with pytest.raises(AnsibleActionFail, match="app_server_repository:  has no file:///nowhere, or does not show it"):
+        on_git_host(repository="file:///nowhere")
+    assert [path.name for path in (host.root / "run").iterdir()] == ["x"]
+
+
+def test_it_is_not_asked_where_nothing_is_shipped(host, on_git_host):
+    host.have_users()
+    host.have_release()
+    assert not on_git_host(repository="file:///nowhere")["ships"] and len(host.commands) == 1
+
+
+def test_it_is_asked_once_in_a_run(host, on_git_host):
+    task_vars = {"registered_before": on_git_host()}
+    count = len(host.commands)
+    assert on_git_host(task_vars=task_vars)["ships"] and len(host.commands) == count + 1
+    on_git_host(task_vars=task_vars, version="abcdef0")
+    assert len(host.commands) == count + 3
+
+
+def test_git_gets_the_environment_and_the_key_by_files_that_go_again(host, on_git_host, command, tmp_path):
+    """In a shell of its own, which has nothing else of the host's environment."""
+    seen = tmp_path / "seen"
+    command("git", f'{{ env; cat key known_hosts; stat -c "%a %n" . *; }} > {seen}; exit 1')
+    key = tmp_path / "deploy_key"
+    key.write_text("a 'secret' key\n")
+    programs = command("true", "")
+    environment = {
+        **ROUTED,
+        "PATH": f"{programs.parent}:/usr/bin:/bin",
+        "GIT_SSL_CAINFO": "a 'path'",
+        "GIT_SSH_COMMAND": "no",
+    }
+    with pytest.raises(AnsibleActionFail):
+        on_git_host(key=str(key), known_hosts=["git ssh-ed25519 AAAA"], environment=environment)
+    said = seen.read_text()
+    assert "a 'secret' key\n\ngit ssh-ed25519 AAAA\n" in said
+    assert "GIT_SSL_CAINFO=a 'path'\n" in said and "HTTPS_PROXY=" in said
+    assert "PYTEST" not in said and "GIT_SSH_COMMAND=no" not in said
+    assert "700 .\n600 ask\n600 key\n600 known_hosts\n" in said
+    assert [path.name for path in (host.root / "run").iterdir()] == ["x"]
+
+
+THERE = "ssh://git@git.example.com/shop"
+KNOWN = {
+    "Host key verification failed.\r\nfatal: Could not read from remote repository.\n\nPlease make sure": "app_server_known_hosts: git.example.com shows a key",
+    "git@git.example.com: Permission denied (publickey).\r\nfatal: Could not read from remote repository.": "app_server_deploy_key_file: git.example.com does not let this key in",
+    "ERROR: Permission to a/b.git denied to deploy key": "app_server_deploy_key_file: ",
+    "ERROR: Repository not found.\nfatal: Could not read from remote repository.": f"app_server_repository: git.example.com has no {THERE}",
+    "remote: The project you were looking for could not be found or you don't have permission to view it.": f"app_server_repository: git.example.com has no {THERE}",
+    "fatal: '/home/git/shop' does not appear to be a git repository": f"app_server_repository: git.example.com has no {THERE}",
+    "sh: 1: git-upload-pack: command not found": f"app_server_repository: the host cannot read {THERE}",
+    "fatal: unable to access 'https://x/': SSL certificate problem: self-signed": f"the host cannot read {THERE}: fatal: unable to access 'https://x/': SSL",
+    "": f"the host cannot read {THERE}: exit code 128",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", KNOWN)
+def test_what_a_git_host_says_is_told_by_the_input_that_it_is_about(said):
+    (fault,) = git_host_question(THERE).faults({"rc": 128, "stdout": "", "stderr": said}, "app_server_version")
+    assert KNOWN[said] in fault and "\r" not in fault and not fault.endswith("repository.")
+
+
+def test_over_https_no_key_helps_and_no_password_is_told():
+    said = "fatal: could not read Username for 'https://u:hunter2@git.example.com': terminal prompts disabled"
+    (fault,) = git_host_question("https://git.example.com/shop").faults({"rc": 128, "stdout": "", "stderr": said}, "")
+    assert "app_server_repository: git.example.com wants a password" in fault and "hunter2" not in fault
+
+
+def test_a_git_host_that_says_nothing_is_not_waited_for():
+    (fault,) = git_host_question("git@git.example.com:shop").faults({"rc": 4, "stdout": "", "stderr": ""}, "")
+    assert "git.example.com did not say within 15 s" in fault
+
+
+def git_host_question(repository: str) -> Any:
+    return action.Question(app="shop", repository=repository, version="main")
+
+
+# Groups
+
+
+def test_a_group_that_nothing_brings_is_refused_first(host, ask, command):
+    command("dpkg-query", "echo installed redis-server; echo not-installed redis-tools")
+    assert ask(groups=["audio"])["users_due"]
+    for packages, words in ((["redis-server"], "none has made it"), ([], "app_server_packages is empty")):
+        with pytest.raises(
+            AnsibleActionFail, match=f"app_server_groups: there is no group 'redis' on this host, .*{words}"
+        ):
+            ask(groups=["audio", "redis"], packages=packages)
+    assert ask(groups=["redis"], packages=["redis-server", "redis-tools"])["users_due"]
+
+
+# The controller's clone
 
 
 @pytest.mark.parametrize("version", ["HEAD", "origin/main", "no-such-branch", "both"])

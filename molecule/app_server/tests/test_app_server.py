@@ -381,6 +381,11 @@ def test_a_group_that_does_not_exist_is_refused_each_time(converge, servers):
         assert ask(server, "/healthz")[0] == 200
 
 
+def test_a_group_of_the_application_that_nothing_brings_is_refused(converge):
+    words = "app_server_groups: there is no group 'nobodys' on this host, and app_server_packages is empty"
+    only_hello(converge, app_server_groups=["adm", "nobodys"]).must_be_refused(words)
+
+
 def test_no_more_releases_are_kept_than_wanted(server):
     kept = server.check_output("ls /srv/hello/releases").split()
     gone_back_from = [name for name in kept if server.file(f"/var/lib/hello/releases/{name}.rejected").exists]
@@ -438,9 +443,13 @@ def test_code_is_fetched_over_ssh_with_a_pinned_host_key(converge, servers, rest
         key = server.file("/etc/hello/deploy_key")
         assert (key.mode, key.user) == (0o400, "hello-fetch")
     assert only_hello(converge, **over_ssh(servers, app_server_version="better")).must_succeed().changed == []
-    only_hello(converge, **over_ssh(servers, app_server_version="v1")).must_fail("'v1' is ambiguous")
-    only_hello(converge, **over_ssh(servers, app_server_version="nowhere")).must_fail(
-        "'nowhere' is no branch, tag or commit"
+    only_hello(converge, **over_ssh(servers, app_server_version="v1")).must_be_refused("'v1' is ambiguous")
+    only_hello(converge, **over_ssh(servers, app_server_version="nowhere")).must_be_refused(
+        "app_server_version: 'nowhere' is no branch, tag or commit"
+    )
+    # What may be a commit is judged by the fetch, which has all of them.
+    only_hello(converge, **over_ssh(servers, app_server_version="abcdef0")).must_fail(
+        "'abcdef0' is no branch, tag or commit"
     )
 
 
@@ -472,7 +481,9 @@ def test_code_is_fetched_over_https_from_a_trusted_host_and_packages_are_downloa
             " --dest simple/itsdangerous --requirement /srv/hello/current/requirements.txt"
         )
         server.check_output(f"systemd-run --quiet --unit over-https python3 -c {shlex.quote(OVER_HTTPS)}")
-    only_hello(converge, app_server_version="better", **over_https).must_fail("could not be fetched", "certificate")
+    only_hello(converge, app_server_version="better", **over_https).must_be_refused(
+        "app_server_repository: the host cannot read https://localhost:8444/hello", "certificate"
+    )
     for server in servers:
         server.check_output(
             "cp /home/git/https.pem /usr/local/share/ca-certificates/git.crt && update-ca-certificates 2>&1"
@@ -493,8 +504,9 @@ def test_code_is_fetched_over_https_from_a_trusted_host_and_packages_are_downloa
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"app_server_known_hosts": [f"localhost {ANOTHER_KEY}"]}, ("could not be fetched", "goes on serving")),
-        ({"app_server_known_hosts": [f"elsewhere {ANOTHER_KEY}"]}, ("could not be fetched", "goes on serving")),
+        ({"app_server_known_hosts": [f"localhost {ANOTHER_KEY}"]}, ("app_server_known_hosts: localhost shows a key",)),
+        ({"app_server_known_hosts": [f"elsewhere {ANOTHER_KEY}"]}, ("app_server_known_hosts: localhost shows a key",)),
+        ({"app_server_repository": "ssh://git@localhost/home/git/nothing"}, ("app_server_repository: localhost has no ssh://git@localhost/home/git/nothing",)),
         ({"app_server_repository": "ssh://git@localhost:9/home/git/hello"}, ("the host does not reach localhost, port 9", "nothing was changed")),
         ({"app_server_repository": "https://localhost:9/hello.git"}, ("the host does not reach localhost, port 9", "nothing was changed")),
     ],
@@ -502,18 +514,26 @@ def test_code_is_fetched_over_https_from_a_trusted_host_and_packages_are_downloa
 def test_a_git_host_that_is_wrong_or_gone_leaves_the_old_release(converge, servers, changes, words):
     before = [status(server)["release"] for server in servers]
     run = only_hello(converge, **{**over_ssh(servers), **changes, "app_server_version": "better"})
-    run.must_fail(*words)
+    run.must_be_refused(*words)
     for server, release in zip(servers, before, strict=True):
         must_serve(server, release)
 
 
-def test_a_wrong_deploy_key_leaves_the_old_release(converge, servers, tmp_path, restored):
+def test_a_wrong_deploy_key_is_refused_and_left_nowhere(converge, servers, tmp_path):
+    """Whoever asks: who fetches, or root where that user is still to be made."""
     key = tmp_path / "other_key"
     servers[0].backend.run_local(f"ssh-keygen -q -t ed25519 -N '' -f {key}")
-    run = only_hello(converge, **over_ssh(servers, app_server_deploy_key_file=str(key), app_server_version="better"))
-    run.must_fail("could not be fetched", "Permission denied")
+    secret = key.read_text(encoding="utf-8").splitlines()[2]
+    for name in ("hello", "hello-fresh"):
+        changes = {"app_server_name": name, "app_server_deploy_key_file": str(key), "app_server_version": "better"}
+        with watched(servers, secret, "cmdline", "environ") as met:
+            run = only_hello(converge, "-vvv", **over_ssh(servers, **changes))
+        run.must_be_refused("app_server_deploy_key_file: localhost does not let this key in", "Permission denied")
+        assert met == [] and secret not in run.output
     for server in servers:
         assert ask(server, "/healthz")[0] == 200
+        assert server.run(f"grep -rlF {secret} /run /tmp /var/tmp /root /etc /var/lib/hello").rc == 1
+        assert server.run("ls -d /run/webstack-ask.*").rc != 0
 
 
 def test_an_unknown_uwsgi_option_is_refused_with_uwsgis_words(converge, servers):
