@@ -62,6 +62,31 @@ options:
     type: list
     elements: str
     default: []
+  folders:
+    description: >-
+      Folders of the service beside O(files), which are brought to this owner and mode where they are there. Those that hold
+      O(files), the ones above, and O(owns) with all below need not be named: they are kept root's, only root writes into
+      them, and where a file is for everybody, everybody may enter a folder of root's group. One with the set-group bit is its group's to write.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path:
+        description: Absolute path.
+        type: path
+        required: true
+      mode:
+        description: Octal permissions.
+        type: str
+        default: "0755"
+      owner:
+        description: User name.
+        type: str
+        default: root
+      group:
+        description: Group name.
+        type: str
+        default: root
   first_contact:
     description: >-
       Whether O(owns) may hold files of others when this host is met first. They are refused then, each by its name,
@@ -141,6 +166,11 @@ files_changed:
   type: list
   elements: str
   returned: always
+folders_changed:
+  description: Folders that got another owner or mode.
+  type: list
+  elements: str
+  returned: always
 action:
   description: What was done to the unit, one of none, start, reload, restart.
   type: str
@@ -152,6 +182,7 @@ copies:
   returned: when there are some
 """
 
+import contextlib
 import datetime
 import fnmatch
 import grp
@@ -285,6 +316,53 @@ def owned_folders(owns: list[str], keeps: list[str]) -> list[str]:
     return [base for base in found if not any(fnmatch.fnmatch(f"{base}/x", pattern) for pattern in keeps)]
 
 
+@dataclass(frozen=True)
+class Owned:
+    """Whose a folder is, and its permissions."""
+
+    user: int
+    group: int
+    mode: int
+
+    def __str__(self) -> str:
+        return f"{user_name(self.user)}:{group_name(self.group)} {self.mode:04o}"
+
+
+def owned(path: str) -> Owned | None:
+    """Of a folder; None where there is none, or a link."""
+    try:
+        status = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return Owned(status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) if stat.S_ISDIR(status.st_mode) else None
+
+
+def wrong_folders(
+    folders: list[dict[str, Any]], owns: list[str], wanted: dict[str, Entry]
+) -> dict[str, tuple[Owned, Owned]]:
+    """Folders that others could change, or that keep out who may read what is in them: as they are, and as they shall be.
+
+    Whoever may write into a folder may put another file in the place of one that is root's.
+    """
+    open_to_all = {str(Path(path).parent) for path, entry in wanted.items() if entry.mode & 0o004}
+    minded = {str(parent) for path in wanted for parent in Path(path).parents} | set(owns)
+    ours = (0, os.geteuid())
+    found = {}
+    for path in sorted(minded):
+        if now := owned(path):
+            # Debian makes /usr/local a group's on purpose, and /tmp everybody's; a package may keep a folder for its group.
+            others = 0 if now.mode & stat.S_ISVTX else 0o002 if now.mode & stat.S_ISGID else 0o022
+            opened = 0o755 if path in open_to_all and now.group in (0, os.getegid()) else 0
+            right = Owned(now.user if now.user in ours else 0, now.group, now.mode & ~others | opened)
+            found[path] = (now, right)
+    for item in folders:
+        if now := owned(item["path"]):
+            with contextlib.suppress(KeyError):  # in check mode, the user of a package that is still to come
+                right = Owned(user_id(item["owner"]), group_id(item["group"]), int(item["mode"], 8))
+                found[item["path"]] = (now, right)
+    return {path: (now, right) for path, (now, right) in found.items() if now != right}
+
+
 class Unit:
     """What systemd says of one unit. An absent unit (check mode on a bare host) is not running."""
 
@@ -365,6 +443,7 @@ class Configuration:
         self.apply.update({item["path"]: item["apply"] for item in params["watch"] if item["apply"] == "restart"})
         self.reloaded = [item["path"] for item in params["watch"] if item["apply"] == "reload"]
         self.folders = owned_folders(params["owns"], params["keeps"])
+        self.wrong_folders = wrong_folders(params["folders"], self.folders, self.wanted)
 
     def _paths(self, level: str) -> list[str]:
         return sorted(path for path, apply in self.apply.items() if apply == level)
@@ -398,7 +477,13 @@ class Configuration:
         return max(times, default=0.0)
 
     def swap(self, before: Before) -> None:
-        """Puts the declared files in place; notes in `before` what stood there, for `restore`."""
+        """Puts the declared files in place; notes in `before` what stood there, for `restore`.
+
+        Folders first, and these stay: nothing that works needs them open to others.
+        """
+        for path, (_now, right) in self.wrong_folders.items():
+            os.chown(path, right.user, right.group, follow_symlinks=False)
+            os.chmod(path, right.mode)
         for path in self.changed:
             stood = link_target(path) or self.live[path]
             write(path, self.wanted[path])
@@ -411,7 +496,10 @@ class Configuration:
                 os.unlink(path)
 
     def diffs(self) -> list[dict[str, str]]:
-        result = []
+        result = [
+            {"before_header": path, "after_header": path, "before": f"# {now}\n", "after": f"# {right}\n"}
+            for path, (now, right) in self.wrong_folders.items()
+        ]
         for path in self.changed + self.doomed:
             before, after = read(path), self.wanted.get(path)
             result.append(
@@ -603,6 +691,12 @@ def main() -> None:
         "group": {"type": "str", "default": "root"},
         "apply": {"type": "str", "default": "restart", "choices": ["none", "reload", "restart"]},
     }
+    folder_spec = {
+        "path": {"type": "path", "required": True},
+        "mode": {"type": "str", "default": "0755"},
+        "owner": {"type": "str", "default": "root"},
+        "group": {"type": "str", "default": "root"},
+    }
     watch_spec = {
         "path": {"type": "path", "required": True},
         "apply": {"type": "str", "default": "restart", "choices": ["reload", "restart"]},
@@ -614,6 +708,7 @@ def main() -> None:
             "files": {"type": "list", "elements": "dict", "required": True, "options": file_spec},
             "owns": {"type": "list", "elements": "path", "default": []},
             "keeps": {"type": "list", "elements": "str", "default": []},
+            "folders": {"type": "list", "elements": "dict", "default": [], "options": folder_spec},
             "first_contact": {"type": "bool", "default": False},
             "take_over": {"type": "bool", "default": False},
             "watch": {"type": "list", "elements": "dict", "default": [], "options": watch_spec},
@@ -631,8 +726,9 @@ def main() -> None:
     action = next_action(unit, config, params["probe"]) if unit else "none"
     files_changed = config.changed + config.doomed
     result: dict[str, Any] = {
-        "changed": bool(files_changed or action != "none" or (unit and unit.disabled)),
+        "changed": bool(files_changed or config.wrong_folders or action != "none" or (unit and unit.disabled)),
         "files_changed": files_changed,
+        "folders_changed": list(config.wrong_folders),
         "action": action,
     }
     if module._diff:

@@ -741,3 +741,73 @@ def test_with_the_word_they_are_taken_and_a_copy_is_said(service, owning):
 def test_a_bare_host_is_taken_without_a_word_or_a_copy(service, owning):
     outcome = owning()
     assert outcome["changed"] and "copies" not in outcome and not (service.root / "copies").exists()
+
+
+# Folders
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "right"),
+    [
+        (0o777, 0o755),
+        (0o775, 0o755),
+        (0o757, 0o755),
+        (0o700, 0o755),
+        (0o2775, 0o2775),
+        (0o2777, 0o2775),
+        (0o1777, 0o1777),
+    ],
+)
+def test_only_root_writes_into_the_folder_of_a_file_and_who_may_read_it_may_enter(service, by_hand, right):
+    service.run(service.file())
+    service.etc.chmod(by_hand)
+    predicted = service.run(service.file(), check_mode=True, diff=True)
+    assert mode(service.etc) == by_hand
+    done = service.run(service.file())
+    assert mode(service.etc) == right
+    assert predicted["changed"] == done["changed"] == (by_hand != right)
+    assert done["folders_changed"] == [str(service.etc)][: by_hand != right] and done["files_changed"] == []
+    if done["changed"]:
+        assert (
+            predicted["diff"][0]["after_header"] == str(service.etc) and f"{right:04o}" in predicted["diff"][0]["after"]
+        )
+    assert not service.run(service.file())["changed"]
+
+
+def test_a_folder_of_files_that_are_roots_alone_may_be_closed(service):
+    service.run(service.file(mode="0600"))
+    service.etc.chmod(0o700)
+    assert not service.run(service.file(mode="0600"))["changed"]
+
+
+def test_the_folders_above_and_the_owned_ones_are_minded_too(service):
+    above, below = service.etc / "a", service.etc / "a/b/c"
+    given = {"owns": [str(above)], "unit": None}
+    deep = service.file(path=below / "app.conf")
+    service.run(deep, **given)
+    above.chmod(0o757)
+    (above / "b").chmod(0o777)
+    assert service.run(deep, **given)["folders_changed"] == [str(above), str(above / "b")]
+    assert mode(above) == mode(above / "b") == 0o755
+
+
+def test_a_folder_of_the_service_gets_its_mode_where_it_is_there(service, tmp_path):
+    theirs = {"path": str(tmp_path / "keys"), "mode": "0750", **service.me}
+    assert service.run(service.file(), folders=[theirs])["folders_changed"] == []
+    (tmp_path / "keys").mkdir(mode=0o777)
+    assert service.run(service.file(), folders=[theirs])["folders_changed"] == [theirs["path"]]
+    assert mode(tmp_path / "keys") == 0o750
+    stranger = {**theirs, "owner": "nobody-of-the-name"}
+    assert service.run(service.file(), folders=[stranger])["folders_changed"] == []
+
+
+def test_a_link_in_the_place_of_a_folder_is_not_followed(service, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere").chmod(0o777)
+    service.etc.joinpath("more").symlink_to(tmp_path / "elsewhere")
+    service.run(service.file(path=service.etc / "more/app.conf"))
+    assert mode(tmp_path / "elsewhere") == 0o777
