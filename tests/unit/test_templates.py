@@ -188,7 +188,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     ),
     "base-rebooting": (
         "base", ["validate", "configure"],
-        {"base_reboot_time": "04:30", "base_security_updates": "no", "base_journal_max_days": "1",
+        {"base_reboot_time": "04:30", "base_core_dumps": "yes", "base_security_updates": "no", "base_journal_max_days": "1",
          "base_sysctl": {"-kernel.kptr_restrict": 1, "net.ipv6.conf.*.accept_redirects": 1}},
     ),
     "base-open": (
@@ -1100,6 +1100,25 @@ def test_kernel_settings_are_a_name_and_a_value_a_line(files):
     for name in ("kernel.kptr_restrict", "net.ipv6.conf.*.accept_redirects"):
         assert len([line for line in settings if name in line]) == 1, "the inventory's alone, minus or not"
     assert "-kernel.kptr_restrict = 1" in settings
+
+
+def test_core_dumps_are_the_inventorys_to_allow(files):
+    places = (
+        "security/limits.d/60-webstack.conf",
+        "systemd/coredump.conf.d/webstack.conf",
+        "profile.d/webstack.sh",
+        "sysctl.d/60-webstack.conf",
+    )
+    for case, settings in (
+        (
+            "base",
+            {"* hard core 0", "root hard core 0", "Storage=none", "ulimit -c 0", "kernel.core_pattern = |/bin/false"},
+        ),
+        ("base-rebooting", set()),
+    ):
+        lines = {line for path in places for line in files[case][f"/etc/{path}"]["content"].splitlines()}
+        found = {line for line in lines if re.search(r"core 0|Storage|ulimit|core_pattern", line) and line[0] != "#"}
+        assert found == settings
 
 
 def test_a_kernel_setting_that_has_drifted_is_seen(rendered, command, tmp_path):
