@@ -65,8 +65,9 @@ options:
   folders:
     description: >-
       Folders of the service beside O(files), which are brought to this owner and mode where they are there. Those that hold
-      O(files), the ones above, and O(owns) with all below need not be named: they are kept root's, only root writes into
-      them, and where a file is for everybody, everybody may enter a folder of root's group. One with the set-group bit is its group's to write.
+      O(files), the ones above, and O(owns) with all below need not be named: they belong to root, or to the owner of a file in
+      them; nobody else writes into them, save the group of such a file, and any group where the set-group bit is set; and where
+      a file is for everybody, everybody may enter, unless the folder is of another group than root's.
     type: list
     elements: dict
     default: []
@@ -340,20 +341,25 @@ def owned(path: str) -> Owned | None:
 def wrong_folders(
     folders: list[dict[str, Any]], owns: list[str], wanted: dict[str, Entry]
 ) -> dict[str, tuple[Owned, Owned]]:
-    """Folders that others could change, or that keep out who may read what is in them: as they are, and as they shall be.
+    """Folders that others can change, or that keep out who may read what is in them: as they are, and as they shall be.
 
     Whoever may write into a folder may put another file in the place of one that is root's.
     """
     open_to_all = {str(Path(path).parent) for path, entry in wanted.items() if entry.mode & 0o004}
     minded = {str(parent) for path in wanted for parent in Path(path).parents} | set(owns)
-    ours = (0, os.geteuid())
+    ours = (user_name(0), user_name(os.geteuid()))
     found = {}
     for path in sorted(minded):
         if now := owned(path):
+            # What a service writes itself may be in a folder of its user's, or of its group's.
+            below = [entry for name, entry in wanted.items() if name.startswith(path.rstrip("/") + "/")]
+            group_writes = group_name(now.group) in {entry.group for entry in below} - {group_name(0)}
             # Debian makes /usr/local a group's on purpose, and /tmp everybody's; a package may keep a folder for its group.
-            others = 0 if now.mode & stat.S_ISVTX else 0o002 if now.mode & stat.S_ISGID else 0o022
+            others = 0o002 if now.mode & stat.S_ISGID or group_writes else 0o022
+            others = 0 if now.mode & stat.S_ISVTX else others
             opened = 0o755 if path in open_to_all and now.group in (0, os.getegid()) else 0
-            right = Owned(now.user if now.user in ours else 0, now.group, now.mode & ~others | opened)
+            keeps_user = user_name(now.user) in {*ours, *(entry.owner for entry in below)}
+            right = Owned(now.user if keeps_user else 0, now.group, now.mode & ~others | opened)
             found[path] = (now, right)
     for item in folders:
         if now := owned(item["path"]):

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -776,6 +777,19 @@ def test_only_root_writes_into_the_folder_of_a_file_and_who_may_read_it_may_ente
             predicted["diff"][0]["after_header"] == str(service.etc) and f"{right:04o}" in predicted["diff"][0]["after"]
         )
     assert not service.run(service.file())["changed"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_folder_of_a_services_own_files_stays_its_users_and_its_groups(service):
+    """As of zones that a name server writes, and in which it has a file from here."""
+    theirs = service.file(owner="nobody", group="nogroup")
+    service.run(theirs)
+    shutil.chown(service.etc, "nobody", "nogroup")
+    service.etc.chmod(0o777)
+    assert service.run(theirs)["folders_changed"] == [str(service.etc)]
+    assert mode(service.etc) == 0o775 and service.etc.owner() == "nobody"
+    assert service.run(service.file())["folders_changed"] == [str(service.etc)]
+    assert mode(service.etc) == 0o755 and service.etc.owner() == "root"
 
 
 def test_a_folder_of_files_that_are_roots_alone_may_be_closed(service):
