@@ -24,7 +24,7 @@ of_site = $(if $(SITE),--extra-vars site=$(SITE))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help words engine toolchain lock demo demo-destroy site check deploy rollback maintenance run verify status secrets rekey rotate test test-fast test-role lint sanity unit docs bench clean
+.PHONY: help words engine toolchain lock demo demo-destroy site check deploy rollback maintenance run verify status secrets rekey rotate remove test test-fast test-role lint sanity unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -82,6 +82,9 @@ secrets: words toolchain ## the vault of an inventory; SECRET=vault_…: a fresh
 
 rekey: words toolchain ## another password for the vault of an inventory
 	tools/make-vault inventories/$(ENV) --rekey
+
+remove: words toolchain ## what is left of a site that is absent, into a folder on the host, then away: make remove ENV=production SITE=shop
+	ansible-playbook --inventory inventories/$(ENV) playbooks/remove.yml $(strip $(of_site) $(call ask,))
 
 rotate: words toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
 	ansible-playbook --inventory inventories/$(ENV) playbooks/rotate.yml $(strip $(of_site) $(call ask,secrets))

@@ -14,6 +14,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.foobar.webstack.plugins.plugin_utils import sites as wiring
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import WEBSTACK, refused, report
+from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import run_script
 from ansible_collections.foobar.webstack.plugins.plugin_utils.specs import nearest, plain, templates_in_secrets
 from ansible_collections.foobar.webstack.plugins.plugin_utils.vaults import vault_words
 
@@ -73,6 +74,8 @@ class ActionModule(ActionBase):
         if self._for_roles:
             self._faults += self._layout_faults(sites)
         self._refuse_placeholder()
+        if self._for_roles and not before:
+            self._faults += self._left_behind(sites, lists)
         result: dict[str, Any] = {"changed": False, "said": said, "lists": lists}
         chosen = self._chosen(sites)
         result["before"] = [self._declared_before[name] for name in chosen if name in self._declared_before]
@@ -295,6 +298,8 @@ class ActionModule(ActionBase):
         choose = str(self._task.args.get("choose") or "")
         wanted = str(self._text("site") if "site" in self._vars else "")
         here = [site.name for site in sites if site.is_there and (site.has_app or choose != "app")]
+        if choose == "absent":
+            return self._chosen_absent(sites, wanted)
         if not choose:
             return []
         if wanted:
@@ -316,6 +321,34 @@ class ActionModule(ActionBase):
             )
             return []
         return here
+
+    def _chosen_absent(self, sites: list[wiring.Site], wanted: str) -> list[str]:
+        """The site that is to be removed for good. It is named, and said to be absent: two words, for what cannot be undone."""
+        absent = [site.name for site in sites if not site.is_there]
+        if wanted in absent:
+            return [wanted]
+        if not wanted:
+            self._faults.append("site: not set; which one is to be removed, as make remove … SITE=shop or -e site=shop")
+        elif wanted in [site.name for site in sites]:
+            self._faults.append(
+                f"site: {wanted} is on the web; set sites.{wanted}.state to absent, and converge, before it is removed"
+            )
+        else:
+            self._faults.append(f"site: sites has no {wanted}; keep its entry, with state absent, until it is removed")
+        return []
+
+    def _left_behind(self, sites: list[wiring.Site], lists: dict[str, list[Any]]) -> Iterator[str]:
+        """Applications of this collection that are on the host, and that no run would look after any more."""
+        if "appservers" not in self._vars.get("group_names", []):
+            return
+        said = run_script(self, "ls -d /etc/*/release.json 2>/dev/null; echo")["stdout"]
+        served = str(lists.get("nginx_sites", []))
+        for name in re.findall(r"^/etc/([a-z0-9-]+)/release\.json\s*$", said, re.MULTILINE):
+            if name not in [site.name for site in sites] and f"/run/{name}/" not in served:
+                yield (
+                    f"sites: this host runs the application {name}, which is not declared any more. Declare it, with state: absent "
+                    "if it is to go (its data stay)"
+                )
 
     # What the roles are told
 
@@ -344,6 +377,7 @@ class ActionModule(ActionBase):
                 "inputs": inputs,
                 "places": wiring.places(site, inputs),
                 "certificate": site.certificate_source,
+                "database": site.database_name,
                 "walk": self._walk(site, ports, public) if site.is_there else {},
             }
         answer: dict[str, Any] = {

@@ -10,7 +10,7 @@ description:
     of C(sites) is docs/sites.md.
   - What the inventory says of a role's input outside of C(sites) is the default of all sites, is added to what the sites
     need, or is refused with the place where to say it. Nothing is ignored.
-  - Runs on the controller. Only with more than one application on a host, and O(roles), it asks the host for its memory.
+  - Runs on the controller. With O(roles), the host is asked which applications it has, and where there are several, for its memory.
 options:
   roles:
     description: Whether roles are told of the result. Secrets are read only then.
@@ -19,9 +19,10 @@ options:
   choose:
     description: >-
       Which sites the play is for, as RV(chosen). C(app), the one with an application that the variable C(site) names, or the
-      only one; C(one), the same of any site; C(all), the site that it names, or all.
+      only one; C(one), the same of any site; C(all), the site that it names, or all; C(absent), the one that it names, which is
+      to be absent.
     type: str
-    choices: [app, one, all]
+    choices: [app, one, all, absent]
   passwords:
     description: >-
       Which passwords of databases are valid. V(declared), as the inventory says; V(both), that of before or else the new one
