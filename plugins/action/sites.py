@@ -457,9 +457,12 @@ class ActionModule(ActionBase):
         address = self._vars.get("walk_address", self._vars.get("ansible_host", self._host))
         nginx = wiring.nginx_site(site)
         own = f"{site.home}/static"
+        # What the application writes itself may be empty.
         static = [
             item for item in nginx.get("static") or []
-            if str(item.get("url", "")).endswith("/") and (item.get("path") != own or site.of_app("static", ""))
+            if str(item.get("url", "")).endswith("/")
+            and not str(item.get("path", "")).startswith(f"{site.home}/shared/")
+            and (item.get("path") != own or site.of_app("static", ""))
         ]  # fmt: skip
         authority = site.entry.get("authority", "")
         if not authority and site.certificate_source == "private":

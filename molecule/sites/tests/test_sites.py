@@ -254,6 +254,40 @@ def test_a_site_comes_goes_and_comes_back_and_the_others_do_not_feel_it(converge
     all_answer(servers)
 
 
+def test_an_application_that_nobody_declares_is_refused(converge, servers):
+    for server in servers:
+        server.check_output("mkdir -p /etc/wiki && touch /etc/wiki/release.json")
+    converge().must_be_refused("sites: this host runs the application wiki, which is not declared any more")
+    for server in servers:
+        server.check_output("rm -r /etc/wiki")
+
+
+def test_what_is_left_of_a_site_is_handed_over_and_then_removed_and_nothing_else(converge, servers):
+    """The wiki, which the test before last has left absent."""
+    absent = {"wiki": {"state": "absent"}}
+    run("remove", more=absent).must_be_refused("site: not set; which one is to be removed")
+    run("remove", site="blog", more=absent).must_be_refused("site: blog is on the web; set sites.blog.state to absent")
+    run("remove", site="wikki", more=absent).must_be_refused("site: sites has no wikki")
+    server = servers[0]
+    server.check_output(
+        "echo kept > /srv/wiki/shared/kept; mariadb wiki -e 'create table kept (a int); insert into kept values (7)'"
+    )
+    with visitors(servers):
+        said = run("remove", site="wiki", more=absent).must_succeed()
+    copies = re.findall(r"/var/lib/webstack/copies/\S+-site-wiki", said.output)
+    (copy,) = {path for path in copies if server.run(f"test -d {path}").rc == 0}
+    assert "srv/wiki/shared/kept" in server.check_output(f"tar -tzf {copy}/files.tar.gz")
+    assert "INSERT INTO `kept` VALUES" in server.check_output(f"zcat {copy}/database.sql.gz")
+    for server in servers:
+        assert server.run("ls -d /srv/wiki /var/lib/wiki /etc/wiki").stdout == ""
+        assert server.run("getent passwd wiki wiki-build wiki-fetch").stdout == ""
+        assert "wiki" not in server.check_output("mariadb --batch -e 'show databases; select user from mysql.user'")
+    assert run("remove", site="wiki", more=absent).must_succeed().changed == []
+    assert converge(more=absent).must_succeed().changed == []
+    assert converge().must_succeed().changed == []
+    all_answer(servers)
+
+
 def test_sites_that_clash_are_refused_with_both_names(converge, servers):
     converge(more={"copy": {"domain": "docs.{{ zone }}", "certificate": "none", "root": "/srv/docs"}}).must_be_refused(
         "sites.copy: the name docs.", "is that of sites.docs already"
