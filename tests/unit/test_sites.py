@@ -43,6 +43,7 @@ def variables(sites: Any = None, **more: Any) -> dict[str, Any]:
 @pytest.fixture(autouse=True)
 def _without_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(action.ActionBase, "run", lambda *_args, **_options: {})
+    monkeypatch.setattr(action, "run_script", lambda *_words: {"stdout": "\n"})
 
 
 def run(given: dict[str, Any], **args: Any) -> dict[str, Any]:
@@ -328,3 +329,19 @@ def test_a_second_call_of_a_run_does_not_take_for_the_inventorys_what_the_first_
     second = run(again, roles=True)
     assert first["host"]["base_firewall_open"] == [{"port": 80}, {"port": 443}, {"port": 9100}]
     assert second["host"] == first["host"] and second["sites"] == first["sites"]
+
+
+def test_an_application_that_is_there_and_not_declared_is_refused(monkeypatch):
+    listed = "bash: warning: setlocale\n/etc/shop/release.json\n/etc/old-shop/release.json\n\n"
+    monkeypatch.setattr(action, "run_script", lambda *_words: {"stdout": listed})
+    assert [fault.partition(", which")[0] for fault in faults()] == ["sites: this host runs the application old-shop"]
+    assert faults({**shop(), "old-shop": {"state": "absent"}}) == []
+    served = [{"name": "x", "locations": [{"path": "/", "target": "unix:/run/old-shop/live.sock"}]}]
+    assert faults(nginx_sites=served) == []
+
+
+def test_what_is_removed_for_good_takes_two_words():
+    sites = {**shop(), "old": {"state": "absent"}}
+    assert run(variables(sites, site="old"), choose="absent")["chosen"] == ["old"]
+    for site, words in (("shop", "shop is on the web"), ("odl", "sites has no odl"), ("", "not set; which one")):
+        assert words in faults(sites, {"choose": "absent"}, site=site)[0]
