@@ -5,7 +5,7 @@ DEMO_PORT ?= 8080
 DEMO_HTTPS_PORT ?= 8443
 
 # What a command line says reaches tools/words and the recipes as it was typed: a $ in it stands for no variable of make.
-$(foreach word,ENV SITE REF RELEASE ROLE STATE SECRET COMMAND DEMO_PORT DEMO_HTTPS_PORT,$(if $(filter-out undefined,$(origin $(word))),$(if $(filter command,$(firstword $(origin $(word)))),$(eval GIVEN += $(word)))$(eval override export $(word) := $$(value $(word)))))
+$(foreach word,ENV SITE ADDRESS LOGIN DOMAIN REPOSITORY ENTRY REF RELEASE ROLE STATE SECRET COMMAND DEMO_PORT DEMO_HTTPS_PORT,$(if $(filter-out undefined,$(origin $(word))),$(if $(filter command,$(firstword $(origin $(word)))),$(eval GIVEN += $(word)))$(eval override export $(word) := $$(value $(word)))))
 export WEBSTACK_GIVEN := $(GIVEN) $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 export WEBSTACK_GOALS := $(MAKECMDGOALS)
 
@@ -24,7 +24,7 @@ of_site = $(if $(SITE),--extra-vars site=$(SITE))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help words engine toolchain lock demo demo-destroy site check deploy rollback maintenance run verify status secrets rekey rotate remove test test-fast test-role lint sanity unit docs bench clean
+.PHONY: help words engine toolchain lock demo demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove test test-fast test-role lint sanity unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -52,6 +52,9 @@ demo: words engine toolchain ## the whole site in one container on this machine
 demo-destroy: ## remove the demo's container, its secrets and its repository
 	tools/container down $(DEMO)
 	rm -rf .cache/demo-secrets .cache/foobar.git
+
+new: words toolchain ## the inventory of a server of your own: make new ENV=mine, which asks, or ADDRESS= LOGIN= DOMAIN= REPOSITORY=
+	@tools/new-inventory $(ENV)
 
 site: words toolchain ## converge an inventory: make site ENV=production
 	ansible-playbook --inventory inventories/$(ENV) site.yml $(call ask,secrets)
