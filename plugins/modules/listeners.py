@@ -64,7 +64,17 @@ belongs_to:
   type: str
   returned: always
 firewalls:
-  description: The units of other tools that keep a firewall on the host.
+  description: The units of other tools that keep a firewall on the host, and that can be taken over.
+  type: list
+  elements: str
+  returned: always
+firewalls_begun:
+  description: Those of them whose takeover has begun, and was not finished.
+  type: list
+  elements: str
+  returned: always
+firewalls_to_stay:
+  description: The other tools that keep a firewall, each with why it cannot be taken over.
   type: list
   elements: str
   returned: always
@@ -97,26 +107,16 @@ in_use:
   returned: always
 """
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.foobar.webstack.plugins.module_utils.ownership import conffiles
+from ansible_collections.foobar.webstack.plugins.module_utils.firewalls import TOOLS, begun, kept, why_not
 from ansible_collections.foobar.webstack.plugins.module_utils.sockets import listeners
 
-# What keeps a firewall of its own. Those of container engines, and of fail2ban, are rules beside ours, not instead.
-FIREWALLS = (
-    "ufw.service",
-    "firewalld.service",
-    "nftables.service",
-    "netfilter-persistent.service",
-    "shorewall.service",
-    "ferm.service",
-)
-UNITS = ("ssh.service", "ssh.socket", "webstack-firewall.service", *FIREWALLS)
+UNITS = ("ssh.service", "ssh.socket", "webstack-firewall.service", *TOOLS)
 SSHD = Path("/etc/ssh/sshd_config")
 SSHD_SHIPPED = Path("/usr/share/openssh/sshd_config")  # what Debian's package makes SSHD of
 SSHD_DROP_INS = Path("/etc/ssh/sshd_config.d")
@@ -127,8 +127,6 @@ WAYS_IN = (
     "allowtcpforwarding", "allowagentforwarding", "allowstreamlocalforwarding", "x11forwarding", "hostkeyalgorithms",
 )  # fmt: skip
 RULES = Path("/etc/webstack/firewall.nft")
-UFW = Path("/etc/ufw/ufw.conf")
-NFTABLES = Path("/etc/nftables.conf")
 BELONGS_TO = Path("/etc/webstack/belongs-to")
 # Clients of DHCP, which wait for answers on a port of their own.
 ALWAYS = {"68/udp", "546/udp"}
@@ -191,7 +189,7 @@ def undeclared(found: list[Socket], declared: set[str]) -> list[Socket]:
 def units(module: AnsibleModule) -> dict[str, dict[str, str]]:
     """What systemd says of each of UNITS, of which a host may lack any."""
     _rc, out, _err = module.run_command(
-        ["systemctl", "show", "--property=Id,LoadState,ActiveState,MainPID,Listen", *UNITS]
+        ["systemctl", "show", "--property=Id,LoadState,ActiveState,UnitFileState,MainPID,Listen", *UNITS]
     )
     blocks = [
         dict(line.split("=", 1) for line in block.splitlines() if "=" in line and not line.startswith("Listen="))
@@ -260,17 +258,6 @@ def overruled(declared: str) -> list[str]:
     return found
 
 
-def other_firewalls(known: dict[str, dict[str, str]]) -> list[str]:
-    """Units that keep a firewall. Those of ufw and nftables are active with nothing to keep, too."""
-    found = [name for name in FIREWALLS if known.get(name, {}).get("ActiveState") == "active"]
-    if "ENABLED=yes" not in text(UFW).splitlines():
-        found = [name for name in found if name != "ufw.service"]
-    digest = hashlib.md5(NFTABLES.read_bytes(), usedforsecurity=False).hexdigest() if NFTABLES.exists() else ""
-    if digest and conffiles(str(NFTABLES.parent)).get(str(NFTABLES)) == digest:
-        found = [name for name in found if name != "nftables.service"]
-    return found
-
-
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -283,6 +270,8 @@ def main() -> None:
     # A bare host may have no `ss`; the kernel tells as much, but for interfaces.
     found = sockets(module.run_command([ss, "-Hlntup"], check_rc=True)[1]) if ss else of_kernel()
     known = units(module)
+    unfinished = begun()
+    reasons = {unit: unit not in unfinished and why_not(module.run_command, unit) for unit in kept(known)}
     sshd = module.get_bin_path("sshd", opt_dirs=["/usr/sbin"])
     ports = ssh_ports(module, sshd, known, found)
     strangers = undeclared(found, {*module.params["declared"], *(f"{port}/tcp" for port in ports)})
@@ -297,7 +286,9 @@ def main() -> None:
         ssh_unit="ssh.service" if known["ssh.service"]["ActiveState"] == "active" else "",
         ssh_ports=ports,
         firewall=known["webstack-firewall.service"]["LoadState"] == "loaded",
-        firewalls=other_firewalls(known),
+        firewalls=unfinished + [unit for unit, reason in reasons.items() if not reason and unit not in unfinished],
+        firewalls_begun=unfinished,
+        firewalls_to_stay=[f"{unit}, which {reason}" for unit, reason in reasons.items() if reason],
         belongs_to=text(BELONGS_TO).strip(),
         overruled=overruled(module.params["settings"]) if sshd else [],
         settings_differ=sshd is not None and text(SSHD_OURS).strip() != module.params["settings"].strip(),

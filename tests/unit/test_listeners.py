@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import socket
@@ -175,27 +174,3 @@ def test_settings_that_cut_nobody_are_no_matter_and_what_the_role_has_set_before
     assert module.overruled(declared) == [f"{root / 'sshd_config'}: AllowTcpForwarding yes"]
     (root / "sshd_config.d/00-webstack.conf").write_text(declared)
     assert module.overruled(declared) == []
-
-
-@pytest.mark.parametrize(
-    ("unit", "files", "keeps"),
-    [
-        ("firewalld.service", {}, True),
-        ("netfilter-persistent.service", {}, True),
-        ("ufw.service", {"ufw.conf": "ENABLED=no\n"}, False),
-        ("ufw.service", {"ufw.conf": "# ENABLED=yes or no\nENABLED=yes\n"}, True),
-        ("nftables.service", {"nftables.conf": "shipped"}, False),
-        ("nftables.service", {"nftables.conf": "table inet mine {}"}, True),
-        ("nftables.service", {}, True),
-    ],
-)
-def test_a_firewall_of_another_tool_is_known_by_its_unit(tmp_path, monkeypatch, unit, files, keeps):
-    module = load("plugins/modules/listeners.py")
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    monkeypatch.setattr(module, "UFW", tmp_path / "ufw.conf")
-    monkeypatch.setattr(module, "NFTABLES", tmp_path / "nftables.conf")
-    shipped = {str(tmp_path / "nftables.conf"): hashlib.md5(b"shipped").hexdigest()}
-    monkeypatch.setattr(module, "conffiles", lambda _folder: shipped)
-    assert module.other_firewalls({unit: {"ActiveState": "active"}}) == ([unit] if keeps else [])
-    assert module.other_firewalls({unit: {"ActiveState": "inactive"}}) == []

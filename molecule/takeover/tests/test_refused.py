@@ -122,16 +122,6 @@ def test_a_port_that_another_program_holds_is_refused_with_the_program(converge,
         )
 
 
-def test_another_firewall_is_refused_by_its_name(converge, servers):
-    rules = "table ip theirs { chain input { type filter hook input priority 0; tcp dport 8080 accept; }; }"
-    begin = f"cp -p /etc/nftables.conf /root/ && echo '{rules}' > /etc/nftables.conf && systemctl start nftables"
-    with (
-        on_all(servers, begin, "systemctl stop nftables; cp -p /root/nftables.conf /etc/nftables.conf"),
-        untouched(servers),
-    ):
-        converge().must_be_refused("base_firewall: nftables.service keeps a firewall on this host already")
-
-
 def test_a_host_of_another_inventory_is_refused_with_its_name(converge, servers):
     place = "/etc/webstack/belongs-to"
     with (
