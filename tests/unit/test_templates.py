@@ -66,7 +66,8 @@ def plain(value):
 
 # What listeners would say.
 HOST = {"sshd": True, "ssh_unit": "ssh.service", "ssh_ports": [22, 2222], "firewall": False, "undeclared": [], "in_use": [],
-        "firewalls": [], "overruled": [], "belongs_to": "", "settings_differ": True, "rules": ""}
+        "firewalls": [], "firewalls_begun": [], "firewalls_to_stay": [],
+        "overruled": [], "belongs_to": "", "settings_differ": True, "rules": ""}
 
 class ActionModule(ActionBase):
     def run(self, tmp=None, task_vars=None):
