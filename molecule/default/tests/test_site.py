@@ -142,7 +142,7 @@ def test_the_nine_steps_are_walked_in_order(servers):
     [
         ("systemctl stop knot", "systemctl start knot", "1. the name", "systemctl status knot"),
         ("systemctl stop nginx", "systemctl start nginx", "2. the address", "systemctl status nginx"),
-        ("mv /srv/foobar/static /srv/foobar/away", "mv /srv/foobar/away /srv/foobar/static", "5. static files", "`static` in wiring.yml"),
+        ("mv /srv/foobar/static /srv/foobar/away", "mv /srv/foobar/away /srv/foobar/static", "5. static files", "app.static and nginx.static of the site"),
         ("systemctl stop foobar@*", "systemctl start foobar@$(basename $(readlink /var/lib/foobar/live.sock) .sock)",
          "6. the socket", "webstack-release foobar status"),
         ("mv /etc/foobar/release.json /root/", "mv /root/release.json /etc/foobar/", "7. uWSGI", "/etc/foobar/release.json"),

@@ -13,7 +13,7 @@ TASK = "nginx : Configure | nginx, its sites, its unit and its logs"
 SITES = yaml.safe_load(Path(__file__).parents[1].joinpath("converge.yml").read_text(encoding="utf-8"))[0]["vars"][
     "nginx_sites"
 ]
-SITES = {"www": {"domain": "www.example.com", "root": "/srv/www"}}  # for playbooks; the roles are told otherwise
+OF_PLAYBOOKS = {"www": {"domain": "www.example.com", "root": "/srv/www"}}  # for playbooks; the roles are told otherwise
 MAINTENANCE = str(PROJECT / "playbooks/maintenance.yml")
 CLOSED = 52  # what curl calls an empty reply
 
@@ -498,7 +498,7 @@ def own_address(server):
 
 
 def switch(state, *arguments):
-    return playbook(*arguments, name=MAINTENANCE, state=state, sites=SITES)
+    return playbook(*arguments, name=MAINTENANCE, state=state, sites=OF_PLAYBOOKS)
 
 
 @pytest.fixture
@@ -602,7 +602,7 @@ def test_maintenance_under_load_loses_no_request_and_no_connection(server):
 def test_maintenance_is_refused_where_it_would_do_nothing(servers):
     for state in ("maybe", "", True):
         switch(state).must_be_refused(f'state must be on or off, and is "{state}"')
-    playbook(name=MAINTENANCE, sites=SITES).must_be_refused('state must be on or off, and is ""')
+    playbook(name=MAINTENANCE, sites=OF_PLAYBOOKS).must_be_refused('state must be on or off, and is ""')
     folder = "/var/lib/webstack/maintenance"
     for server in servers:
         server.check_output(f"mv {folder} {folder}.aside")

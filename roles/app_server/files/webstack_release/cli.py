@@ -205,26 +205,37 @@ def moment(seconds: float) -> str:
     return f"{datetime.datetime.fromtimestamp(seconds).astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
+def wrong(app: Application, status: dict[str, Any]) -> list[str]:
+    """What needs somebody to look at it, or a converge."""
+    live, busy = status["slot"], app.busy()
+    if not live:
+        return [] if busy else ["nothing is live"]
+    lines = [line for line in (*status["damage"], status["at_boot"]) if line]
+    lines += [f"{line}; a converge mends that" for line in status["trouble"]]
+    if not status["active"]:
+        lines.append(f"{app.at.slot_unit(live)} does not run")
+    elif not status["settings_current"] and status["fits"]:
+        lines.append("it runs with settings or libraries of before; a converge mends that")
+    if not status["release"] and not busy:
+        lines.append("it is not verified")
+    if not status["settled"] and not status["trouble"] and (off := app.jobs.off()):
+        lines.append(f"of its background jobs, {', '.join(off)} is stopped; a converge starts it")
+    elif not (busy or status["settled"] or status["trouble"] or status["damage"]):
+        lines.append("its last change did not come to its end, or was undone in part; a converge mends that")
+    return lines
+
+
 def tell(app: Application, status: dict[str, Any]) -> list[str]:
     """What is live, what can be live, and what was done last."""
     live = status["slot"]
     lines = [f"{app.at.app}: " + (f"release {app.slots.release(live)} in slot {live}" if live else "nothing is live")]
     busy = app.busy()
     if live:
-        idle = other(live)
-        lines += [f"  {line}" for line in (*status["damage"], status["at_boot"]) if line]
-        lines += [f"  {line}; a converge mends that" for line in status["trouble"]]
-        if not status["active"]:
-            lines.append(f"  {app.at.slot_unit(live)} does not run")
-        elif not status["settings_current"] and status["fits"]:
-            lines.append("  it runs with settings or libraries of before; a converge mends that")
-        if not status["release"]:
-            lines.append("  it is not verified" + (" yet" if busy else ""))
-        if not status["settled"] and not status["trouble"] and (off := app.jobs.off()):
-            lines.append(f"  of its background jobs, {', '.join(off)} is stopped; a converge starts it")
-        elif not (busy or status["settled"] or status["trouble"] or status["damage"]):
-            lines.append("  its last change did not come to its end, or was undone in part; a converge mends that")
+        lines += [f"  {line}" for line in wrong(app, status)]
+        if not status["release"] and busy:
+            lines.append("  it is not verified yet")
         if status["warm"]:
+            idle = other(live)
             lines.append(f"  slot {idle} is warm with {app.slots.release(idle)}")
     if busy:
         lines.append(f"  now: {describe(app.journal)}")
@@ -304,7 +315,7 @@ def main(argv: list[str] | None = None) -> int:
             case "status":
                 status = app.status()
                 overview = tell(app, status)
-                print(json.dumps({**status, "overview": overview}) if options.json else "\n".join(overview))
+                print(json.dumps({**status, "overview": overview, "wrong": wrong(app, status)}) if options.json else "\n".join(overview))
             case "history":
                 print("\n".join(history(app, options.last)))
             case "deploy":
