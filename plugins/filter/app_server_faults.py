@@ -66,6 +66,10 @@ ITEMS = {
         re.compile(r"(?!.*\.\.)(?!\.(git|venv)$)\.?[A-Za-z0-9_-][A-Za-z0-9_.-]*"),
         "a file at the top of the repository, such as 'settings.local', of letters, digits and '_.-', and not .git or .venv",
     ),
+    "app_server_readable_paths": (
+        re.compile(r"(?!.*\.\.)/srv/[A-Za-z0-9_-][A-Za-z0-9_./-]*"),
+        "a folder below /srv, without '..'; elsewhere the application may read what everybody may",
+    ),
     "app_server_writable_paths": (
         re.compile(r"(?!.*\.\.)/[./]*[A-Za-z0-9_-][A-Za-z0-9_./-]*"),
         "an absolute path below / of letters, digits and '_./-', without '..'",

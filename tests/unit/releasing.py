@@ -72,6 +72,7 @@ CONFIG = {
     "static_command": "",
     "migrate_command": "",
     "writable_paths": [],
+    "readable_paths": [],
     "health_path": "/healthz",
     "health_reports_release": True,
     "health_answers": 3,

@@ -136,6 +136,8 @@ SERVER = [
     ({"public_url": "www.example.com"}, {"public_url": ""}, "public_url", "'www.example.com' is not an address such as"),
     ({"public_url": "https://a/"}, {"public_url": "http://a:80"}, "public_url", "is not an address"),
     ({"public_url": "https://a\n"}, {"public_url": "https://a"}, "public_url", "is not an address"),
+    ({"readable_paths": ["/srv/a", "/etc"]}, {"readable_paths": ["/srv/a", "/srv/b/c"]}, "readable_paths[1]", "'/etc' is not a folder below /srv"),
+    ({"readable_paths": ["/srv/../etc"]}, {"readable_paths": ["/srv/a.b"]}, "readable_paths[0]", "without '..'"),
     ({"writable_paths": ["/a", "b"]}, {"writable_paths": ["/a", "/b"]}, "writable_paths[1]", "'b' is not an absolute path"),
     ({"writable_paths": ["/"]}, {"writable_paths": ["/a_b.c-d/"]}, "writable_paths[0]", "'/' is not an absolute path below /"),
     ({"writable_paths": ["//"]}, {"writable_paths": ["//a"]}, "writable_paths[0]", "'//' is not an absolute path below /"),

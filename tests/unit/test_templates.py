@@ -177,6 +177,7 @@ CHANGED_SETTINGS: dict[str, Any] = {
     "threads": 3,
     "preload": True,
     "writable_paths": ["/srv/media"],
+    "readable_paths": ["/srv/pictures"],
     "socket_group": "adm",
     "groups": ["redis"],
 }

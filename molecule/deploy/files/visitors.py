@@ -1,4 +1,4 @@
-"""Visitors who never stop coming, an open loop: visitors.py ADDRESS RATE [HOST PATH], until its input is closed.
+"""Visitors who never stop coming, an open loop: visitors.py ADDRESS RATE [HOST PATH [reloads]], until its input is closed.
 
 Every request is asked at its time, whether those before it were answered or not: half of them on a
 new connection, half on kept ones; without a PATH, one in a hundred takes two seconds. Prints, as
@@ -38,16 +38,19 @@ class Tally:
 
 
 class Visitors:
-    def __init__(self, address, host="www.example.com", path=""):
+    def __init__(self, address, host="www.example.com", path="", reloads=""):
         self.address, self.host, self.path = address, host, path
+        # A reload of nginx closes idle connections; who meets that asks again on a new one, as browsers do (RFC 9112, 9.3.1).
+        self.asks_again = bool(reloads)
         self.tally, self.kept = Tally(), []
 
-    async def visit(self, number):
+    async def visit(self, number, again=False):
         path = self.path or ("/sleep?seconds=2" if number % 100 == 7 else "/")
-        keep, began = number % 2 == 0, time.time()
+        keep, began = number % 2 == 0 and not again, time.time()
+        taken = self.take() if keep else None
         try:
             async with asyncio.timeout(TIMEOUT + (2 if path.startswith("/sleep") else 0)):
-                reader, writer = (keep and self.take()) or await asyncio.open_connection(self.address, 80)
+                reader, writer = taken or await asyncio.open_connection(self.address, 80)
                 writer.write(
                     HEAD.format(host=self.host, path=path, connection="keep-alive" if keep else "close").encode()
                 )
@@ -66,6 +69,12 @@ class Visitors:
                 else:
                     writer.close()
         except (OSError, TimeoutError, asyncio.IncompleteReadError, ValueError) as error:
+            closed = isinstance(error, ConnectionError) or (
+                isinstance(error, asyncio.IncompleteReadError) and not error.partial
+            )
+            if self.asks_again and taken and closed:
+                await self.visit(number, again=True)
+                return
             self.tally.note(began, path, 0, repr(error))
 
     def take(self):

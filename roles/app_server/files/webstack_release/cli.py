@@ -315,7 +315,11 @@ def main(argv: list[str] | None = None) -> int:
             case "status":
                 status = app.status()
                 overview = tell(app, status)
-                print(json.dumps({**status, "overview": overview, "wrong": wrong(app, status)}) if options.json else "\n".join(overview))
+                print(
+                    json.dumps({**status, "overview": overview, "wrong": wrong(app, status)})
+                    if options.json
+                    else "\n".join(overview)
+                )
             case "history":
                 print("\n".join(history(app, options.last)))
             case "deploy":

@@ -69,7 +69,7 @@ class Sandbox:
             command.append("--pipe")
         for setting in (
             f"User={user}", f"Group={user}", f"WorkingDirectory={place}", "UMask=0022",
-            *(f"ReadWritePaths=-{path}" for path in writes),
+            *self.sight(writes), *(f"ReadWritePaths=-{path}" for path in writes),
             # Stops the unit if its caller was killed; normally `run`'s own timeout comes first.
             f"RuntimeMaxSec={seconds + 5:.0f}", "TimeoutStopSec=5",
             *CLOSED, "CapabilityBoundingSet=", *settings,
@@ -78,6 +78,17 @@ class Sandbox:
         return run(
             [*command, "--", "/usr/bin/env", *literally(argv)], seconds=seconds, inner=argv, stdin=stdin, stdout=stdout
         )
+
+    def sight(self, writes: list[Path]) -> list[str]:
+        """What a command sees of /srv: its application's own, and not what others of the host have there."""
+        inside = [path for path in writes if path.is_relative_to("/srv") and not path.is_relative_to(self.at.home)]
+        readable = [f"BindReadOnlyPaths=-{path}" for path in self.config["readable_paths"]]
+        return [
+            "TemporaryFileSystem=/srv:ro",
+            f"BindReadOnlyPaths={self.at.home}",
+            *readable,
+            *(f"BindPaths=-{path}" for path in inside),
+        ]
 
     def network_settings(self, home: Path) -> tuple[str, ...]:
         """The environment of what fetches and builds, which may need a proxy or a package index.
