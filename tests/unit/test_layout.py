@@ -365,3 +365,10 @@ def test_collections_are_declared_where_they_are_used_with_one_version():
 def test_every_scenario_is_run_by_make_test():
     run = re.search(r"scenarios=\((default [^)]*)\)", (ROOT / "tools/scenarios").read_text(encoding="utf-8"))
     assert run and sorted(run[1].split()) == sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
+
+
+def test_hosted_ci_runs_the_same_scenarios_each_by_itself():
+    jobs = read(ROOT / ".github/workflows/test.yml")["jobs"]
+    assert sorted(jobs["scenario"]["strategy"]["matrix"]["scenario"]) == sorted(
+        path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")
+    )
