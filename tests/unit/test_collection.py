@@ -154,7 +154,7 @@ def test_a_role_is_found_and_runs_by_its_full_name(installed, tmp_path):
     assert "certificate_sorce: unknown variable; did you mean certificate_source?" in said
 
 
-@pytest.mark.parametrize("name", ["site", "deploy", "rollback", "rotate", "maintenance", "status", "verify"])
+@pytest.mark.parametrize("name", ["site", "deploy", "rollback", "rotate", "maintenance", "status", "verify", "remove"])
 def test_the_collection_runs_its_own_playbooks(installed, tmp_path, name):
     """By their names, from a folder that holds an inventory and nothing else."""
     groups = {group: {"hosts": {"192.0.2.7": {}}} for group in ("webservers", "appservers", "dbservers")}
