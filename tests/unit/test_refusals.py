@@ -136,3 +136,44 @@ def test_a_missing_input_of_a_role_alone_is_a_line(tmp_path):
     said = done.stdout + done.stderr
     assert done.returncode == 2 and said.count("missing required arguments: dns_records, dns_zone") == 1, said
     assert "argument_spec_data" not in said and len(said) < 1500
+
+
+def test_a_task_in_a_loop_keeps_what_its_turns_before_have_found():
+    first = refusals.refused("Role web", ["a: wrong"], COLLECTING)
+    second = refusals.refused("Role web", ["b: wrong"], {**COLLECTING, "judged": first})
+    third = refusals.refused("Role web", [], {**COLLECTING, "judged": second})
+    assert refusals.collected({**COLLECTING, "judged": third}) == {
+        "Role web refuses its inputs": ["a: wrong", "b: wrong"]
+    }
+    assert refusals.FAULTS not in third  # the last turn itself has found nothing
+
+
+SITES = {
+    "sites": {"shop": {"places": {"app_server_entry": "sites.shop.app.entry", "app_server_push": "sites.shop.push"}}},
+    "places": {"nginx_sites[0]": "sites.docs", "nginx_sites[1]": "sites.shop", "mysql_users[0]": "sites.shop.database"},
+}
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("app_server_entry: 'x' is not a module", "sites.shop.app.entry: 'x' is not a module"),
+        ("app_server_threads: must be 1", "app_server_threads: must be 1"),
+        ("a path needs app_server_push: true", "a path needs sites.shop.push: true"),
+        ("nginx_sites[1].server_names[0]: no", "sites.shop.domain: no"),
+        ("nginx_sites[1].server_names[2]: no", "sites.shop.aliases[1]: no"),
+        ("nginx_sites[0].redirect_names[1]: no", "sites.docs.redirects[1]: no"),
+        ("nginx_sites[0].locations[1].target: no", "sites.docs.nginx.locations[1].target: no"),
+        ("nginx_sites[0]: serves nothing", "sites.docs: serves nothing"),
+        ("nginx_sites[7].root: no", "nginx_sites[7].root: no"),
+        ("mysql_users[0].password: short", "sites.shop.database.password: short"),
+    ],
+)
+def test_a_fault_has_the_place_where_the_inventory_says_it(fault, said):
+    assert refusals.where_it_stands(fault, {"webstack": SITES, "webstack_site": "shop"}) == said
+    assert refusals.where_it_stands(fault, {}) == fault
+
+
+def test_what_has_been_judged_is_known_from_the_longest_list():
+    results = {"a": {refusals.JUDGED: ["base"]}, "b": {refusals.JUDGED: ["base", "web shop"]}, "c": {"changed": False}}
+    assert refusals.judged(results) == ["base", "web shop"] and refusals.judged({}) == []
