@@ -179,7 +179,7 @@ class ActionModule(ActionBase):
                 secrets[key] = {part: rest[key][part] for part in parts if part in rest[key]}
                 rest[key] = {part: value for part, value in rest[key].items() if part not in parts}
         worked = wiring.with_keys(self._value(place, rest))
-        if not self._for_roles:
+        if not self._for_roles or worked.get("state") == "absent":
             return worked
         for key, found in secrets.items():
             for part, raw in found.items():
@@ -325,6 +325,10 @@ class ActionModule(ActionBase):
     def _chosen_absent(self, sites: list[wiring.Site], wanted: str) -> list[str]:
         """The site that is to be removed for good. It is named, and said to be absent: two words, for what cannot be undone."""
         absent = [site.name for site in sites if not site.is_there]
+        for site in sites:
+            if site.name == wanted and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", site.database_name):
+                self._faults.append(f"sites.{wanted}.database.name: is not the name of a database")
+                return []
         if wanted in absent:
             return [wanted]
         if not wanted:
@@ -377,7 +381,7 @@ class ActionModule(ActionBase):
                 "inputs": inputs,
                 "places": wiring.places(site, inputs),
                 "certificate": site.certificate_source,
-                "database": site.database_name,
+                "database": site.database_name if site.database is not None else "",
                 "walk": self._walk(site, ports, public) if site.is_there else {},
             }
         answer: dict[str, Any] = {

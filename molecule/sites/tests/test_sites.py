@@ -275,8 +275,13 @@ def test_an_application_that_nobody_declares_is_refused(converge, servers):
 
 
 def test_what_is_left_of_a_site_is_handed_over_and_then_removed_and_nothing_else(converge, servers):
-    """The wiki, which the test before last has left absent."""
-    absent = {"wiki": {"state": "absent"}}
+    """The wiki, which the test before last has left absent; a database goes only where the entry has it."""
+    absent = {"wiki": {"state": "absent", "database": {}}, "docs": {"state": "absent"}}
+    converge(more={"docs": {"state": "absent"}}).must_succeed()
+    run("remove", site="docs", more=absent).must_succeed()
+    assert all(server.run("test -f /srv/docs/index.html").rc == 0 for server in servers)
+    absent = {"wiki": {"state": "absent", "database": {}}}
+    converge().must_succeed()
     run("remove", more=absent).must_be_refused("site: not set; which one is to be removed")
     run("remove", site="blog", more=absent).must_be_refused("site: blog is on the web; set sites.blog.state to absent")
     run("remove", site="wikki", more=absent).must_be_refused("site: sites has no wikki")
