@@ -308,7 +308,8 @@ class ActionModule(ActionBase):
             elsewhere = [
                 host for host in self._vars["groups"]["all"] if host != self._host and wanted in self._raw_sites(host)
             ]
-            if not elsewhere:
+            # Of another host it is that one's to judge; what is here and does not fit is refused here.
+            if not elsewhere or wanted in [site.name for site in sites]:
                 what = "an application" if choose == "app" else "a site"
                 self._faults.append(
                     f"site: '{wanted}' is not {what} of {self._host}, which has {', '.join(here) or 'none'}"

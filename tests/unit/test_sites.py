@@ -265,6 +265,13 @@ def test_a_site_of_another_host_is_none_of_this_one_and_no_fault():
     assert run(given, choose="app")["chosen"] == []
 
 
+def test_a_site_without_an_application_is_refused_though_another_host_has_it_too():
+    other = {"sites": {"docs": DOCS}}
+    given = {"groups": {"all": [HOST, "web2"]}, "hostvars": {"web2": other}, "site": "docs"}
+    (fault,) = faults({**shop(), "docs": DOCS}, {"choose": "app"}, **given)
+    assert fault.startswith("site: 'docs' is not an application of web1, which has shop")
+
+
 def test_a_name_is_on_one_host():
     others = {"web2": {"sites": {"copy": {"domain": "www.shop.example"}}}}
     groups = {"all": [HOST, "web2"], **{name: [HOST, "web2"] for name in GROUPS}}
