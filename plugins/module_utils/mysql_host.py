@@ -171,6 +171,16 @@ def foreign_configuration(run: Runner, root: Path = Path("/")) -> list[str]:
     return found
 
 
+def persisted_settings(folder: str) -> list[str]:
+    """MySQL's file of what SET PERSIST has set, if it holds a setting. This role has the server not load it."""
+    path = os.path.join(folder, "mysqld-auto.cnf")
+    try:
+        content = json.loads(_read(path) or "{}")
+    except ValueError:
+        return [path]
+    return [path] if any(content[name] for name in content if name != "Version") else []
+
+
 def _alternative(path: Path) -> bool:
     return path.is_symlink() and os.readlink(path).startswith("/etc/alternatives/")
 
@@ -188,7 +198,7 @@ class Host:
         self.processes = processes()
         self.server = next((item for item in self.processes if not item.in_container), None)
         self.has_data = holds_data(DATA)
-        self.configuration = [] if self.is_ours else foreign_configuration(run)
+        self.configuration = [] if self.is_ours else foreign_configuration(run) + persisted_settings(DATA)
 
     def faults(self) -> Iterator[str]:
         """What would be lost or broken, found without a login."""

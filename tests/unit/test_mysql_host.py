@@ -126,13 +126,24 @@ def test_the_configuration_of_somebody_else_is_what_no_package_brought(tmp_path)
 def found(monkeypatch, tmp_path):
     """A host on which these are the processes and the folders."""
 
-    def make(processes=(), databases=(), ours=False, take_over=False, answers=None, version="", vendor="mariadb"):
+    def make(
+        processes=(),
+        databases=(),
+        ours=False,
+        take_over=False,
+        answers=None,
+        version="",
+        vendor="mariadb",
+        persisted=None,
+    ):
         data = tmp_path / "data"
         data.mkdir()
         for name in ("mysql", *databases) if databases or processes or version else ():
             (data / name).mkdir()
         if version:
             (data / "mariadb_upgrade_info").write_text(version)
+        if persisted is not None:
+            (data / "mysqld-auto.cnf").write_text(persisted)
         (tmp_path / "elsewhere/mysql").mkdir(parents=True)
         marker = tmp_path / "webstack.cnf"
         if ours:
@@ -253,3 +264,19 @@ def test_the_unit_of_a_stopped_server_says_where_its_data_are(found, tmp_path):
     there.run = lambda argv: run(argv) if argv[0] == "systemctl" else (1, "", "unknown option")
     (fault,) = there.faults()
     assert "does not say where its data are: unknown option" in fault
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (None, False),
+        ('{"Version": 2}', False),
+        ('{"Version": 2, "mysql_dynamic_parse_early_variables": {}}', False),
+        ('{"Version": 2, "mysql_dynamic_parse_early_variables": {"max_connections": {"Value": "70"}}}', True),
+        ("torn {", True),
+    ],
+)
+def test_settings_that_mysql_has_persisted_would_lose_their_effect(found, text, named):
+    there = found([(OURS, "usual")], persisted=text)
+    assert there.configuration == ([f"{host.DATA}/mysqld-auto.cnf"] if named else [])
+    assert ("mysqld-auto.cnf" in there.why_not_ours([])) == named
