@@ -26,6 +26,8 @@ MADE_BY_PACKAGES = {"/etc/mysql/debian.cnf", "/etc/mysql/FROZEN"}
 OF_SERVERS = re.compile(rb"^\s*(\[(mysqld|mariadbd?|server|galera|embedded)[-_.0-9]*\]|!include)", re.MULTILINE)
 APT_FILES = ("/etc/apt/sources.list.d/webstack-mysql.sources", "/etc/apt/preferences.d/webstack-mysql")
 
+LISTED = 20  # files that one message names
+
 # Runs a command; returns its exit code, output and complaints.
 Runner = Callable[..., tuple[int, str, str]]
 
@@ -123,6 +125,15 @@ def version_of(text: str) -> tuple[int, ...]:
     """The first two numbers of a version; empty where there is none."""
     found = re.search(r"(\d+)\.(\d+)\.\d+", text)
     return (int(found[1]), int(found[2])) if found else ()
+
+
+def outside(names: list[str], folder: str) -> list[str]:
+    """Which of a server's files, as it names them, and of the links in its data folder lead out of that folder."""
+    root = os.path.realpath(folder)
+    linked = [path for path in Path(folder).glob("*") if path.is_symlink() and path.is_dir()]
+    linked += [path for path in Path(folder).glob("*/*") if path.is_symlink()]
+    paths = [os.path.normpath(os.path.join(folder, name)) for name in [*names, *map(str, linked)]]
+    return sorted({path for path in paths if not f"{os.path.realpath(path)}/".startswith(f"{root}/")})
 
 
 def data_version(folder: str) -> tuple[int, ...]:
@@ -295,6 +306,18 @@ class Host:
             return version_of(self.run([path, "--version"])[1])
         found = re.search(r"Candidate: (\S+)", self.run(["apt-cache", "policy", self.package])[1])
         return version_of(found[1]) if found else ()
+
+    def why_out_of_reach(self, names: list[str]) -> str:
+        """Why a server of somebody else's would not reach all its files, which it names; empty where it would."""
+        away = [] if self.is_ours else outside(names, DATA)
+        if not away:
+            return ""
+        more = f" and {len(away) - LISTED} more" if len(away) > LISTED else ""
+        return (
+            f"The database server that runs here has files outside of {DATA}: {', '.join(away[:LISTED])}{more}. The sandbox "
+            f"of this role lets it write into {DATA} only, so it could not use them. Move them there first: a table by a dump, "
+            "a linked folder into the place of its link with the server stopped, then repeat the run."
+        )
 
     def why_not_ours(self, databases: list[str]) -> str:
         """Why a server that somebody else has set up is not configured anew; empty where it may be."""

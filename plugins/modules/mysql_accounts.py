@@ -324,9 +324,16 @@ class Login:
         return [stored for name, stored in self.open() if name == plugin]
 
 
+# Where the servers keep the rest of their data; NULL and ./ are the data folder.
+PLACES = "".join(
+    f"UNION SELECT @@{name} " for name in ("innodb_data_home_dir", "innodb_log_group_home_dir", "innodb_undo_directory")
+)
+
+
 class MariaDB:
     password_plugin, socket_plugin = "mysql_native_password", "unix_socket"
     zone_tool, client = "mariadb-tzinfo-to-sql", "mariadb"
+    files = f"SELECT FILENAME FROM information_schema.INNODB_SYS_TABLESPACES WHERE NAME <> 'innodb_temporary' {PLACES}"
     set_by_hand = (
         "SELECT VARIABLE_NAME, GLOBAL_VALUE FROM information_schema.SYSTEM_VARIABLES "
         "WHERE GLOBAL_VALUE_ORIGIN = 'SQL' AND READ_ONLY = 'NO'"
@@ -372,6 +379,7 @@ class MariaDB:
 class MySQL:
     password_plugin, socket_plugin = "caching_sha2_password", "auth_socket"
     zone_tool, client = "mysql_tzinfo_to_sql", "mysql"
+    files = f"SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE <> 'TEMPORARY' {PLACES}"
     set_by_hand = (
         "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM performance_schema.variables_info "
         "JOIN performance_schema.global_variables USING (VARIABLE_NAME) WHERE VARIABLE_SOURCE = 'DYNAMIC'"
@@ -877,7 +885,8 @@ def main() -> None:
             why = host.why_not_ours(
                 [name for name in names if name not in (*mysql_host.SYSTEM_FOLDERS, "information_schema")]
             )
-            refuse(module, host, [why] if why else [])
+            away = host.why_out_of_reach([name for (name,) in plan.run(plan.server.files) if name])
+            refuse(module, host, [fault for fault in (away, why) if fault])
         plan.make(params)
         if host:
             refuse(module, host, plan.refused)

@@ -280,3 +280,23 @@ def test_settings_that_mysql_has_persisted_would_lose_their_effect(found, text, 
     there = found([(OURS, "usual")], persisted=text)
     assert there.configuration == ([f"{host.DATA}/mysqld-auto.cnf"] if named else [])
     assert ("mysqld-auto.cnf" in there.why_not_ours([])) == named
+
+
+def test_files_of_a_server_outside_of_its_data_would_be_out_of_reach(found, tmp_path):
+    there = found([(OURS, "usual")], databases=["shop", "linked"], take_over=True)
+    data = tmp_path / "data"
+    assert there.why_out_of_reach(["./ibdata1", ".//undo001", "./", f"{data}/shop/orders.ibd"]) == ""
+    (data / "linked").rmdir()
+    (data / "linked").symlink_to(tmp_path / "elsewhere")
+    (data / "shop/old.MYD").symlink_to("/srv/old.MYD")
+    (data / "error.log").symlink_to("/var/log/error.log")
+    why = there.why_out_of_reach(["/data/tables/shop/orders.ibd"])
+    assert f": /data/tables/shop/orders.ibd, {data}/linked, {data}/shop/old.MYD. " in why
+    there.is_ours = True
+    assert there.why_out_of_reach(["/data/tables/shop/orders.ibd"]) == ""
+
+
+def test_data_behind_a_link_are_inside(tmp_path):
+    (tmp_path / "disk/shop").mkdir(parents=True)
+    (tmp_path / "data").symlink_to("disk")
+    assert host.outside(["./shop/a.ibd", f"{tmp_path}/disk/shop/b.ibd"], str(tmp_path / "data")) == []

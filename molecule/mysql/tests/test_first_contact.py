@@ -71,6 +71,15 @@ def test_a_server_with_its_data_elsewhere_is_refused_with_both_places(moved):
     assert after.splitlines()[1:] == before.splitlines()[1:]  # but for the process
 
 
+def test_files_outside_of_the_data_are_refused_that_the_sandbox_would_cut_off(theirs):
+    theirs.check_output(
+        f"mkdir -p /data/tables; chown mysql: /data/tables; printf '[mysqld]\\ninnodb_directories=/data/tables\\n' > {CONFIGURATION}; "
+        "systemctl restart mysql; mysql -e \"CREATE TABLE shop.far (n INT) DATA DIRECTORY='/data/tables'\""
+    )
+    run(mysql_take_over=True).must_be_refused("has files outside of /var/lib/mysql: /data/tables/shop/far.ibd.")
+    theirs.check_output(f"mysql -e 'SELECT * FROM shop.far; DROP TABLE shop.far'; rm -r /data {CONFIGURATION}")
+
+
 def test_a_server_at_the_usual_place_is_taken_over_on_a_word(theirs):
     theirs.check_output(
         f"printf '[mysqld]\\nsort_buffer_size=3M\\n' > {CONFIGURATION}; systemctl restart mysql; "

@@ -115,6 +115,17 @@ def test_a_disk_that_is_not_mounted(servers):
         server.check_output("cp -a /root/fstab /etc/fstab")
 
 
+def test_a_table_outside_of_the_data_is_refused_that_the_sandbox_would_cut_off(servers):
+    for server in servers:
+        server.check_output(
+            "mkdir -p /data/far; chown mysql: /data/far; "
+            "mariadb -e \"CREATE TABLE shop.far (n INT) DATA DIRECTORY='/data/far'\""
+        )
+    run(mysql_take_over=True).must_be_refused("has files outside of /var/lib/mysql: /data/far/shop/far.ibd.")
+    for server in servers:
+        server.check_output("mariadb -e 'SELECT * FROM shop.far; DROP TABLE shop.far'; rm -r /data/far")
+
+
 def test_a_configuration_and_databases_of_somebody_elses_are_taken_over_on_a_word(servers):
     """Through a link to another disk, which goes on working within the sandbox."""
     for server in servers:
