@@ -77,6 +77,8 @@ class ActionModule(ActionBase):
         if self._for_roles and not before:
             self._faults += self._left_behind(sites, lists)
         result: dict[str, Any] = {"changed": False, "said": said, "lists": lists}
+        if self._for_roles:
+            self._faults += self._misspelt(sites)
         chosen = self._chosen(sites)
         result["before"] = [self._declared_before[name] for name in chosen if name in self._declared_before]
         for site in sites:
@@ -109,12 +111,15 @@ class ActionModule(ActionBase):
             words = vault_words(error)
             if words:
                 self._faults.append(f"{place}: {words}")
-            elif missing := re.search(r"'(\w+)' is undefined", str(error)):
-                self._faults.append(f"{place}: {missing[0]}{_like(missing[1], self._vars)}")
-            elif secret:  # Ansible's words repeat a part of a template, which may be a part of a secret
-                self._faults.append(
+                return None
+            missing = re.search(r"'(\w+)' is undefined", str(error))
+            if secret and not (missing and missing[1].startswith("vault_")):
+                # Ansible's words repeat a part of a template, which may be a part of a secret.
+                self._faults += templates_in_secrets(self._vars) or [
                     f"{place}: is a template without a value; if it is meant as text, write it as !unsafe '…'"
-                )
+                ]
+            elif missing:
+                self._faults.append(f"{place}: {missing[0]}{_like(missing[1], self._vars)}")
             else:
                 self._faults.append(f"{place}: {error}")
             return None
@@ -255,6 +260,18 @@ class ActionModule(ActionBase):
             f"server's address into {where}",
         )
         raise AnsibleActionFail(report({f"{WHO} refuses its inputs": self._faults}))
+
+    def _misspelt(self, sites: list[wiring.Site]) -> Iterator[str]:
+        """Inputs that no role has, where no sound site calls the role, which would say so."""
+        called = {
+            "app_server": any(site.has_app for site in sites),
+            "certificate": any(site.has_certificate for site in sites),
+        }
+        for role, is_called in called.items():
+            known = wiring.role_options(role)
+            for name in sorted(str(name) for name in self._vars):
+                if not is_called and name.startswith(f"{role}_") and name not in known:
+                    yield f"{name}: unknown variable{nearest(name, known)}"
 
     def _layout_faults(self, sites: list[wiring.Site]) -> Iterator[str]:
         groups = self._vars["groups"]

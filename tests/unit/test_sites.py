@@ -226,6 +226,21 @@ def test_a_secret_that_cannot_be_read_is_named_and_not_said():
     ]
 
 
+def test_a_secret_that_is_made_of_another_variable_is_not_said_either():
+    sites = shop(database={"password": trust_as_template("{{ password }}")})
+    found = faults(sites, password=trust_as_template("sixteen or more {{ hunter2 }} letters"))
+    assert found and not [fault for fault in found if "hunter2" in fault] and "!unsafe" in found[0]
+    found = faults(sites, other=trust_as_template("x"), passwort=trust_as_template("{{ hunter2 }}"))
+    assert not [fault for fault in found if "hunter2" in fault]
+
+
+def test_a_misspelt_input_is_named_though_no_site_is_sound():
+    assert "certificate_surce: unknown variable; did you mean certificate_source?" in faults(
+        {"shop": {}}, certificate_surce="acme"
+    )
+    assert faults(certificate_surce="acme") == []  # the role itself says so
+
+
 def test_the_password_comes_from_the_vault_by_the_name_of_the_site():
     blog = {**SHOP, "database": {}}
     answer = told(
