@@ -5,7 +5,7 @@ DEMO_PORT ?= 8080
 DEMO_HTTPS_PORT ?= 8443
 
 # What a command line says reaches tools/words and the recipes as it was typed: a $ in it stands for no variable of make.
-$(foreach word,ENV SITE ADDRESS LOGIN DOMAIN REPOSITORY ENTRY REF RELEASE ROLE STATE SECRET COMMAND DEMO_PORT DEMO_HTTPS_PORT,$(if $(filter-out undefined,$(origin $(word))),$(if $(filter command,$(firstword $(origin $(word)))),$(eval GIVEN += $(word)))$(eval override export $(word) := $$(value $(word)))))
+$(foreach word,ENV SITE ADDRESS LOGIN KNOWN DOMAIN REPOSITORY ENTRY REF RELEASE ROLE STATE SECRET COMMAND DEMO_PORT DEMO_HTTPS_PORT,$(if $(filter-out undefined,$(origin $(word))),$(if $(filter command,$(firstword $(origin $(word)))),$(eval GIVEN += $(word)))$(eval override export $(word) := $$(value $(word)))))
 export WEBSTACK_GIVEN := $(GIVEN) $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 export WEBSTACK_GOALS := $(MAKECMDGOALS)
 

@@ -171,8 +171,11 @@ class ActionModule(ActionBase):
             before = len(self._faults)
             worked = self._worked_out(str(name), entry)
             self._faults += wiring.entry_faults(str(name), worked, options)
+            site = wiring.Site(str(name), worked, said)
+            if site.is_there and site.has_app and len(self._faults) == before and not site.of_app("entry"):
+                self._faults.append(f"sites.{name}.app.entry: not set; what uWSGI loads, such as shop.wsgi:application")
             if len(self._faults) == before:
-                sound.append(wiring.Site(str(name), worked, said))
+                sound.append(site)
         return sound
 
     def _worked_out(self, name: str, entry: dict[str, Any]) -> dict[str, Any]:
@@ -183,7 +186,12 @@ class ActionModule(ActionBase):
             if isinstance(rest.get(key), dict):
                 secrets[key] = {part: rest[key][part] for part in parts if part in rest[key]}
                 rest[key] = {part: value for part, value in rest[key].items() if part not in parts}
-        worked = wiring.with_keys(self._value(place, rest))
+        value = self._value(place, rest)
+        if value.get("app") == wiring.NONE and value.get("repository"):
+            self._faults.append(
+                f"{place}.app: none, and there is a repository, which would have no effect; say one of them"
+            )
+        worked = wiring.with_keys(value)
         if not self._for_roles or worked.get("state") == "absent":
             return worked
         for key, found in secrets.items():
@@ -344,9 +352,18 @@ class ActionModule(ActionBase):
         """The site that is to be removed for good. It is named, and said to be absent: two words, for what cannot be undone."""
         absent = [site.name for site in sites if not site.is_there]
         for site in sites:
-            if site.name == wanted and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", site.database_name):
-                self._faults.append(f"sites.{wanted}.database.name: is not the name of a database")
+            if (
+                site.name == wanted
+                and not site.is_there
+                and site.database is not None
+                and (why := self._no_database_of_its_own(site, sites))
+            ):
+                self._faults.append(f"sites.{wanted}.database: {site.database_name} {why}; nothing was removed")
                 return []
+        if wanted not in [site.name for site in sites]:
+            for host in self._vars["groups"]["all"]:
+                if host != self._host and wanted and wanted in (self._vars["hostvars"][host].get("sites") or {}):
+                    return []  # that host's to judge
         if wanted in absent:
             return [wanted]
         if not wanted:
@@ -358,6 +375,24 @@ class ActionModule(ActionBase):
         else:
             self._faults.append(f"site: sites has no {wanted}; keep its entry, with state absent, until it is removed")
         return []
+
+    def _no_database_of_its_own(self, site: wiring.Site, sites: list[wiring.Site]) -> str:
+        """Why the database of a site that is to be removed must stay; empty where it may go."""
+        name = site.database_name
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or name in (
+            "mysql",
+            "sys",
+            "information_schema",
+            "performance_schema",
+        ):
+            return "is not the name of an application's database"
+        for other in sites:
+            if other.is_there and other.database is not None and other.database_name == name:
+                return f"is that of sites.{other.name}"
+        declared = self._value("mysql_databases", self._vars.get("mysql_databases", []))
+        if name in [item.get("name") for item in declared or [] if isinstance(item, dict)]:
+            return "is one of mysql_databases"
+        return ""
 
     def _left_behind(self, sites: list[wiring.Site], lists: dict[str, list[Any]]) -> Iterator[str]:
         """Applications of this collection that are on the host, and that no run would look after any more."""
@@ -377,9 +412,12 @@ class ActionModule(ActionBase):
     def _told(
         self, sites: list[wiring.Site], said: dict[str, Any], lists: dict[str, list[Any]], result: dict[str, Any]
     ) -> dict[str, Any]:
-        ports = {"http": int(said.get("nginx_http_port", 80)), "https": int(said.get("nginx_https_port", 443))}
+        ports = {
+            "http": wiring.number(said.get("nginx_http_port"), 80),
+            "https": wiring.number(said.get("nginx_https_port"), 443),
+        }
         here = [site for site in sites if site.is_there]
-        workers: dict[str, int] = {site.name: int(site.of_app("processes", 0)) for site in here}
+        workers: dict[str, int] = {site.name: wiring.number(site.of_app("processes"), 0) for site in here}
         if self._for_roles and sum(site.has_app for site in here) > 1:
             facts = self._facts(result)
             workers, found = wiring.shared_out(here, int(facts["memtotal_mb"]), int(facts["processor_vcpus"]))

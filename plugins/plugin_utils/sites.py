@@ -169,6 +169,8 @@ def entry_faults(name: str, entry: Entry, options: Options) -> list[str]:
                 unknown, {key: entry[key] for key in entry if key in ("state",) or key not in options}
             )
         ]
+    if nulls := list(_nulls(entry)):
+        return [f"{place}.{path}: has no value; remove the line, or give it one" for path in nulls]
     faults = list(_placeholder_faults(entry))
     faults += [
         f"{path}: still a placeholder"
@@ -198,6 +200,17 @@ def _placeholder_faults(entry: Entry) -> Iterator[str]:
         yield "version: not set; the branch, tag or commit to ship"
     elif "version" in entry and not isinstance(entry["version"], str):
         yield f"version: put quotes around it; YAML has read it as the number {entry['version']}"
+
+
+def _nulls(value: Any, path: str = "") -> Iterator[str]:
+    """Where a key stands with nothing behind it."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        place = f"{path}[{key}]" if isinstance(value, list) else f"{path}.{key}" if path else str(key)
+        if item is None:
+            yield place
+        else:
+            yield from _nulls(item, place)
 
 
 def _left_to_replace(value: Any, path: str = "") -> Iterator[str]:
@@ -235,7 +248,8 @@ def _meaning_faults(entry: Entry) -> Iterator[str]:
 
 def clash_faults(sites: list[Site]) -> list[str]:
     """What two sites of a host cannot both have."""
-    faults, owners = [], {}
+    faults: list[str] = []
+    owners: dict[str, str] = {}
     for site in sites:
         claims = [(f"the name {name}", f"sites.{site.name}") for name in dict.fromkeys(site.names)]
         if site.database is not None:
@@ -266,7 +280,7 @@ def nginx_site(site: Site) -> Entry:
     # Whoever lets a request take longer in the application has nginx wait for it.
     seconds = site.of_app("request_seconds")
     if seconds is not None and "nginx_answer_seconds" not in site.said and "read" not in (nginx.get("timeouts") or {}):
-        told["timeouts"] = {**(nginx.get("timeouts") or {}), "read": int(seconds)}
+        told["timeouts"] = {**(nginx.get("timeouts") or {}), "read": number(seconds, 30)}
     static, folder = list(nginx.get("static") or []), f"{site.home}/static"
     if not any(item.get("url") == "/static/" or str(item.get("path", "")).rstrip("/") == folder for item in static):
         # Names of static files change with their content, so that browsers may keep them.
@@ -388,6 +402,11 @@ def told_database(sites: list[Site]) -> dict[str, list[Entry]]:
     return {"mysql_databases": databases, "mysql_users": users}
 
 
+def number(value: Any, default: int) -> int:
+    """A number that the inventory says; what is none, the role refuses."""
+    return int(value) if re.fullmatch("[0-9]{1,9}", str(value)) else default
+
+
 def shared_out(sites: list[Site], memory_mb: int, cores: int) -> tuple[dict[str, int], list[str]]:
     """How many workers each application has where the inventory does not say, and why the host cannot hold them.
 
@@ -395,9 +414,9 @@ def shared_out(sites: list[Site], memory_mb: int, cores: int) -> tuple[dict[str,
     """
     apps = [site for site in sites if site.has_app and site.is_there]
     if len(apps) < 2:
-        return {site.name: int(site.of_app("processes", 0)) for site in apps}, []
-    each = {site.name: int(site.of_app("worker_memory_mb", 256)) for site in apps}
-    workers = {site.name: int(site.of_app("processes", 0)) for site in apps}
+        return {site.name: number(site.of_app("processes"), 0) for site in apps}, []
+    each = {site.name: number(site.of_app("worker_memory_mb"), 256) for site in apps}
+    workers = {site.name: number(site.of_app("processes"), 0) for site in apps}
     left = memory_mb // 2 - sum(workers[name] * each[name] for name in workers)
     open_ones = [name for name, number in workers.items() if number == 0]
     for name in open_ones:

@@ -155,6 +155,11 @@ def test_every_input_of_every_role_wins_or_is_refused(role):
         (shop(app={"entry": "REPLACE_ME"}), "sites.shop.app.entry: still a placeholder"),
         (shop(version=1.1), "sites.shop.version: put quotes around it"),
         (shop(repository=""), "sites.shop.repository: not set"),
+        (shop(app="none"), "sites.shop.app: none, and there is a repository"),
+        (shop(app={}), "sites.shop.app.entry: not set; what uWSGI loads"),
+        (shop(database=None), "sites.shop.database: has no value"),
+        (shop(aliases=None), "sites.shop.aliases: has no value"),
+        (shop(app={**SHOP["app"], "jobs": [{"name": None}]}), "sites.shop.app.jobs[0].name: has no value"),
         (shop(push="maybe"), "sites.shop.push: 'maybe' is neither true nor false"),
         (shop(certificate="acmee"), "sites.shop: value of source must be one of: acme, files, private, none, got: acmee"),
         (shop(certificate={"source": "none", "file": "/x"}), "sites.shop.certificate: file has no effect"),
@@ -367,3 +372,19 @@ def test_what_is_removed_for_good_takes_two_words():
     assert run(variables(sites, site="old"), choose="absent")["chosen"] == ["old"]
     for site, words in (("shop", "shop is on the web"), ("odl", "sites has no odl"), ("", "not set; which one")):
         assert words in faults(sites, {"choose": "absent"}, site=site)[0]
+
+
+@pytest.mark.parametrize(
+    ("database", "why"),
+    [("mysql", "is not the name of"), ("a;b", "is not the name of"), ("shop", "is that of sites.shop"), ("theirs", "is one of mysql_databases")],
+)  # fmt: skip
+def test_a_database_that_is_not_a_sites_own_is_not_removed_with_it(database, why):
+    sites = {**shop(), "old": {"state": "absent", "database": {"name": database}}}
+    (fault,) = faults(sites, {"choose": "absent"}, site="old", mysql_databases=[{"name": "theirs"}])
+    assert why in fault
+
+
+def test_numbers_that_are_none_are_the_roles_to_refuse():
+    answer = told(nginx_http_port="eighty", app_server_processes="many")
+    assert answer["host"]["base_firewall_open"] == [{"port": 80}, {"port": 443}]
+    assert answer["sites"]["shop"]["inputs"]["app_server_processes"] == "many"
