@@ -6,10 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from loading import ROLES, load
+from loading import ROLES, ROOT, load
 
 action = load("plugins/action/sites.py")
 wiring = action.wiring
@@ -388,3 +389,16 @@ def test_numbers_that_are_none_are_the_roles_to_refuse():
     answer = told(nginx_http_port="eighty", app_server_processes="many")
     assert answer["host"]["base_firewall_open"] == [{"port": 80}, {"port": 443}]
     assert answer["sites"]["shop"]["inputs"]["app_server_processes"] == "many"
+
+
+def test_no_role_is_imported_beside_the_action_whose_defaults_would_be_taken_for_the_inventorys_words():
+    """A role that is imported has its defaults in the whole play; what is a list there is added to, and nothing else is."""
+    for path in ROOT.glob("playbooks/*.yml"):
+        for play in yaml.safe_load(path.read_text(encoding="utf-8")):
+            tasks = play.get("tasks", [])
+            if not any("foobar.webstack.sites" in task for task in tasks):
+                continue
+            imported = {
+                task["ansible.builtin.import_role"]["name"] for task in tasks if "ansible.builtin.import_role" in task
+            }
+            assert imported | {*play.get("roles", [])} <= {"mysql"}, path.name
