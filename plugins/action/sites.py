@@ -297,10 +297,7 @@ class ActionModule(ActionBase):
         if groups.get("dnsservers") and self._host in web and sites and "public_address" not in self._vars:
             yield "public_address: not set; the address under which visitors reach the host, for the zone that dnsservers publish"
         for site in sites:
-            folder = (site.entry.get("certificate") or {}).get("authority_folder") or site.said.get(
-                "certificate_authority_folder"
-            )
-            if site.certificate_source == "private" and not folder:
+            if site.certificate_source == "private" and not site.authority_folder:
                 yield (
                     "certificate_authority_folder: not set; the authority's folder on this machine, which "
                     f"sites.{site.name}.certificate needs"
@@ -350,30 +347,25 @@ class ActionModule(ActionBase):
 
     def _chosen_absent(self, sites: list[wiring.Site], wanted: str) -> list[str]:
         """The site that is to be removed for good. It is named, and said to be absent: two words, for what cannot be undone."""
-        absent = [site.name for site in sites if not site.is_there]
-        for site in sites:
-            if (
-                site.name == wanted
-                and not site.is_there
-                and site.database is not None
-                and (why := self._no_database_of_its_own(site, sites))
-            ):
-                self._faults.append(f"sites.{wanted}.database: {site.database_name} {why}; nothing was removed")
-                return []
-        if wanted not in [site.name for site in sites]:
-            for host in self._vars["groups"]["all"]:
-                if host != self._host and wanted and wanted in (self._vars["hostvars"][host].get("sites") or {}):
-                    return []  # that host's to judge
-        if wanted in absent:
-            return [wanted]
+        site = next((site for site in sites if site.name == wanted), None)
         if not wanted:
             self._faults.append("site: not set; which one is to be removed, as make remove … SITE=shop or -e site=shop")
-        elif wanted in [site.name for site in sites]:
+        elif site is None:
+            others = [host for host in self._vars["groups"]["all"] if host != self._host]
+            if not any(
+                wanted in (self._vars["hostvars"][host].get("sites") or {}) for host in others
+            ):  # it is theirs to judge
+                self._faults.append(
+                    f"site: sites has no {wanted}; keep its entry, with state absent, until it is removed"
+                )
+        elif site.is_there:
             self._faults.append(
                 f"site: {wanted} is on the web; set sites.{wanted}.state to absent, and converge, before it is removed"
             )
+        elif site.database is not None and (why := self._no_database_of_its_own(site, sites)):
+            self._faults.append(f"sites.{wanted}.database: {site.database_name} {why}; nothing was removed")
         else:
-            self._faults.append(f"site: sites has no {wanted}; keep its entry, with state absent, until it is removed")
+            return [wanted]
         return []
 
     def _no_database_of_its_own(self, site: wiring.Site, sites: list[wiring.Site]) -> str:
@@ -492,7 +484,7 @@ class ActionModule(ActionBase):
 
     def _records(self) -> list[dict[str, Any]]:
         """The names of all sites in this host's zone, each with the address of its web server."""
-        zone = str(self._value("dns_zone", self._vars.get("dns_zone", ""))).lower().removesuffix(".")
+        zone = self._value("dns_zone", self._vars.get("dns_zone", ""))
         records = []
         for host in self._vars["groups"].get("webservers", []):
             address = self._vars["hostvars"][host].get("public_address")
@@ -500,7 +492,7 @@ class ActionModule(ActionBase):
                 records += [
                     {"name": f"{name}.", "type": "AAAA" if ":" in str(address) else "A", "values": [str(address)]}
                     for name in names
-                    if f".{name}".endswith(f".{zone}")
+                    if wiring.in_zone(name, zone)
                 ]
         return records
 
@@ -509,10 +501,7 @@ class ActionModule(ActionBase):
         servers = []
         for host in self._vars["groups"].get("dnsservers", []):
             theirs = self._vars["hostvars"][host]
-            zone = str(theirs.get("dns_zone", "")).lower().removesuffix(".")
-            if theirs.get("dns_publish", "authoritative") == "authoritative" and f".{site.names[0]}".endswith(
-                f".{zone}"
-            ):
+            if theirs.get("dns_publish", "authoritative") == "authoritative" and site.is_in(theirs.get("dns_zone", "")):
                 servers.append(str(theirs.get("public_address")))
         address = self._vars.get("walk_address", self._vars.get("ansible_host", self._host))
         nginx = wiring.nginx_site(site)
@@ -526,10 +515,7 @@ class ActionModule(ActionBase):
         ]  # fmt: skip
         authority = site.entry.get("authority", "")
         if not authority and site.certificate_source == "private":
-            folder = (site.entry.get("certificate") or {}).get("authority_folder") or site.said.get(
-                "certificate_authority_folder", ""
-            )
-            authority = f"{folder}/authority.pem"
+            authority = f"{site.authority_folder}/authority.pem"
         walk = {
             "domain": site.entry["domain"],
             "address": self._value("walk_address", address),

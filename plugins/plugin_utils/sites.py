@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,14 +39,16 @@ CHALLENGES = "/var/lib/webstack/challenges"
 YEAR = 31536000  # seconds
 
 
+@cache
 def role_options(role: str) -> Options:
-    """The inputs of a role, by their names."""
+    """The inputs of a role, by their names; nobody changes them."""
     options: Options = read_yaml(ROOT / f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     return options
 
 
+@cache
 def site_options() -> Options:
-    """What an entry may hold, with what the roles' own specs say of it."""
+    """What an entry may hold, with what the roles' own specs say of it; nobody changes it."""
     options: Options = read_yaml(ROOT / "meta/sites.yml")["options"]
     for option in options.values():
         option.pop("default", None)  # for the reference; a word, in some
@@ -55,7 +57,7 @@ def site_options() -> Options:
             continue
         inputs = role_options(role)
         if "of" in option:
-            inputs = inputs[f"{option.pop('of')}"]["options"]
+            inputs = inputs[option.pop("of")]["options"]
         without = {name.removeprefix(f"{role}_"): dict(spec) for name, spec in inputs.items()}
         option["options"] = {name: spec for name, spec in without.items() if name not in option["not"]}
         del option["not"]
@@ -64,13 +66,7 @@ def site_options() -> Options:
         for spec in option["options"].values():
             spec.pop("required", None)  # what is missing, the role says
             spec.pop("default", None)
-    _loosen(options["nginx"]["options"])
     return options
-
-
-def _loosen(options: Options) -> None:
-    """A location's target may be left out here: it is the application then."""
-    options["locations"]["options"]["target"].pop("required", None)
 
 
 def with_keys(entry: Entry) -> Entry:
@@ -136,9 +132,24 @@ class Site:
     def has_certificate(self) -> bool:
         return self.certificate_source != NONE
 
+    @property
+    def authority_folder(self) -> str:
+        """Of an authority of one's own; empty where nobody says it."""
+        own = (self.entry.get("certificate") or {}).get("authority_folder")
+        return str(own or self.said.get("certificate_authority_folder") or "")
+
+    def is_in(self, zone: Any) -> bool:
+        """Whether a zone of the DNS is that of the site's own name."""
+        return in_zone(self.names[0], zone)
+
     def of_app(self, name: str, default: Any = None) -> Any:
         """An input of role app_server, from the entry or else from the inventory."""
         return self.app[name] if name in self.app else self.said.get(f"app_server_{name}", default)
+
+
+def in_zone(name: str, zone: Any) -> bool:
+    """Whether a name, in small letters, is one of a zone."""
+    return f".{name}".endswith(f".{str(zone).lower().removesuffix('.')}")
 
 
 def names_faults(sites: Any) -> list[str]:
@@ -162,20 +173,18 @@ def entry_faults(name: str, entry: Entry, options: Options) -> list[str]:
     """What is wrong with an entry (with_keys) by itself, each fault with its place."""
     place = f"sites.{name}"
     if entry.get("state") == "absent":
-        unknown = {key: option | {"required": False} for key, option in options.items()}
-        return [
-            f"{place}.{fault}"
-            for fault in spec_faults(
-                unknown, {key: entry[key] for key in entry if key in ("state",) or key not in options}
-            )
-        ]
-    if nulls := list(_nulls(entry)):
+        optional = {key: option | {"required": False} for key, option in options.items()}
+        # Whatever else is said has its meaning again when the site comes back.
+        judged = {key: value for key, value in entry.items() if key == "state" or key not in options}
+        return [f"{place}.{fault}" for fault in spec_faults(optional, judged)]
+    leaves = list(_leaves(entry))
+    if nulls := [path for path, value in leaves if value is None]:
         return [f"{place}.{path}: has no value; remove the line, or give it one" for path in nulls]
     faults = list(_placeholder_faults(entry))
     faults += [
         f"{path}: still a placeholder"
-        for path in _left_to_replace(entry)
-        if path not in ("domain", "repository", "version")
+        for path, value in leaves
+        if value == PLACEHOLDER and path not in ("domain", "repository", "version")
     ]
     named = {fault.partition(":")[0] for fault in faults}
     judged = {key: value for key, value in entry.items() if key not in named}
@@ -202,27 +211,16 @@ def _placeholder_faults(entry: Entry) -> Iterator[str]:
         yield f"version: put quotes around it; YAML has read it as the number {entry['version']}"
 
 
-def _nulls(value: Any, path: str = "") -> Iterator[str]:
-    """Where a key stands with nothing behind it."""
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, item in items:
-        place = f"{path}[{key}]" if isinstance(value, list) else f"{path}.{key}" if path else str(key)
-        if item is None:
-            yield place
-        else:
-            yield from _nulls(item, place)
-
-
-def _left_to_replace(value: Any, path: str = "") -> Iterator[str]:
-    """Where the template for production says what is to be replaced."""
+def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Each value of an entry that holds no others, with its place."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _left_to_replace(item, f"{path}.{key}" if path else str(key))
+            yield from _leaves(item, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _left_to_replace(item, f"{path}[{index}]")
-    elif value == PLACEHOLDER:
-        yield path
+            yield from _leaves(item, f"{path}[{index}]")
+    else:
+        yield path, value
 
 
 def _meaning_faults(entry: Entry) -> Iterator[str]:
@@ -418,7 +416,7 @@ def shared_out(sites: list[Site], memory_mb: int, cores: int) -> tuple[dict[str,
     each = {site.name: number(site.of_app("worker_memory_mb"), 256) for site in apps}
     workers = {site.name: number(site.of_app("processes"), 0) for site in apps}
     left = memory_mb // 2 - sum(workers[name] * each[name] for name in workers)
-    open_ones = [name for name, number in workers.items() if number == 0]
+    open_ones = [name for name in workers if workers[name] == 0]
     for name in open_ones:
         workers[name] = max(2, min(cores, left // len(open_ones) // each[name]))
     needed = sum(workers[name] * each[name] for name in workers)
