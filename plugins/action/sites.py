@@ -65,6 +65,8 @@ class ActionModule(ActionBase):
         self._declared_before: dict[str, str] = {}  # by site, where its database's password of before is said
         if found := list(self._of_versions_before()):
             raise AnsibleActionFail(report({f"{WHO} refuses its inputs": found}))
+        if self._for_roles:
+            self._faults += templates_in_secrets(self._vars, "vault_")
         before = self._vars.get(WEBSTACK) or {}
         said, lists = before.get("said"), before.get("lists")
         if said is None:
@@ -87,7 +89,7 @@ class ActionModule(ActionBase):
         if not self._faults or self._for_roles:
             result |= self._told(sites, said, lists, result)
             result["chosen"] = chosen
-        result |= refused(WHO, self._faults, self._vars)
+        result |= refused(WHO, list(dict.fromkeys(self._faults)), self._vars)
         # Passwords are in it.
         result["_ansible_no_log"] = True
         return result

@@ -240,6 +240,14 @@ def test_a_secret_that_is_made_of_another_variable_is_not_said_either():
     assert not [fault for fault in found if "hunter2" in fault]
 
 
+def test_a_template_in_a_secret_of_the_vault_is_refused_though_it_has_a_value():
+    found = faults(vault_shop_secret_key=trust_as_template("sixteen or more {{ 1 + 1 }} letters"))
+    assert found == [
+        "vault_shop_secret_key: holds '{{', '{%' or '{#', which Ansible takes for a template; write it as "
+        "vault_shop_secret_key: !unsafe '…'"
+    ]
+
+
 def test_a_misspelt_input_is_named_though_no_site_is_sound():
     assert "certificate_surce: unknown variable; did you mean certificate_source?" in faults(
         {"shop": {}}, certificate_surce="acme"
