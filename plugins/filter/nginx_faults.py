@@ -53,6 +53,7 @@ def nginx_faults(inputs: Inputs) -> list[str]:
     return [
         *_number_faults(inputs),
         *_guest_faults(inputs["nginx_maintenance_allow"] or []),
+        *_proxy_faults(inputs["nginx_trusted_proxies"] or []),
         *_option_faults(inputs["nginx_http_options"] or {}),
         *_header_faults(inputs["nginx_headers"] or {}, inputs["__nginx_headers"]),
         *(fault for index, site in enumerate(sites) for fault in _site_faults(f"nginx_sites[{index}]", site)),
@@ -104,6 +105,15 @@ def _guest_faults(addresses: list[str | None]) -> Faults:
     for index, address in enumerate(addresses):
         if not _is_network(address or ""):
             yield f"nginx_maintenance_allow[{index}]: '{shown(address)}' is neither {NETWORK}"
+
+
+def _proxy_faults(addresses: list[str | None]) -> Faults:
+    for index, address in enumerate(addresses):
+        path = f"nginx_trusted_proxies[{index}]"
+        if not _is_network(address or ""):
+            yield f"{path}: '{shown(address)}' is neither {NETWORK}"
+        elif ipaddress.ip_network(address or "").prefixlen == 0:
+            yield f"{path}: '{shown(address)}' would trust everybody; name the proxies' own addresses"
 
 
 def _option_faults(options: dict[str, Any]) -> Faults:

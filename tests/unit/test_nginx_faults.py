@@ -23,6 +23,7 @@ GOOD: dict[str, Any] = {
     "nginx_client_connections": 200,
     "nginx_client_requests": 100,
     "nginx_maintenance_allow": [],
+    "nginx_trusted_proxies": [],
     "nginx_maintenance_retry": 300,
     "nginx_status_port": 8099,
     "nginx_worker_processes": "auto",
@@ -152,6 +153,11 @@ def test_the_same_path_twice():
         ({"nginx_maintenance_allow": ["192.0.2.1/24"]}, "nginx_maintenance_allow[0]"),
         ({"nginx_maintenance_allow": ["192.0.2.1 1; } geo $x {"]}, "nginx_maintenance_allow[0]"),
         ({"nginx_maintenance_allow": [None]}, "nginx_maintenance_allow[0]"),
+        ({"nginx_trusted_proxies": ["10.0.0.0/8", "balancer"]}, "nginx_trusted_proxies[1]"),
+        ({"nginx_trusted_proxies": ["10.0.0.1/8"]}, "nginx_trusted_proxies[0]"),
+        ({"nginx_trusted_proxies": [None]}, "nginx_trusted_proxies[0]"),
+        ({"nginx_trusted_proxies": ["10.0.0.1", "0.0.0.0/0"]}, "nginx_trusted_proxies[1]"),
+        ({"nginx_trusted_proxies": ["::/0"]}, "nginx_trusted_proxies[0]"),
         ({"nginx_keepalive_timeout": -1}, "nginx_keepalive_timeout"),
         ({"nginx_http_options": {"Gzip on": "x"}}, "nginx_http_options.Gzip on"),
         ({"nginx_http_options": {"gzip": "on;"}}, "nginx_http_options.gzip"),
@@ -291,6 +297,11 @@ def test_a_site_with_a_certificate_has_no_fault():
         redirect_names=["example.com", "*.example.net"], client_connections=0, client_requests=5,
     ) == []  # fmt: skip
     assert faults(nginx_maintenance_allow=["192.0.2.1", "10.0.0.0/8", "2001:db8::/32"]) == []
+
+
+def test_trusted_proxies_are_addresses_and_networks():
+    assert faults(nginx_trusted_proxies=["192.0.2.1", "10.0.0.0/8", "2001:db8::/32"]) == []
+    one(faults(nginx_trusted_proxies=["0.0.0.0/0"]), "nginx_trusted_proxies[0]", "would trust everybody")
     assert faults(nginx_headers={"X-Shop": "it's; {open}", "X-Frame-Options": ""}, nginx_challenge_root="/srv/c") == []
 
 

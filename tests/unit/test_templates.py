@@ -221,6 +221,11 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         {"nginx_sites": TLS_SITES, "nginx_http_port": "80", "nginx_http2_port": "8082", "nginx_https_port": "8443",
          "nginx_tls_profile": "modern", "ansible_facts": BOOKWORM},
     ),
+    "nginx-trusted": (
+        "nginx", ["validate", "configure"],
+        {"nginx_sites": TLS_SITES, "nginx_http2_port": 8082, "nginx_trusted_proxies": ["10.0.0.0/8", "2001:db8::1"],
+         "nginx_challenge_root": "/srv/challenges"},
+    ),
     "certificate": (
         "certificate", ["validate", "install"],
         {"certificate_name": "shop", "certificate_names": ["shop.example.com"], "certificate_reload": ["nginx.service"]},

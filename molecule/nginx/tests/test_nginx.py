@@ -229,6 +229,70 @@ def test_a_proxy_that_has_ended_tls_gets_the_page_as_one_over_https(server):
     assert (led.status, led.headers["location"]) == (301, "https://shop.example.com/x")
 
 
+# A connection from 127.0.0.2 is one of a trusted proxy, and so is what came by way of 192.0.2.0/24.
+BALANCER = "--interface 127.0.0.2"
+OVER = {"1.1": (80, ""), "2": (8082, "--http2-prior-knowledge")}
+
+
+def forwarded(addresses, scheme="https"):
+    return f"-H 'X-Forwarded-For: {addresses}' -H 'X-Forwarded-Proto: {scheme}'"
+
+
+@pytest.mark.parametrize("version", OVER)
+def test_a_trusted_proxy_is_believed_who_the_visitor_is_and_what_it_speaks(server, version):
+    port, how = OVER[version]
+    path, lines = f"/from/{version}", "/var/log/nginx/access.log"
+    # The first address is what the visitor has made up.
+    told = f"{BALANCER} {how} {forwarded('203.0.113.9, 198.51.100.7, 192.0.2.1')}"
+    said = get(server, path, host="shop.example.com", options=told, port=port)
+    assert said.status == 200
+    assert "HTTP_X_FORWARDED_FOR=198.51.100.7 REMOTE_ADDR=198.51.100.7" in said.body
+    assert "HTTPS=on wsgi.url_scheme=https" in said.body
+    assert said.headers["strict-transport-security"] == SECURE["strict-transport-security"]
+    until(
+        lambda: (
+            f'client=198.51.100.7 host="shop.example.com" request="GET {path} ' in server.check_output(f"cat {lines}")
+        )
+    )
+    plain = get(server, "/x", options=f"{BALANCER} {how} {forwarded('198.51.100.7', 'http')}", port=port)
+    assert "HTTPS=None wsgi.url_scheme=http " in plain.body
+    led = get(server, "/x", "shop.example.com", f"{BALANCER} {how} {forwarded('198.51.100.7', 'http')}", port=port)
+    assert (led.status, led.headers["location"]) == (301, "https://shop.example.com/x")
+
+
+@pytest.mark.parametrize("version", OVER)
+def test_what_others_say_of_the_visitor_is_ignored(server, version):
+    port, how = OVER[version]
+    said = get(server, "/x", options=f"{how} {forwarded('127.0.0.1, 198.51.100.7', 'gopher')}", port=port)
+    assert "HTTP_X_FORWARDED_FOR=127.0.0.1 REMOTE_ADDR=127.0.0.1" in said.body
+    scheme = "https" if version == "2" else "http"  # that port says it by itself
+    assert f"wsgi.url_scheme={scheme} " in said.body
+    other = "http" if version == "2" else "https"
+    told = get(server, "/x", options=f"{how} {forwarded('198.51.100.7', other)}", port=port)
+    assert f"wsgi.url_scheme={scheme} " in told.body
+
+
+def test_to_https_leads_all_but_what_a_trusted_proxy_says(server):
+    shop, path = "shop.example.com", "/.well-known/acme-challenge/token"
+    for options in ("", forwarded("198.51.100.7"), BALANCER, f"{BALANCER} {forwarded('198.51.100.7', 'https, http')}"):
+        assert get(server, "/x", shop, options).status == 301, options
+    for options in ("", f"{BALANCER} {forwarded('198.51.100.7', 'http')}", f"{BALANCER} {forwarded('198.51.100.7')}"):
+        assert "the answer to a challenge" in get(server, path, shop, options).body, options
+
+
+def test_rules_and_limits_are_of_the_visitor_behind_a_trusted_proxy(server):
+    # Of the host's loopback it is the proxy that connects, and the visitor whom the rule knows.
+    for address, status in (("127.0.0.1", 403), ("198.51.100.7", 200)):
+        assert get(server, "/internal", options=f"{BALANCER} {forwarded(address)}").status == status
+    visits = (
+        "for i in $(seq 120); do curl -sS -o /dev/null -w '%{{http_code}}\\n' -H 'Host: shop.example.com' "
+        f"{BALANCER} -H 'X-Forwarded-Proto: https' -H \"X-Forwarded-For: 198.51.100.{{}}\" "
+        "http://127.0.0.1/static/site.css & done; wait"
+    )
+    assert set(server.check_output(visits.format("$i")).split()) == {"200"}
+    assert set(server.check_output(visits.format("7")).split()) == {"200", "429"}
+
+
 def test_a_header_that_is_too_large_is_refused(server):
     for host, size, status in (("small", 900, 200), ("small", 1500, 400), ("www", 1500, 200), ("www", 9000, 400)):
         answer = get(server, options=f"-H 'Cookie: a={'x' * size}'", host=f"{host}.example.com")
