@@ -35,8 +35,11 @@ CREDENTIALS = re.compile(r"://[^/]*:[^/]*@|\Ahttps://[^/]*@")
 CLONE = re.compile(r"/[^\n]+")
 REPOSITORY = re.compile(r"(https://|ssh://|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:)[A-Za-z0-9._~:/@+%-]+")
 
-MODULE = re.compile(r"(?!.*\.\.)[A-Za-z_][A-Za-z0-9_.]*(:[A-Za-z_][A-Za-z0-9_]*)?")
+MODULE = re.compile(r"(?!.*\.\.)[A-Za-z_][A-Za-z0-9_.]*(:[A-Za-z_][A-Za-z0-9_]*(\(\))?)?")
 RELATIVE = re.compile(r"(?!/)(?!.*\.\.)[./]*[A-Za-z0-9_:-][A-Za-z0-9_./:-]*")
+PROJECT = re.compile(r"\.(\[[A-Za-z0-9._-]+(,[A-Za-z0-9._-]+)*\])?")
+# A name, extras, versions, a marker: no option, no address, no file.
+PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?( ?(===|[=<>!~]=|[<>]) ?[A-Za-z0-9.*+!_-]+,?)*")
 RELATIVE_OR_NONE = re.compile(f"({RELATIVE.pattern})?")
 RELATIVE_FORM = "a path that is relative to the repository and below its top, without '..'"
 GROUP = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
@@ -45,7 +48,14 @@ TEXTS = {
     "app_server_version": (REF, "the name of a branch, a tag or a commit"),
     "app_server_ref": (re.compile(f"({REF.pattern})?"), "the name of a branch, a tag or a commit"),
     "app_server_static": (RELATIVE_OR_NONE, RELATIVE_FORM),
-    "app_server_health_path": (re.compile(r"/[A-Za-z0-9_./~-]*"), "a path such as /healthz"),
+    "app_server_folder": (
+        re.compile(r"((?!.*\.\.)[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*/?)?"),
+        "a folder of the repository such as backend or services/shop",
+    ),
+    "app_server_health_path": (
+        re.compile(r"/[A-Za-z0-9_./~-]*(\?[A-Za-z0-9_./~=&%+,:@-]*)?"),
+        "a path such as /healthz, or /healthz?full=1",
+    ),
     "app_server_public_url": (
         re.compile(r"(https?://[A-Za-z0-9.-]+(:[0-9]+)?)?"),
         "an address such as https://www.example.com",
@@ -62,6 +72,7 @@ ITEMS = {
         "one line of ssh's allowed_signers, such as 'ann@example.com ssh-ed25519 AAAA…'",
     ),
     "app_server_groups": (GROUP, "the name of a group"),
+    "app_server_pip_packages": (PACKAGE, "a package in pip's words, such as PyMySQL==1.1.1"),
     "app_server_shared_files": (
         re.compile(r"(?!.*\.\.)(?!\.(git|venv)$)\.?[A-Za-z0-9_-][A-Za-z0-9_.-]*"),
         "a file at the top of the repository, such as 'settings.local', of letters, digits and '_.-', and not .git or .venv",
@@ -75,13 +86,14 @@ ITEMS = {
         "an absolute path below / of letters, digits and '_./-', without '..'",
     ),
     "app_server_shared": (
-        re.compile(r"(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]*"),
-        "a folder at the top of the repository, such as media, without '/' and '..'",
+        re.compile(r"(?!.*\.\.)[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*"),
+        "a folder of the repository, such as media or var/uploads, without '..'",
     ),
 }
 
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SET_BY_ROLE = ("APP_RELEASE", "RELEASE", "SLOT", "SETTINGS", "FILES", "PATH")
+PHP_SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 OPTION = re.compile(r"[a-z0-9-]+")
 # uWSGI puts the environment in for $(…), and a file, an address or a command's output for @(…).
 OPTION_EXPANDS = re.compile(r"[\n\r]|\$\(|@\(")
@@ -138,6 +150,7 @@ def app_server_faults(inputs: Inputs, facts: dict[str, Any], login: str = "") ->
         *_published_faults(inputs),
         *_environment_faults(inputs),
         *_option_faults(inputs["app_server_uwsgi_options"]),
+        *_php_faults(inputs["app_server_php_settings"]),
         *_job_faults(inputs["app_server_jobs"]),
         *_number_faults(inputs),
         *_memory_faults(inputs, facts),
@@ -187,9 +200,16 @@ def _repository_faults(inputs: Inputs) -> Faults:
 def _text_faults(inputs: Inputs) -> Faults:
     """What a value alone shows, of the inputs that are a text or a list of texts."""
     python = inputs["app_server_plugin"] == "python3"
-    entry = (MODULE, "a module:callable, such as foobar.wsgi:application") if python else (RELATIVE, RELATIVE_FORM)
-    requirements = (RELATIVE if python else RELATIVE_OR_NONE, RELATIVE_FORM)
-    texts = {**TEXTS, "app_server_entry": entry, "app_server_requirements": requirements}
+    entry = (
+        (MODULE, "a module:callable, such as foobar.wsgi:application or foobar:create_app()")
+        if python
+        else (RELATIVE, RELATIVE_FORM)
+    )
+    texts = {**TEXTS, "app_server_entry": entry}
+    yield from _requirement_faults(inputs["app_server_requirements"], python)
+    for name, least in (("app_server_pip_packages", "python3"), ("app_server_php_settings", "php")):
+        if inputs[name] and inputs["app_server_plugin"] != least:
+            yield f"{name}: is for app_server_plugin {least}, and that is {inputs['app_server_plugin']}; remove it"
     for name, (pattern, form) in texts.items():
         if not pattern.fullmatch(str(inputs[name])):
             yield f"{name}: '{shown(inputs[name])}' is not {form}"
@@ -200,8 +220,27 @@ def _text_faults(inputs: Inputs) -> Faults:
     own = str(inputs["app_server_name"])
     for name in {own, f"{own}-build", f"{own}-fetch", "root"} & {*map(_text, inputs["app_server_groups"])}:
         yield f"app_server_groups: '{shown(name)}' is not possible; it is the application's own, or root's"
+    shared = [*map(_text, inputs["app_server_shared"])]
+    for index, name in enumerate(shared):
+        for outer in {*shared, *map(_text, inputs["app_server_shared_files"])} - {name}:
+            if name.startswith(f"{outer}/"):
+                yield f"app_server_shared[{index}]: '{shown(name)}' is in '{shown(outer)}', which is shared already"
     for name in {*map(_text, inputs["app_server_shared"])} & {*map(_text, inputs["app_server_shared_files"])}:
         yield f"app_server_shared_files: '{shown(name)}' stands in app_server_shared, too; it is a file or a folder"
+
+
+def _requirement_faults(value: Any, python: bool) -> Faults:
+    several = isinstance(value, (list, tuple))
+    for index, item in enumerate(value if several else [value]):
+        name = f"app_server_requirements[{index}]" if several else "app_server_requirements"
+        if isinstance(item, (dict, list)):
+            yield f"{name}: must be a string, or a list of strings"
+        elif not (RELATIVE if python else RELATIVE_OR_NONE).fullmatch(_text(item)) and not PROJECT.fullmatch(
+            _text(item)
+        ):
+            yield f"{name}: '{shown(_text(item))}' is not {RELATIVE_FORM}, nor '.' for the project itself"
+    if several and not value and python:
+        yield "app_server_requirements: an empty list; name a requirements file, or '.' for the project itself"
 
 
 def commands(value: Any) -> list[Any]:
@@ -328,8 +367,24 @@ def _option_faults(options: dict[str, Any]) -> Faults:
                 f"app_server_uwsgi_options: '{shown(name)}' is not the name of an option, which is made of small "
                 "letters, digits and '-'"
             )
+        values = value if isinstance(value, (list, tuple)) and value else [value]
+        if any(
+            one is None or isinstance(one, (dict, list, tuple)) or OPTION_EXPANDS.search(str(one)) for one in values
+        ):
+            yield (
+                f"app_server_uwsgi_options: '{shown(name)}' must have one value, of one line without $( and @(, or a "
+                "list of such"
+            )
+
+
+def _php_faults(settings: dict[str, Any]) -> Faults:
+    for name, value in settings.items():
+        if not PHP_SETTING.fullmatch(str(name)):
+            yield f"app_server_php_settings: '{shown(name)}' is not the name of a setting, such as memory_limit"
         if value is None or isinstance(value, (dict, list)) or OPTION_EXPANDS.search(str(value)):
-            yield f"app_server_uwsgi_options: '{shown(name)}' must have one value, of one line without $( and @("
+            yield f"app_server_php_settings: '{shown(name)}' must have one value, of one line without $( and @("
+        if name == "pcre.jit":
+            yield "app_server_php_settings: 'pcre.jit' is set by the role: the sandbox forbids what it does"
 
 
 def _job_faults(jobs: list[dict[str, Any]]) -> Faults:

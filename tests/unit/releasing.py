@@ -90,6 +90,8 @@ CONFIG = {
     "watch_seconds": 0,
     "warm_seconds": 0,
     "notify_command": "",
+    "folder": "",
+    "pip_packages": [],
     "disk_mb": 0,
 }
 # One file for each unit that is active, and for each that is enabled.

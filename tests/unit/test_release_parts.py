@@ -665,7 +665,7 @@ class Pip:
             for name, content in required.items()
         ]
         self.requirements.write_text("".join(lines))
-        self.application.builder.install(["pip"], self.requirements, self.application.at.home)
+        self.application.builder.install(["pip"], [self.requirements], self.application.at.home)
         assert not application_fresh(self.application).exists()
         return list(self.asked)
 
@@ -707,7 +707,7 @@ def test_what_has_no_wheel_is_built_by_each_build_and_what_is_wrong_is_said(pip)
 def test_what_is_not_pinned_is_downloaded_by_each_build(pip):
     pip.index = {"a.whl": b"a"}
     pip.requirements.write_text("a.whl\n")
-    pip.application.builder.install(["pip"], pip.requirements, pip.application.at.home)
+    pip.application.builder.install(["pip"], [pip.requirements], pip.application.at.home)
     assert pip.asked == ["install"] and list(pip.application.at.wheels.iterdir()) == []
 
 
@@ -1151,6 +1151,105 @@ def test_neither_a_folder_nor_a_file_of_the_commit_becomes_a_shared_file(buildab
     (buildable.at.shared / "app.py").mkdir(parents=True)
     with pytest.raises(FileExistsError):
         buildable.builder.settle()
+
+
+def test_a_shared_folder_may_lie_deeper_in_the_release(buildable, upstream):
+    buildable.config["shared"], before = ["var/up/loads"], os.umask(0o077)
+    try:
+        buildable.builder.settle()
+        place = buildable.at.releases / built(buildable, upstream.first)
+    finally:
+        os.umask(before)
+    assert os.readlink(place / "var/up/loads") == str(buildable.at.shared / "var/up/loads")
+    assert [(buildable.at.shared / path).stat().st_mode & 0o777 for path in ("var", "var/up")] == [0o755] * 2
+    assert [(place / path).stat().st_mode & 0o777 for path in ("var", "var/up")] == [0o755] * 2
+
+
+def test_no_link_of_the_commit_leads_a_shared_folder_elsewhere(application, tmp_path):
+    elsewhere, place = tmp_path / "elsewhere", tmp_path / "release"
+    elsewhere.mkdir()
+    place.mkdir()
+    (place / "var").symlink_to(elsewhere)
+    application.config["shared"] = ["var/uploads"]
+    with pytest.raises(basics.ReleaseError, match="has a link where app_server_shared wants the folder of var/uploads"):
+        application.builder.link_shared(place)
+    assert os.listdir(elsewhere) == []
+
+
+def archive_of(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = folder / "tree" / name.replace("__", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    subprocess.run(["tar", "-cf", folder / "push.tar", "-C", folder / "tree", *os.listdir(folder / "tree")], check=True)
+    return folder / "push.tar"
+
+
+def test_a_release_is_made_of_the_folder_that_has_the_code(buildable, tmp_path):
+    buildable.config["folder"] = "services/shop/"
+    archive = archive_of(
+        tmp_path, top="t", services__shop__app="a", services__shop__sub__more="m", services__shopping="s"
+    )
+    place = buildable.at.releases / buildable.builder.build("a" * 40, "main", archive)
+    assert sorted(str(path.relative_to(place)) for path in place.rglob("*")) == ["app", "sub", "sub/more"]
+
+
+def test_a_folder_that_the_commit_has_not_is_named(buildable, tmp_path):
+    buildable.config["folder"] = "backend"
+    with pytest.raises(basics.ReleaseError, match=r"app_server_folder: backend"):
+        buildable.builder.build("a" * 40, "main", archive_of(tmp_path, top="t"))
+    assert os.listdir(buildable.at.releases) == []
+
+
+@pytest.mark.parametrize(
+    ("files", "requirements", "words"),
+    [
+        (["pyproject.toml"], ["requirements.txt"], ["has no requirements.txt", '"." stands for the project itself']),
+        (["pyproject.toml", "uv.lock"], ["requirements.txt"], ["uv export --frozen --no-emit-project"]),
+        (["pyproject.toml", "uv.lock"], [".[prod]"], ["would be ignored", 'is [requirements.txt, ".[prod]"]']),
+        (["pyproject.toml", "poetry.lock"], ["."], ["poetry export -o requirements.txt"]),
+        (["requirements.txt"], ["requirements.txt", "."], ["has no pyproject.toml"]),
+        (["a.txt"], ["a.txt", "b/b.txt"], ["has no b/b.txt"]),
+    ],
+)
+def test_what_pip_cannot_read_is_refused_with_what_to_do(application, tmp_path, files, requirements, words):
+    for name in files:
+        (tmp_path / name).touch()
+    application.config["requirements"] = requirements
+    with pytest.raises(basics.ReleaseError) as refusal:
+        application.builder.make_virtualenv(tmp_path)
+    assert all(word in str(refusal.value) for word in words), refusal.value
+
+
+def test_files_the_project_itself_and_further_packages_are_installed_in_this_order(application, monkeypatch, tmp_path):
+    wheels_of_debian = tmp_path / "wheels"
+    wheels_of_debian.mkdir()
+    (wheels_of_debian / "pip-25.0-py3-none-any.whl").touch()
+    monkeypatch.setattr(build, "PYTHON_WHEELS", wheels_of_debian)
+    for name in ("a.txt", "b.txt", "pyproject.toml", "uv.lock"):
+        (tmp_path / name).touch()
+    told: list[list[str]] = []
+    monkeypatch.setattr(application.sandbox, "building", lambda argv, place, **_more: told.append(argv) or "")
+    application.config |= {"requirements": ["a.txt", ".[prod]", "b.txt"], "pip_packages": ["PyMySQL==1.1.1"]}
+    application.builder.make_virtualenv(tmp_path)
+    installed = [[word for word in argv[3:] if not word.startswith("--")] for argv in told if "install" in argv]
+    assert installed == [[f"{tmp_path}/a.txt", f"{tmp_path}/b.txt"], [".[prod]"], ["PyMySQL==1.1.1"]]
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("def create_app():\n    return print", ""),
+        ("def create_app():\n    return 5", "is not callable"),
+        ("def create_app(settings):\n    return print", "missing 1 required positional argument"),
+    ],
+)
+def test_a_factory_is_called_before_anything_is_switched(tmp_path, code, words):
+    (tmp_path / "shop.py").write_text(code)
+    run = subprocess.run(
+        [sys.executable, "-c", build.LOAD, "shop", "create_app()", "False"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert (run.returncode == 0) == (not words) and words in run.stderr
 
 
 def test_a_build_that_fails_leaves_nothing(buildable, upstream):

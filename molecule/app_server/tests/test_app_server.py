@@ -66,6 +66,24 @@ def test_applications_in_other_languages_answer(server):
     assert (answer, text.strip()) == (200, f"hello from php, release {release} at /x")
 
 
+def test_code_of_a_folder_is_served_from_a_factory_with_all_that_was_asked_for(server):
+    release = status(server, "hello-shop")["release"]
+    said = f"hello from a factory, release {release} a=1 colorama itsdangerous markupsafe firstsecond"
+    assert ask(server, "/x?a=1", "hello-shop") == (200, said)
+    place = f"/srv/hello-shop/releases/{release}"
+    assert server.file(f"{place}/pyproject.toml").exists and not server.file(f"{place}/hello.py").exists
+    # A folder of what all releases share may lie deeper; the application writes there.
+    assert server.check_output(f"readlink -f {place}/var/uploads") == "/srv/hello-shop/shared/var/uploads"
+    owners = server.check_output("stat -c '%U %a' /srv/hello-shop/shared/var /srv/hello-shop/shared/var/uploads")
+    assert owners.splitlines() == ["root 755", "hello-shop 750"]
+
+
+def test_php_has_its_settings_beside_the_roles_own(server):
+    said = server.check_output("cat /etc/hello-php/uwsgi.ini")
+    for line in ("pcre.jit=0", "memory_limit=96M", "display_errors=Off"):
+        assert f"\nphp-set = {line}\n" in said
+
+
 def test_settings_and_secrets_arrive_unchanged(server):
     assert ask(server, "/environment?name=TOKEN") == (200, TOKEN)
     assert ask(server, "/environment?name=GREETING") == (200, "grüße, $HOME `id` \\ \"'%n")

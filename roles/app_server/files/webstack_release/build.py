@@ -24,6 +24,12 @@ from .wheels import Wheels, pins
 Folder = tuple[Path, str, str, int]  # with its owner, group and mode
 CHECK_SECONDS = 60
 PYTHON_WHEELS = Path("/usr/share/python-wheels")  # what ensurepip installs, on Debian
+PROJECT = re.compile(r"\.(\[.*\])?")  # pip's word for the project itself, and for it with extras
+# How what other tools lock becomes what pip reads.
+EXPORTS = {
+    "uv.lock": "uv export --frozen --no-emit-project -o requirements.txt",
+    "poetry.lock": "poetry export -o requirements.txt",
+}
 COMPRESSIBLE = {".css", ".html", ".js", ".json", ".map", ".mjs", ".svg", ".txt", ".xml"}
 # With its arguments: a module, the name of what uWSGI calls, and whether workers are to share what it loads.
 LOAD = """
@@ -31,7 +37,9 @@ import importlib, os, sys, threading
 module, name, preload = sys.argv[1:]
 del sys.argv[1:]
 try:
-    entry = getattr(importlib.import_module(module), name)
+    entry = getattr(importlib.import_module(module), name.removesuffix("()"))
+    if name.endswith("()"):  # a factory, which uWSGI calls without arguments
+        entry = entry()
 except MemoryError:
     sys.exit("it needs more memory than a worker gets (app_server_worker_memory_mb)")
 if not callable(entry):
@@ -99,6 +107,7 @@ class Builder:
         shared = self.shared_folders()
         for path, owner, group, mode in self.folders() + shared:
             if not path.is_dir():
+                open_folders(path.parent, self.at.shared)
                 path.mkdir(parents=True)
             if not misplaced(path, owner, group, mode, least=(path, owner, group, mode) in shared):
                 continue
@@ -149,10 +158,15 @@ class Builder:
         return release
 
     def unpack(self, tar: Path, place: Path) -> None:
+        of = f" (app_server_folder: {self.config['folder']})" if self.config["folder"] else ""
         try:
             # As the building user: a hostile archive reaches no further than that user does.
-            with explained_as("the commit could not be unpacked:"), open(tar, "rb") as handle:
-                self.sandbox.building(["tar", "--extract", "--ignore-zeros", "--no-same-owner"], place, stdin=handle)
+            with explained_as(f"the commit could not be unpacked{of}:"), open(tar, "rb") as handle:
+                words = ["tar", "--extract", "--ignore-zeros", "--no-same-owner"]
+                folder = self.config["folder"].strip("/")
+                if folder:  # what is in it becomes the release
+                    words += [f"--strip-components={folder.count('/') + 1}", "--", folder]
+                self.sandbox.building(words, place, stdin=handle)
         finally:
             tar.unlink()
 
@@ -161,38 +175,67 @@ class Builder:
 
         Debian's pip runs out of its wheel, so a release carries none and is built a second sooner.
         """
-        requirements = place / self.config["requirements"]
-        if not requirements.is_file():
-            raise ReleaseError(
-                f"the commit has no {self.config['requirements']}, from which its virtualenv would be made "
-                "(app_server_requirements names another file)"
-            )
+        files = [place / name for name in self.config["requirements"] if not PROJECT.fullmatch(name)]
+        itself = [name for name in self.config["requirements"] if PROJECT.fullmatch(name)]
+        self.refuse_what_pip_cannot_read(place, files, itself)
         installers = list(PYTHON_WHEELS.glob("pip-*.whl"))
         if not installers:
             raise ReleaseError(f"{PYTHON_WHEELS} has no pip: is the package python3-venv wholly installed?")
         venv = place / ".venv"
         self.sandbox.building(["/usr/bin/python3", "-m", "venv", "--without-pip", str(venv)], place)
         python = str(venv / "bin/python")
-        with explained_as(
-            f"{self.config['requirements']} (app_server_requirements) cannot be installed; nothing was switched."
-        ):
-            self.install([python, str(installers[0] / "pip")], requirements, place)
+        pip = [python, str(installers[0] / "pip")]
+        named = " and ".join(self.config["requirements"])
+        with explained_as(f"{named} (app_server_requirements) cannot be installed; nothing was switched."):
+            if files:
+                self.install(pip, files, place)
+            for project in itself:
+                self.run_pip(pip, ["install", "--no-compile", project], place)
+        if self.config["pip_packages"]:
+            with explained_as("app_server_pip_packages cannot be installed; nothing was switched."):
+                self.run_pip(pip, ["install", "--no-compile", "--", *self.config["pip_packages"]], place)
         # On all cores, other than pip; as pip does, it goes over what does not compile.
         code = f"import compileall; compileall.compile_dir({str(venv / 'lib')!r}, quiet=2, workers=0)"
         self.sandbox.building([python, "-c", code], place)
 
-    def install(self, pip: list[str], requirements: Path, place: Path) -> None:
+    def refuse_what_pip_cannot_read(self, place: Path, files: list[Path], itself: list[str]) -> None:
+        """Says what to do where the virtualenv is not described, or by what pip does not read."""
+        exports = [f"{name}: {command}" for name, command in EXPORTS.items() if (place / name).is_file()]
+        export = f" pip does not read {'; or '.join(exports)}, and commit the file." if exports else ""
+        project = any((place / name).is_file() for name in ("pyproject.toml", "setup.py"))
+        for path in files:
+            if not path.is_file():
+                more = '; "." stands for the project itself' if project else ""
+                raise ReleaseError(
+                    f"the commit has no {path.relative_to(place)}, from which its virtualenv would be made "
+                    f"(app_server_requirements names another file{more}).{export}"
+                )
+        if itself and not project:
+            raise ReleaseError(
+                f"the commit has no pyproject.toml, which {itself[0]} of app_server_requirements would install"
+            )
+        if itself and not files and exports:
+            raise ReleaseError(
+                f"What the lock pins would be ignored by {itself[0]} of app_server_requirements.{export} Then "
+                f'app_server_requirements is [requirements.txt, "{itself[0]}"].'
+            )
+
+    def run_pip(self, pip: list[str], words: list[str], place: Path, writable: tuple[Path, ...] = ()) -> None:
+        quiet = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-cache-dir"]
+        self.sandbox.building([*pip, words[0], *quiet, *words[1:]], place, more=writable)
+
+    def install(self, pip: list[str], files: list[Path], place: Path) -> None:
         """Has pip install what is required, and keeps the wheels that are pinned, so that each is downloaded once.
 
         All else is downloaded by each build: a cache of pip's would hand on what a commit may have put there.
         """
-        text = self.readable(requirements, place)
+        text = "\n".join(self.readable(path, place) for path in files)
         hashes = ["--require-hashes"] if "--hash=" in text else []
         wanted = pins(text)
 
         def run_pip(verb: str, *options: str) -> None:
-            words = [*pip, verb, "--quiet", "--no-input", "--disable-pip-version-check", "--no-cache-dir", *options]
-            self.sandbox.building([*words, *hashes, "--requirement", str(requirements)], place, more=writable)
+            named = [word for path in files for word in ("--requirement", str(path))]
+            self.run_pip(pip, [verb, *options, *hashes, *named], place, writable)
 
         writable: tuple[Path, ...] = ()
         if wanted:
@@ -219,9 +262,11 @@ class Builder:
 
     def pinned_by(self, release: str) -> set[str]:
         """The digests that a release's requirements allow."""
-        with contextlib.suppress(OSError, ValueError, LookupError):
-            return pins(read_as_pip_does(self.at.releases / release / self.config["requirements"]))
-        return set()
+        found: set[str] = set()
+        for name in self.config["requirements"]:
+            with contextlib.suppress(OSError, ValueError, LookupError):
+                found |= pins(read_as_pip_does(self.at.releases / release / name))
+        return found
 
     def readable(self, requirements: Path, place: Path) -> str:
         """The text of a requirements file, which pip reads the same way afterwards."""
@@ -232,7 +277,7 @@ class Builder:
             self.sandbox.building(["sed", "--in-place", "1i # coding: latin-1", str(requirements)], place)
             return requirements.read_text(encoding="latin-1")
         except LookupError as error:
-            raise ReleaseError(f"{self.config['requirements']} (app_server_requirements): {error}") from error
+            raise ReleaseError(f"{requirements.name} (app_server_requirements): {error}") from error
 
     def link_shared(self, place: Path) -> None:
         """Puts what is shared where the release expects it; what the commit has there is in the way."""
@@ -240,6 +285,10 @@ class Builder:
             link = place / name
             if os.path.lexists(link):
                 raise ReleaseError(f"the commit has a {name} of its own, where app_server_shared wants the shared one")
+            # A folder on the way may be missing. It may be the commit's, but no link of it that leads elsewhere.
+            if not link.parent.resolve().is_relative_to(place.resolve()):
+                raise ReleaseError(f"the commit has a link where app_server_shared wants the folder of {name}")
+            open_folders(link.parent, place)
             link.symlink_to(self.at.shared / name)
 
     def check(self, release: str) -> None:
@@ -303,6 +352,14 @@ def read_as_pip_does(requirements: Path) -> str:
         if said:
             return content.decode(said[1].decode("ascii"))
     return content.decode("utf-8")
+
+
+def open_folders(folder: Path, top: Path) -> None:
+    """Makes a folder and those above it, below `top`, where they are missing; all may look into them, whatever the umask."""
+    for path in reversed([folder, *folder.parents]):
+        if path.is_relative_to(top) and not path.is_dir():
+            path.mkdir()
+            path.chmod(0o755)
 
 
 def hand_to_root(place: Path) -> None:

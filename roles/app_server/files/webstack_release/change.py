@@ -36,7 +36,7 @@ DOOR_TRIES = 5
 # The tool may be newer than what an application was last configured with.
 LATER: dict[str, Any] = {
     "migrate_seconds": 3600, "shared_files": [], "preload": False, "worker_data_mb": 0, "socket_group": "",
-    "shared_published": None,
+    "shared_published": None, "folder": "", "pip_packages": [],
 }  # fmt: skip
 LEFT_OVER_SECONDS = 3600  # after which nobody waits any more to begin a change
 
@@ -65,6 +65,8 @@ class Application:
         self.config = Config({**LATER, **read_object(path)})
         for key in ("static_command", "migrate_command", "notify_command"):
             self.config[key] = commands(f"app_server_{key}", self.config[key])
+        if isinstance(self.config["requirements"], str):  # as an older version of the role has it
+            self.config["requirements"] = [self.config["requirements"]]
         self.releases = Releases(at)
         self.slots = Slots(at, self.config)
         self.jobs = Jobs(at)
