@@ -83,6 +83,26 @@ def test_php_has_its_settings_beside_the_roles_own(server):
     assert {f"php-set = {setting}" for setting in ("pcre.jit=0", "memory_limit=96M", "display_errors=Off")} <= {*said}
 
 
+AS_NGINX_ASKS = r"""
+import socket, struct
+told = {"REQUEST_METHOD": "GET", "REQUEST_URI": "/x?y=1", "PATH_INFO": "/x", "QUERY_STRING": "show=DOCUMENT_ROOT", "DOCUMENT_ROOT": "/no/such/folder"}
+block = b"".join(struct.pack("<H", len(text)) + text.encode() for pair in told.items() for text in pair)
+with socket.socket(socket.AF_UNIX) as nginx:
+    nginx.connect("/run/hello-php/live.sock")
+    nginx.sendall(struct.pack("<BHB", 14, len(block), 0) + block)
+    said = b""
+    while part := nginx.recv(65536):
+        said += part
+print(said.decode())
+"""
+
+
+def test_php_has_the_releases_folder_for_its_document_root(server):
+    said = server.check_output("python3 -c %s", AS_NGINX_ASKS)
+    release = status(server, "hello-php")["release"]
+    assert f"in /srv/hello-php/releases/{release}" in said
+
+
 def test_settings_and_secrets_arrive_unchanged(server):
     assert ask(server, "/environment?name=TOKEN") == (200, TOKEN)
     assert ask(server, "/environment?name=GREETING") == (200, "grüße, $HOME `id` \\ \"'%n")
