@@ -16,7 +16,6 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.foobar.webstack.plugins.plugin_utils import app_accounts
-from ansible_collections.foobar.webstack.plugins.plugin_utils.asking import ASKED, ask_once
 from ansible_collections.foobar.webstack.plugins.plugin_utils.clone import Clone
 from ansible_collections.foobar.webstack.plugins.plugin_utils.git_host import Question
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import refused
@@ -95,6 +94,7 @@ class ActionModule(ActionBase):
                 "code": {"type": "bool", "default": True},
                 "push": {"type": "bool", "default": False},
                 "key": {"type": "str", "default": ""},
+                "before": {"type": "dict", "default": {}},
             },
         )
         app = args["app"]
@@ -103,31 +103,25 @@ class ActionModule(ActionBase):
         faults = [f"app_server_name: '{app}' will not do, because {why}" for why in strangers(app, host)]
         faults += group_faults(host, args["groups"], args["packages"])
         ships = args["code"] and (bool(args["ref"]) or host.will_ship(args["declared"]))
-        asked: dict[str, Any] = {}
         if args["push"] and args["code"]:
             faults += clone_faults(args, ships)
         elif ships and not args["push"]:
-            asked = self._ask_git_host(args, host, task_vars or {})
-            faults += asked.get("faults", [])
+            faults += self._git_host_faults(args, host)
         left = [path for path in host.left if not (args["key"] and path.endswith("/deploy_key"))]
         answer = {"users_due": host.accounts.due, "left": left, "ships": ships}
-        answer |= {name: digest for name, digest in asked.items() if name == ASKED}
-        return answer | refused("Role app_server", faults, task_vars or {}, "this host as it is")
+        return {"apps": {**args["before"], app: answer}} | refused(
+            "Role app_server", faults, task_vars or {}, "this host as it is"
+        )
 
-    def _ask_git_host(self, args: dict[str, Any], host: Host, task_vars: dict[str, Any]) -> dict[str, Any]:
-        """Faults that the fetch would meet; asked once a run where there are none."""
+    def _git_host_faults(self, args: dict[str, Any], host: Host) -> list[str]:
+        """Faults that the fetch would meet."""
         fetcher = args["users"][-1]
         question = Question(
             app=args["app"], repository=args["repository"], version=args["ref"] or args["version"], key=self._key(args["key"]),
             known_hosts=args["known_hosts"], environment=args["environment"],
             user="" if fetcher in host.accounts.missing else fetcher,
         )  # fmt: skip
-
-        def ask() -> dict[str, Any]:
-            faults = question.faults(run_script(self, question.script()), input_of_version(args))
-            return {"failed": bool(faults), "faults": faults}
-
-        return ask_once(["app_preflight", vars(question)], task_vars, ask)
+        return question.faults(run_script(self, question.script()), input_of_version(args))
 
     def _key(self, path: str) -> str:
         """The deploy key, as the role will copy it to the host."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.foobar.webstack.plugins.plugin_utils.asking import ask_once
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import refused
 
 
@@ -20,11 +19,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         args, variables = dict(self._task.args), task_vars or {}
-        outcome = ask_once(
-            ["first_contact", args],
-            variables,
-            lambda: self._execute_module("foobar.webstack.first_contact", module_args=args, task_vars=variables),
-        )
+        outcome = self._execute_module("foobar.webstack.first_contact", module_args=args, task_vars=variables)
         if outcome.get("failed"):
             return outcome
         who = f"Role {Path(variables.get('role_path') or '').name}"

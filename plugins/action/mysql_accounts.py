@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Action of foobar.webstack.mysql_accounts: the question before the first change is asked once a run."""
+"""Action of foobar.webstack.mysql_accounts: what the host answers before the first change is refused as inputs are."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.foobar.webstack.plugins.plugin_utils.asking import ask_once
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import refused
 
 
@@ -20,14 +19,8 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         args, variables = dict(self._task.args), task_vars or {}
-
-        def run_module() -> dict[str, Any]:
-            return self._execute_module("foobar.webstack.mysql_accounts", module_args=args, task_vars=variables)
-
-        if not args.get("ask"):
-            return run_module()
-        outcome = ask_once(["mysql_accounts", args], variables, run_module)
-        if outcome.get("failed"):
+        outcome = self._execute_module("foobar.webstack.mysql_accounts", module_args=args, task_vars=variables)
+        if outcome.get("failed") or not args.get("ask"):
             return outcome
         who = f"Role {Path(variables.get('role_path') or '').name}"
         return outcome | refused(who, outcome["refusals"], variables, "this host as it is")

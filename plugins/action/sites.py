@@ -440,6 +440,7 @@ class ActionModule(ActionBase):
             "apps": [site.name for site in here if site.has_app],
             "absent": [site.name for site in sites if not site.is_there],
             "certificates": [site.name for site in here if site.has_certificate],
+            "orders": [site.name for site in here if site.has_certificate and site.certificate_source == "acme"],
             "no_certificates": [site.name for site in sites if not (site.is_there and site.has_certificate)],
             "maintenance": wiring.MAINTENANCE,
             "places": wiring.places_on_host(here),

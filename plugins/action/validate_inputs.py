@@ -15,12 +15,8 @@ from ansible.plugins.action import ActionBase
 from ansible.template import is_trusted_as_template
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import (
     HIDDEN,
-    JUDGED,
-    SITE,
-    WEBSTACK,
     collected,
     is_collected,
-    judged,
     refused,
     report,
 )
@@ -59,17 +55,10 @@ class ActionModule(ActionBase):
             return refused(who, [rule["say"] for rule in args["rules"] if rule["refuse"]], self._vars)
         if "rules_from" in args and args["rules_from"] not in self._vars:
             raise AnsibleActionFail(f"rules_from: there is no variable {args['rules_from']}")
-        # What a play with sites has told a role stays the same to its end, so one judgement is enough.
-        judgement = f"{role_path.name} {self._vars.get(SITE, '')}".strip() if WEBSTACK in self._vars else ""
-        known = judged(self._vars)
-        if judgement and judgement in known:
-            return {"changed": False, JUDGED: known}
         result: dict[str, Any] = {}
         faults = self._faults(role_path, result)
         if result.get("failed"):
             return result
-        if judgement and not faults:
-            result[JUDGED] = [*known, judgement]
         return result | refused(who, faults, self._vars)
 
     def _faults(self, role_path: Path, result: dict[str, Any]) -> list[str]:

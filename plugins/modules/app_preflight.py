@@ -77,6 +77,10 @@ options:
     description: Environment that git will have, such as a proxy.
     type: dict
     default: {}
+  before:
+    description: The answers of earlier applications of the host, as RV(apps) of their result.
+    type: dict
+    default: {}
 extends_documentation_fragment: [action_common_attributes]
 attributes:
   check_mode:
@@ -100,17 +104,19 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-users_due:
-  description: Whether a user is missing, or in other groups than it should.
-  type: bool
+apps:
+  description: The answer of each application, by its name, those of O(before) included.
+  type: dict
   returned: success
-left:
-  description: Files that an earlier declaration, or an earlier version of the role, has left.
-  type: list
-  elements: str
-  returned: success
-ships:
-  description: Whether code is about to be shipped.
-  type: bool
-  returned: success
+  contains:
+    users_due:
+      description: Whether a user is missing, or in other groups than it should.
+      type: bool
+    left:
+      description: Files that an earlier declaration, or an earlier version of the role, has left.
+      type: list
+      elements: str
+    ships:
+      description: Whether code is about to be shipped.
+      type: bool
 """

@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Questions to a host that are asked once a run: site.yml asks them before the first change, the role asks again."""
+"""Questions to a host that are asked once a run, though a role asks before its first change and again."""
 
 from __future__ import annotations
 

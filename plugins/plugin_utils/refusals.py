@@ -18,9 +18,6 @@ FAULTS = "webstack_faults"
 CARRIED = (
     "webstack_faults_before"  # what earlier tasks have found: a task in a loop registers its result anew each time
 )
-JUDGED = (
-    "webstack_judged"  # the roles whose inputs have been judged in this run, each with the site that it is called for
-)
 # What foobar.webstack.sites registers, and the site that a role is called for.
 WEBSTACK, SITE = "webstack", "webstack_site"
 HIDDEN = ""  # a fault that follows from another, which has been reported
@@ -91,12 +88,6 @@ def collected(task_vars: dict[str, Any]) -> dict[str, list[str]]:
         known = found.setdefault(headline, [])
         known += [fault for fault in faults if fault and fault not in known]
     return {headline: faults for headline, faults in found.items() if faults}
-
-
-def judged(task_vars: dict[str, Any]) -> list[str]:
-    """What registered results of this host say to have been judged; the longest list has all of them."""
-    found = [value[JUDGED] for value in list(task_vars.values()) if isinstance(value, dict) and value.get(JUDGED)]
-    return max(found, key=len, default=[])
 
 
 def _registered(task_vars: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:

@@ -78,7 +78,7 @@ def ask(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, 
         app = changes.get("app", "shop")
         args = {
             "app": app, "users": [app, f"{app}-build", f"{app}-fetch"], "repository": "https://git.example.com/shop.git",
-            "version": "main", "ref": "", "groups": [], "declared": DECLARED, "code": True, "push": False, "signers": [], "key": "", "packages": [], "known_hosts": [], "environment": ROUTED,
+            "version": "main", "ref": "", "groups": [], "declared": DECLARED, "code": True, "push": False, "signers": [], "key": "", "packages": [], "known_hosts": [], "environment": ROUTED, "before": {},
             **changes,
         }  # fmt: skip
         plugin = action.ActionModule.__new__(action.ActionModule)
@@ -86,7 +86,9 @@ def ask(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, 
         plugin._low_level_execute_command = host.execute
         plugin._find_needle = lambda folder, path: path
         plugin._loader = SimpleNamespace(get_text_file_contents=lambda path: Path(path).read_text())
-        return plugin.run(task_vars=task_vars or {})
+        answer = plugin.run(task_vars=task_vars or {})
+        host.apps = answer.pop("apps")
+        return answer | host.apps[app]
 
     return run
 
@@ -339,12 +341,9 @@ def test_it_is_not_asked_where_nothing_is_shipped(host, on_git_host):
     assert not on_git_host(repository="file:///nowhere")["ships"] and len(host.commands) == 1
 
 
-def test_it_is_asked_once_in_a_run(host, on_git_host):
-    task_vars = {"registered_before": on_git_host()}
-    count = len(host.commands)
-    assert on_git_host(task_vars=task_vars)["ships"] and len(host.commands) == count + 1
-    on_git_host(task_vars=task_vars, version="abcdef0")
-    assert len(host.commands) == count + 3
+def test_an_answer_holds_those_of_other_applications(host, on_git_host):
+    on_git_host(before={"blog": {"users_due": True}})
+    assert host.apps["blog"] == {"users_due": True} and host.apps["shop"]["ships"]
 
 
 def test_git_gets_the_environment_and_the_key_by_files_that_go_again(host, on_git_host, command, tmp_path):

@@ -172,8 +172,3 @@ SITES = {
 def test_a_fault_has_the_place_where_the_inventory_says_it(fault, said):
     assert refusals.where_it_stands(fault, {"webstack": SITES, "webstack_site": "shop"}) == said
     assert refusals.where_it_stands(fault, {}) == fault
-
-
-def test_what_has_been_judged_is_known_from_the_longest_list():
-    results = {"a": {refusals.JUDGED: ["base"]}, "b": {refusals.JUDGED: ["base", "web shop"]}, "c": {"changed": False}}
-    assert refusals.judged(results) == ["base", "web shop"] and refusals.judged({}) == []

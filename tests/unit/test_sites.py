@@ -71,7 +71,7 @@ def shop(**keys: Any) -> dict[str, Any]:
 
 def test_a_site_is_told_to_each_role():
     answer = told()
-    assert answer["apps"] == answer["all"] == answer["certificates"] == ["shop"]
+    assert answer["apps"] == answer["all"] == answer["certificates"] == answer["orders"] == ["shop"]
     inputs = answer["sites"]["shop"]["inputs"]
     assert inputs["app_server_name"] == inputs["certificate_name"] == "shop"
     assert inputs["app_server_entry"] == "shop.wsgi:application"
@@ -315,6 +315,7 @@ def test_a_site_that_is_to_be_absent_needs_no_other_word_and_is_told_to_nobody()
     assert answer["absent"] == ["old"] and answer["all"] == ["shop"]
     assert [site["name"] for site in answer["host"]["nginx_sites"]] == ["shop"]
     assert answer["sites"]["old"]["inputs"]["app_server_name"] == "old" and "old" in answer["no_certificates"]
+    assert "old" not in answer["orders"]
 
 
 def test_workers_are_shared_out_among_the_applications_of_a_host():

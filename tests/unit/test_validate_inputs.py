@@ -434,24 +434,3 @@ def test_facts_that_the_play_has_are_kept_beside_those_that_the_task_gathers(mon
     plugin._execute_module = lambda **_options: {"ansible_facts": gathered}
     with pytest.raises(AnsibleActionFail, match=r"web\.example\.com runs Debian"):
         plugin.run(task_vars=task_vars)
-
-
-@pytest.mark.parametrize(
-    ("known", "judges"),
-    [
-        ({}, True),
-        ({"webstack": {}, "x": {refusals.JUDGED: ["web shop"]}}, False),
-        ({"webstack": {}, "x": {refusals.JUDGED: ["web", "web blog"]}}, True),
-        ({"x": {refusals.JUDGED: ["web shop"]}}, True),  # of a play without sites, whose variables may have changed
-    ],
-)
-def test_a_role_is_judged_once_for_each_site_that_it_is_called_for(monkeypatch, known, judges):
-    monkeypatch.setattr(action.ActionBase, "run", lambda *_args, **_options: {})
-    judged = []
-    plugin = action.ActionModule.__new__(action.ActionModule)
-    plugin._task = SimpleNamespace(args={})
-    plugin._faults = lambda role, _result: judged.append(role.name) or []
-    answer = plugin.run(task_vars={"role_path": "/roles/web", "webstack_site": "shop", **known})
-    assert (judged == ["web"]) == judges
-    if "webstack" in known:
-        assert "web shop" in answer[refusals.JUDGED]
