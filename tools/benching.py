@@ -34,13 +34,15 @@ def fresh(container: str) -> None:
     sh(f"tools/container down {container}; tools/container up {container} trixie")
 
 
-def inventory() -> str:
+def inventory(sites: int = 1, state: str = "present") -> str:
+    """The file of an inventory of the measured container, with as many sites, all of the same code; `state` is that of the second."""
     values = {
         "ansible_connection": "community.docker.docker",
         "ansible_become": False,
         "sites": {
-            "foobar": {
-                "domain": "www.foobar.com",
+            name: {
+                "state": "present" if name == "foobar" else state,
+                "domain": f"{'www' if name == 'foobar' else name}.foobar.com",
                 # As stock nginx, and with its lack of limits, since all load comes from one address.
                 "certificate": "none",
                 "repository": str(PROJECT / ".cache/foobar.git"),
@@ -55,6 +57,7 @@ def inventory() -> str:
                 },
                 "database": {"password": "only for the bench, on a container", "scheme": "mysql+pymysql"},
             }
+            for name in ("foobar", "second")[:sites]
         },
         "nginx_client_connections": 0,
         "nginx_client_requests": 0,
@@ -68,7 +71,7 @@ def inventory() -> str:
     return str(path)
 
 
-def converge() -> int:
+def converge(sites: int = 1, state: str = "present") -> int:
     """Runs site.yml; returns how many tasks changed something."""
-    out = sh(f"ansible-playbook --inventory {inventory()} site.yml")
+    out = sh(f"ansible-playbook --inventory {inventory(sites, state)} site.yml")
     return int(re.search(r"changed=(\d+)", out)[1])

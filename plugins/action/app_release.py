@@ -49,7 +49,10 @@ class ActionModule(ActionBase):
         if self._task.check_mode and not self._installed():
             return {"changed": args["step"] in CHANGES, "answer": NOTHING_LIVE}
         if args["step"] == "status":
-            return {"changed": False, "answer": self._call("status", "--json")}
+            try:
+                return {"changed": False, "answer": self._call("status", "--json")}
+            except AnsibleActionFail as error:  # returned, since failed_when is not asked about what is raised
+                return {"failed": True, "changed": False, "msg": str(error)}
         if args["step"] == "plan":
             return self._plan(args["arguments"])
         if self._task.check_mode:

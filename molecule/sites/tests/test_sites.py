@@ -160,17 +160,23 @@ def test_of_several_sites_one_has_to_be_named(servers):
 
 
 def test_status_and_verify_tell_of_each_site(servers):
-    said = run("status").must_succeed()
-    said.must_say(
-        "shop: release",
-        "blog: release",
-        "gallery: release",
-        "docs: a site without an application",
-        "certificate: none, HTTP alone",
-    )
+    said = run("status").must_succeed().output
+    for site, words in (("shop", "off"), ("blog", "until 20"), ("docs", "no application"), ("chat", "HTTP alone")):
+        assert len(re.findall(rf"(?m)^ *{site} .*{words}", said)) == len(servers), said
+    run("status", site="gallery").must_succeed().must_say("gallery: release", "verified", "certificate: none, HTTP alone")
     said = run("verify").must_succeed()
     assert said.output.count("9. the page: 200") == 5 * len(servers)
     assert run("verify", site="blog").must_succeed().output.count("9. the page: 200") == len(servers)
+
+
+def test_a_site_that_needs_a_person_fails_the_status_of_all_and_the_others_are_told(servers):
+    slot = f"gallery@{status(servers[0], 'gallery')['slot']}"
+    servers[0].check_output(f"systemctl stop {slot}")
+    try:
+        run("status").must_fail("← see below", "gallery: ", "no application")
+    finally:
+        servers[0].check_output(f"systemctl start {slot}")
+    until(lambda: PAGES["gallery"] in get(servers[0], "gallery"))
 
 
 def test_one_site_is_closed_and_the_others_are_not(servers):
