@@ -163,7 +163,9 @@ def test_status_and_verify_tell_of_each_site(servers):
     said = run("status").must_succeed().output
     for site, words in (("shop", "off"), ("blog", "until 20"), ("docs", "no application"), ("chat", "HTTP alone")):
         assert len(re.findall(rf"(?m)^ *{site} .*{words}", said)) == len(servers), said
-    run("status", site="gallery").must_succeed().must_say("gallery: release", "verified", "certificate: none, HTTP alone")
+    run("status", site="gallery").must_succeed().must_say(
+        "gallery: release", "verified", "certificate: none, HTTP alone"
+    )
     said = run("verify").must_succeed()
     assert said.output.count("9. the page: 200") == 5 * len(servers)
     assert run("verify", site="blog").must_succeed().output.count("9. the page: 200") == len(servers)
