@@ -13,8 +13,9 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.foobar.webstack.plugins.plugin_utils import sites as wiring
+from ansible_collections.foobar.webstack.plugins.plugin_utils import versions
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import WEBSTACK, refused, report
-from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import run_script
+from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import complaint, run_script
 from ansible_collections.foobar.webstack.plugins.plugin_utils.specs import nearest, plain, templates_in_secrets
 from ansible_collections.foobar.webstack.plugins.plugin_utils.vaults import vault_words
 
@@ -42,19 +43,28 @@ BEFORE_OF_HOST = {
     "site_public_address": "public_address", "site_address": "walk_address", "site_port": "walk_port",
     "site_firewall_open": "base_firewall_open", "site_dns_records": "dns_records", "site_inventory": "base_belongs_to",
 }  # fmt: skip
+BEFORE_OTHERS = (
+    "site_name", "site_secret_key", "site_database_password", "site_database_password_before", "site_shared_published",
+)  # fmt: skip
 BEFORE_WIRED = (
     "      entry: foobar.wsgi:application              # these four stood in wiring.yml; yours, if you have changed them there",
     "      static: foobar/static",
     "      static_command: python3 foobar/assets.py",
     "      migrate_command: alembic upgrade head",
 )
+# Before the answers, a shell over ssh may complain of a locale that the host lacks.
+ASK = f"""
+ls -d /etc/*/release.json 2>/dev/null
+echo "kept as $(cat /etc/webstack/belongs-to 2>/dev/null)"
+echo "kept by $(cat {versions.RECORD} 2>/dev/null)"
+"""
 
 
 class ActionModule(ActionBase):
-    """Asks the host for its memory at most, and that only where workers have to be shared out."""
+    """Asks the host whose it is and, where workers have to be shared out, for its memory."""
 
     TRANSFERS_FILES = False
-    _VALID_ARGS = frozenset({"roles", "choose", "passwords"})
+    _VALID_ARGS = frozenset({"roles", "choose", "passwords", "changes"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
@@ -76,8 +86,9 @@ class ActionModule(ActionBase):
         if self._for_roles:
             self._faults += self._layout_faults(sites)
         self._refuse_placeholder()
-        if self._for_roles and not before:
-            self._faults += self._left_behind(sites, lists)
+        changes = boolean(self._task.args.get("changes", False))
+        if changes or (self._for_roles and not before):
+            self._faults += self._host_faults(sites, lists, changes)
         result: dict[str, Any] = {"changed": False, "said": said, "lists": lists}
         if self._for_roles:
             self._faults += self._misspelt(sites)
@@ -229,7 +240,7 @@ class ActionModule(ActionBase):
 
     def _of_versions_before(self) -> Iterator[str]:
         """An inventory that was written before there was `sites`, with the lines to write instead."""
-        old = sorted(name for name in self._vars if name in BEFORE or name in BEFORE_OF_HOST or name == "site_name")
+        old = sorted(name for name in self._vars if name in (*BEFORE, *BEFORE_OF_HOST, *BEFORE_OTHERS))
         if not old:
             return
         name = self._text("site_name") or "<name>"
@@ -388,18 +399,30 @@ class ActionModule(ActionBase):
             return "is one of mysql_databases"
         return ""
 
-    def _left_behind(self, sites: list[wiring.Site], lists: dict[str, list[Any]]) -> Iterator[str]:
-        """Applications of this collection that are on the host, and that no run would look after any more."""
-        if "appservers" not in self._vars.get("group_names", []):
-            return
-        said = run_script(self, "ls -d /etc/*/release.json 2>/dev/null; echo")["stdout"]
-        served = str(lists.get("nginx_sites", []))
-        for name in re.findall(r"^/etc/([a-z0-9-]+)/release\.json\s*$", said, re.MULTILINE):
-            if name not in [site.name for site in sites] and f"/run/{name}/" not in served:
-                yield (
-                    f"sites: this host runs the application {name}, which is not declared any more. Declare it, with state: absent "
-                    "if it is to go (its data stay)"
-                )
+    def _host_faults(self, sites: list[wiring.Site], lists: dict[str, list[Any]], changes: bool) -> Iterator[str]:
+        """What the host says against the run: whose it is, which version keeps it, and what nobody would look after any more."""
+        outcome = run_script(self, ASK)
+        said = dict(re.findall(r"^kept (as|by) ?(.*?)\s*$", outcome["stdout"], re.MULTILINE))
+        if set(said) != {"as", "by"}:
+            raise AnsibleActionFail(f"The host cannot be asked what it is kept as: {complaint(outcome)}")
+        wanted = self._belongs_to()
+        # Role base asks this of site.yml. Before a host could have several sites, what it belongs to named its one.
+        if changes and re.sub(r"^site \S+ of ", "", said["as"]) not in ("", wanted):
+            yield (
+                f'ansible_host: this host is kept as "{said["as"]}", and this run is for "{wanted}". If the host is yours, converge '
+                "it first: site.yml -e base_take_over=true"
+            )
+        word = str(self._value(versions.WORD, self._vars.get(versions.WORD, "")) or "")
+        recorded = said["by"] or (versions.FIRST if said["as"] else versions.THIS)
+        yield from versions.faults(self._host, recorded, word, "" if word else _like(versions.WORD, self._vars))
+        if self._for_roles and "appservers" in self._vars.get("group_names", []):
+            served = str(lists.get("nginx_sites", []))
+            for name in re.findall(r"^/etc/([a-z0-9-]+)/release\.json\s*$", outcome["stdout"], re.MULTILINE):
+                if name not in [site.name for site in sites] and f"/run/{name}/" not in served:
+                    yield (
+                        f"sites: this host runs the application {name}, which is not declared any more. Declare it, with state: absent "
+                        "if it is to go (its data stay)"
+                    )
 
     # What the roles are told
 

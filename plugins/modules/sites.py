@@ -10,10 +10,18 @@ description:
     of C(sites) is docs/sites.md.
   - What the inventory says of a role's input outside of C(sites) is the default of all sites, is added to what the sites
     need, or is refused with the place where to say it. Nothing is ignored.
-  - Runs on the controller. With O(roles), the host is asked which applications it has, and where there are several, for its memory.
+  - Runs on the controller. With O(roles) or O(changes), the host is asked which version of this project keeps it. One that a newer
+    version keeps is refused, and one of an older version until the variable C(upgraded_to) acknowledges the steps that are named.
+    With O(roles), it is asked which applications it has, too, and where there are several, for its memory.
 options:
   roles:
     description: Whether roles are told of the result. Secrets are read only then.
+    type: bool
+    default: false
+  changes:
+    description: >-
+      Whether the play changes a host that was converged before. One that is kept for another inventory is refused. With O(roles)
+      alone, role base asks for it.
     type: bool
     default: false
   choose:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from ansible.template import Templar, trust_as_template
 from loading import ROLES, ROOT, load
 
 action = load("plugins/action/sites.py")
-wiring = action.wiring
+wiring, versions = action.wiring, action.versions
 HOST = "web1"
 SHOP: dict[str, Any] = {
     "domain": "www.shop.example",
@@ -41,10 +42,15 @@ def variables(sites: Any = None, **more: Any) -> dict[str, Any]:
     }
 
 
+def host(kept_as: str = "", kept_by: str = "", more: str = "") -> str:
+    """What a host answers: before it, a shell may complain, and a terminal ends lines with CR LF."""
+    return f"bash: warning: setlocale\r\n{more}kept as {kept_as}\r\nkept by {kept_by}\r\n"
+
+
 @pytest.fixture(autouse=True)
 def _without_ansible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(action.ActionBase, "run", lambda *_args, **_options: {})
-    monkeypatch.setattr(action, "run_script", lambda *_words: {"stdout": "\n"})
+    monkeypatch.setattr(action, "run_script", lambda *_words: {"stdout": host()})
 
 
 def run(given: dict[str, Any], **args: Any) -> dict[str, Any]:
@@ -369,12 +375,117 @@ def test_a_second_call_of_a_run_does_not_take_for_the_inventorys_what_the_first_
 
 
 def test_an_application_that_is_there_and_not_declared_is_refused(monkeypatch):
-    listed = "bash: warning: setlocale\n/etc/shop/release.json\n/etc/old-shop/release.json\n\n"
+    listed = host(more="/etc/shop/release.json\n/etc/old-shop/release.json\n")
     monkeypatch.setattr(action, "run_script", lambda *_words: {"stdout": listed})
     assert [fault.partition(", which")[0] for fault in faults()] == ["sites: this host runs the application old-shop"]
     assert faults({**shop(), "old-shop": {"state": "absent"}}) == []
     served = [{"name": "x", "locations": [{"path": "/", "target": "unix:/run/old-shop/live.sock"}]}]
     assert faults(nginx_sites=served) == []
+
+
+KEPT_AS = f"{HOST} in inventory production"
+STEP = "is kept by version 0.1.0 of this project, and this is 0.10.0, before which something is to be done:\n      0.2.0: read it\n"
+
+
+@pytest.mark.parametrize(
+    ("kept_as", "kept_by", "word", "refused"),
+    [
+        ("", "", None, []),  # a bare host
+        (KEPT_AS, "0.10.0", None, []),
+        (f"site shop of {KEPT_AS}", "", None, [STEP]),
+        (KEPT_AS, "0.1.0", None, ["say upgraded_to: 0.10.0 in the inventory; docs/upgrading.md"]),
+        (KEPT_AS, "0.1.0", "0.1.0", [STEP]),
+        (KEPT_AS, "0.1.0", "0.2.0", []),
+        (KEPT_AS, "0.1.0", "0.10.0", []),
+        (KEPT_AS, "0.2.0", None, []),  # by versions in between, nothing is asked
+        (KEPT_AS, "0.1.0", 0.2, ["upgraded_to: 0.2 is no version that this tree knows (0.10.0, 0.2.0, 0.1.0)", STEP]),
+        (KEPT_AS, "0.10.0", "0.11.0", ["upgraded_to: 0.11.0 is no version that this tree knows"]),
+        (KEPT_AS, "0.10.1", None, ["is kept by version 0.10.1 of this project, and this is 0.10.0", "Use 0.10.1, or a newer one"]),
+        (KEPT_AS, "gone wrong", "0.2.0", ["/etc/webstack/version on web1 holds gone wrong, which is no version"]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("args", [{"roles": True}, {"choose": "app", "changes": True}])
+def test_a_host_of_another_version_is_refused_until_the_steps_are_acknowledged(
+    monkeypatch, kept_as, kept_by, word, refused, args
+):
+    # As numbers, 0.10 comes after 0.2.
+    known = {"0.10.0": {}, "0.2.0": {"commit": "b", "steps": ["read it"]}, "0.1.0": {"commit": "a"}}
+    for name, value in (("VERSIONS", known), ("THIS", "0.10.0"), ("FIRST", "0.1.0")):
+        monkeypatch.setattr(versions, name, value)
+    monkeypatch.setattr(action, "run_script", lambda *_words: {"stdout": host(kept_as, kept_by)})
+    found = faults(None, args, **({} if word is None else {"upgraded_to": word}))
+    assert bool(found) == bool(refused)
+    assert [words for words in refused if not any(words in fault for fault in found)] == []
+
+
+def test_a_misspelt_acknowledgement_is_named(monkeypatch):
+    monkeypatch.setattr(action, "run_script", lambda *_words: {"stdout": host(KEPT_AS)})
+    assert "in the inventory (there is a upgradet_to);" in faults(upgradet_to="0.2.0")[0]
+
+
+def test_what_changes_nothing_asks_no_host(monkeypatch):
+    monkeypatch.setattr(action, "run_script", lambda *_words: pytest.fail("it asked"))
+    assert faults(None, {"choose": "all"}) == []
+
+
+def test_a_host_that_does_not_answer_is_no_host_without_an_answer(monkeypatch):
+    silent = {"stdout": "", "stderr": "sudo: a password is required"}
+    monkeypatch.setattr(action, "run_script", lambda *_words: silent)
+    with pytest.raises(AnsibleActionFail, match="cannot be asked what it is kept as: sudo: a password is required"):
+        told()
+
+
+@pytest.mark.parametrize(
+    ("kept_as", "is_refused"), [("", False), (KEPT_AS, False), (f"site x of {KEPT_AS}", False), (f"{HOST} in inventory theirs", True)]
+)  # fmt: skip
+def test_what_changes_a_host_is_for_its_own_inventory(monkeypatch, kept_as, is_refused):
+    monkeypatch.setattr(action, "run_script", lambda *_words: {"stdout": host(kept_as, versions.THIS)})
+    found = faults(None, {"choose": "app", "changes": True})
+    assert found == (
+        [
+            'ansible_host: this host is kept as "web1 in inventory theirs", and this run is for "web1 in inventory production". '
+            "If the host is yours, converge it first: site.yml -e base_take_over=true"
+        ]
+        if is_refused
+        else []
+    )
+
+
+@pytest.mark.parametrize("name", ["site_secret_key", "site_database_password", "site_shared_published"])
+def test_what_is_left_of_an_inventory_of_before_is_refused(name):
+    with pytest.raises(AnsibleActionFail, match=f"{name}: all that is said of a site stands in one place now"):
+        told(**{name: "left"})
+
+
+def test_each_playbook_that_changes_something_asks_whose_the_host_is():
+    asking = {
+        path.stem: [
+            task["foobar.webstack.sites"]
+            for play in yaml.safe_load(path.read_text(encoding="utf-8"))
+            for task in play.get("tasks", [])
+            if "foobar.webstack.sites" in task
+        ]
+        for path in ROOT.glob("playbooks/*.yml")
+    }
+    assert {name for name, calls in asking.items() if not any(call.get("changes") for call in calls)} == {
+        "site", "status", "verify",
+    }  # fmt: skip
+
+
+def test_this_tree_is_the_newest_version_and_the_last_release_is_in_the_changelog():
+    galaxy = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["version"]
+    order = [[int(part) for part in version.split(".")] for version in versions.VERSIONS]
+    assert galaxy == versions.THIS and order == sorted(order, reverse=True)
+    released = [version for version, said in versions.VERSIONS.items() if "commit" in said]
+    changelog = yaml.safe_load((ROOT / "changelogs/changelog.yaml").read_text(encoding="utf-8"))["releases"]
+    assert released == list(versions.VERSIONS)[-len(released) :] and set(released) <= set(changelog)
+    headings = re.findall(r"^## v([0-9.\\]+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(heading.replace("\\", "") for heading in headings) == sorted(changelog)
+
+
+def test_the_demo_asks_nothing_of_who_upgrades():
+    demo = yaml.safe_load((ROOT / "inventories/demo/group_vars/all.yml").read_text(encoding="utf-8"))
+    assert list(versions.faults("demo", versions.FIRST, demo["upgraded_to"])) == []
 
 
 def test_what_is_removed_for_good_takes_two_words():

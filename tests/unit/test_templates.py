@@ -191,6 +191,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "base-rebooting": (
         "base", ["validate", "configure"],
         {"base_reboot_time": "04:30", "base_core_dumps": "yes", "base_security_updates": "no", "base_journal_max_days": "1",
+         "base_belongs_to": "web1 in inventory production",
          "base_sysctl": {"-kernel.kptr_restrict": 1, "net.ipv6.conf.*.accept_redirects": 1}},
     ),
     "base-open": (
@@ -491,6 +492,7 @@ def test_a_file_says_at_its_top_where_it_comes_from(files):
             "/etc/issue.net",
             "/etc/issue",
             "/etc/webstack/belongs-to",
+            "/etc/webstack/version",
             ".py",
         )
         if path.endswith(unmarked):
@@ -501,6 +503,14 @@ def test_a_file_says_at_its_top_where_it_comes_from(files):
             else next(line for line in text.splitlines() if line.strip("#/*; ") and not line.startswith("#!"))
         )
         assert MARK in first, path
+
+
+def test_a_host_that_belongs_to_an_inventory_remembers_the_version_first_and_another_neither(files):
+    kept = [path for path in files["base-rebooting"] if path in ("/etc/webstack/version", "/etc/webstack/belongs-to")]
+    assert kept == ["/etc/webstack/version", "/etc/webstack/belongs-to"]
+    galaxy = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))
+    assert files["base-rebooting"]["/etc/webstack/version"]["content"] == galaxy["version"]
+    assert not {"/etc/webstack/version", "/etc/webstack/belongs-to"} & set(files["base"])
 
 
 def test_nothing_of_the_template_language_is_left(files):
