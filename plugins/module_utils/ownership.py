@@ -27,17 +27,17 @@ def is_ours(folder: str, unit: str = "") -> bool:
     return sign(folder).exists() or (bool(unit) and (UNIT_FOLDER / f"{unit}.d/webstack.conf").exists())
 
 
-def strangers(folder: str, keeps: list[str]) -> list[str]:
+def strangers(folder: str, unmanaged_globs: list[str]) -> list[str]:
     """Files below `folder` that are not as a Debian package brought them, each path with what it is.
 
-    What `keeps` names (glob patterns) stays where it is, whoever takes the folder.
+    Paths that match `unmanaged_globs` do not count: they stay whoever takes the folder.
     """
     shipped = conffiles(folder)
     found = []
     for base, folders, names in os.walk(folder):
         for name in sorted([*names, *(name for name in folders if os.path.islink(os.path.join(base, name)))]):
             path = os.path.join(base, name)
-            if any(fnmatch.fnmatch(path, pattern) for pattern in keeps) or ".dpkg-" in name:
+            if any(fnmatch.fnmatch(path, pattern) for pattern in unmanaged_globs) or ".dpkg-" in name:
                 continue
             if os.path.islink(path):
                 # As Debian's packages make them: what is switched on is a link to what is there.

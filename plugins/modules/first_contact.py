@@ -26,7 +26,7 @@ options:
     type: list
     elements: path
     default: []
-  keeps:
+  unmanaged_globs:
     description: Glob patterns of paths below O(folders) that the role leaves alone.
     type: list
     elements: str
@@ -113,7 +113,9 @@ def refused_folders(params: dict[str, Any]) -> list[str]:
     for folder in params["folders"]:
         if is_ours(folder, params["unit"]):
             continue
-        found = strangers(folder, params["keeps"]) + [path for path in params["paths"] if os.path.lexists(path)]
+        found = strangers(folder, params["unmanaged_globs"]) + [
+            path for path in params["paths"] if os.path.lexists(path)
+        ]
         if found:
             named = ", ".join(found[:LISTED])
             more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
@@ -155,7 +157,7 @@ def main() -> None:
         argument_spec={
             "unit": {"type": "str", "required": True},
             "folders": {"type": "list", "elements": "path", "default": []},
-            "keeps": {"type": "list", "elements": "str", "default": []},
+            "unmanaged_globs": {"type": "list", "elements": "str", "default": []},
             "paths": {"type": "list", "elements": "path", "default": []},
             "ports": {"type": "list", "elements": "dict", "default": [], "options": port_spec},
             "take_over": {"type": "bool", "default": False},

@@ -19,6 +19,11 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.foobar.webstack.plugins.module_utils import (
+    ownership,
+    service_change,
+    systemd_unit,
+)
 from loading import load
 
 # A service that refuses to start, and to reload, while its configuration says `broken`.
@@ -128,11 +133,7 @@ def service(
     command("journalctl", 'echo "app.conf: I cannot read this"')
     command("checker", '! grep -rn refused "$1" || { echo "and more" >&2; exit 3; }')
     monkeypatch.setenv("SYSTEMD", str(made.systemd))
-    monkeypatch.setattr(made.module, "STAMPS", tmp_path / "stamps")
-    if os.geteuid() != 0:  # the stamps are root's
-        user, group = made.module.user_id, made.module.group_id
-        monkeypatch.setattr(made.module, "user_id", lambda name: os.geteuid() if name == "root" else user(name))
-        monkeypatch.setattr(made.module, "group_id", lambda name: os.getegid() if name == "root" else group(name))
+    monkeypatch.setattr(systemd_unit, "STAMPS", tmp_path / "stamps")
     return made
 
 
@@ -204,7 +205,7 @@ def test_what_nobody_declared_is_removed_with_its_folders(running):
     stray.parent.mkdir(parents=True)
     stray.write_text("stray")
     (running.etc / "link").symlink_to("/nonexistent")
-    outcome = running.run(running.file(), owns=[str(running.etc)])
+    outcome = running.run(running.file(), managed_folders=[str(running.etc)])
     assert set(outcome["files_changed"]) == {
         str(stray), str(stray.parent), str(stray.parent.parent), str(running.etc / "link"),
     }  # fmt: skip
@@ -217,7 +218,7 @@ def test_a_link_to_a_folder_is_removed_and_the_folder_left_alone(running):
     elsewhere.mkdir()
     (elsewhere / "file").touch()
     (running.etc / "link").symlink_to(elsewhere)
-    running.run(running.file(), owns=[str(running.etc)])
+    running.run(running.file(), managed_folders=[str(running.etc)])
     assert not (running.etc / "link").is_symlink()
     assert (elsewhere / "file").exists()
 
@@ -229,7 +230,9 @@ def test_what_is_kept_stays_with_the_folders_above_it(running):
     (running.etc / "modules/stray").touch()
     (running.etc / "empty").mkdir()
     outcome = running.run(
-        running.file(), owns=[str(running.etc)], keeps=[f"{running.etc}/modules/enabled/*", f"{running.etc}/empty"]
+        running.file(),
+        managed_folders=[str(running.etc)],
+        unmanaged_globs=[f"{running.etc}/modules/enabled/*", f"{running.etc}/empty"],
     )
     assert outcome["files_changed"] == [str(running.etc / "modules/stray")]
     assert kept.exists() and (running.etc / "empty").is_dir()
@@ -237,15 +240,15 @@ def test_what_is_kept_stays_with_the_folders_above_it(running):
 
 def test_a_folder_of_declared_files_is_no_stray(service):
     deep = service.etc / "sites/www.conf"
-    service.run(service.file(path=deep), owns=[str(service.etc)])
-    assert service.run(service.file(path=deep), owns=[str(service.etc)])["changed"] is False
+    service.run(service.file(path=deep), managed_folders=[str(service.etc)])
+    assert service.run(service.file(path=deep), managed_folders=[str(service.etc)])["changed"] is False
 
 
 def test_check_mode_says_all_and_writes_nothing(running):
     stray = running.etc / "stray"
     stray.touch()
     outcome = running.run(
-        running.file("colour = red"), owns=[str(running.etc)], check_mode=True, check=["checker", "{root}"]
+        running.file("colour = red"), managed_folders=[str(running.etc)], check_mode=True, check=["checker", "{root}"]
     )
     assert outcome["changed"] and outcome["action"] == "restart"
     assert outcome["files_changed"] == [str(running.conf), str(stray)]
@@ -264,7 +267,7 @@ def test_the_diff_shows_text_owner_and_mode_before_and_after(running):
     files = [running.file("colour = red", mode="0600"), running.file("fresh", path=new)]
     diffs = {
         diff["after_header"]: diff
-        for diff in running.run(*files, owns=[str(running.etc)], check_mode=True, diff=True)["diff"]
+        for diff in running.run(*files, managed_folders=[str(running.etc)], check_mode=True, diff=True)["diff"]
     }
     who = f"{running.me['owner']}:{running.me['group']}"
     changed = diffs[str(running.conf)]
@@ -281,7 +284,9 @@ def test_the_diff_shows_text_owner_and_mode_before_and_after(running):
 def test_a_refusal_of_the_checker_leaves_everything_as_it_was(running):
     stray = running.etc / "stray"
     stray.touch()
-    outcome = running.run(running.file("refused = yes"), owns=[str(running.etc)], check=["checker", "{root}"])
+    outcome = running.run(
+        running.file("refused = yes"), managed_folders=[str(running.etc)], check=["checker", "{root}"]
+    )
     assert outcome["failed"]
     assert (running.conf.read_text(), stray.exists(), running.calls()) == ("colour = blue\n", True, [])
 
@@ -327,7 +332,7 @@ def test_a_full_disk_fails_leaves_nothing_half_written_and_the_old_files_are_bac
             raise OSError(errno.ENOSPC, "No space left on device")
         real(descriptor)
 
-    monkeypatch.setattr(running.module.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     outcome = running.run(running.file("colour = red"), running.file(path=running.etc / "second.conf"))
     assert outcome["failed"] and "No space left on device" in outcome["msg"]
     assert running.conf.read_text() == "colour = blue\n"
@@ -360,7 +365,7 @@ def test_a_refused_reload_takes_back_links_and_strays_too(running):
     stray.write_text("stray\n")
     running.tell("reads", str(replaced))
     outcome = running.run(
-        running.file(), running.file("broken", path=replaced, apply="reload"), owns=[str(running.etc)]
+        running.file(), running.file("broken", path=replaced, apply="reload"), managed_folders=[str(running.etc)]
     )
     assert outcome["failed"]
     assert os.readlink(link) == "/somewhere/else"
@@ -443,7 +448,7 @@ def test_a_run_killed_between_swap_and_restart_is_made_up_for(running):
 
 
 def test_a_run_killed_between_a_removal_and_its_reload_is_made_up_for(running):
-    owned = {"owns": [str(running.etc)]}
+    owned = {"managed_folders": [str(running.etc)]}
     files = [running.file(), running.file(path=running.etc / "site", apply="reload")]
     running.run(*files, **owned)
     time.sleep(0.02)
@@ -453,7 +458,7 @@ def test_a_run_killed_between_a_removal_and_its_reload_is_made_up_for(running):
 
 
 def test_a_removal_further_down_is_made_up_for_unless_others_keep_that_folder(running):
-    owned = {"owns": [str(running.etc)], "keeps": [str(running.etc / "kept/*")]}
+    owned = {"managed_folders": [str(running.etc)], "unmanaged_globs": [str(running.etc / "kept/*")]}
     for folder in ("sites", "kept"):
         (running.etc / folder).mkdir()
     files = [running.file(), running.file(path=running.etc / "sites/mine", apply="reload")]
@@ -585,7 +590,7 @@ def test_a_unit_that_is_about_to_run_is_waited_for(running):
 
 
 def test_a_unit_that_never_comes_to_run_is_started(running, monkeypatch):
-    monkeypatch.setattr(running.module, "STARTING_SECONDS", 0.3)
+    monkeypatch.setattr(systemd_unit, "STARTING_SECONDS", 0.3)
     running.tell("state", "activating")
     assert running.run(running.file())["action"] == "start"
 
@@ -611,8 +616,8 @@ def test_without_a_unit_files_alone_are_kept(service):
     assert service.calls() == []
 
 
-def test_the_start_of_a_process_is_understood_in_any_locale(service):
-    seconds = service.module._seconds
+def test_the_start_of_a_process_is_understood_in_any_locale():
+    seconds = systemd_unit.seconds
     assert seconds("Mon 2026-01-05 10:11:12.250000 UTC") == 1767607872.25
     assert seconds("Mo 2026-01-05 10:11:12.250000 UTC") == 1767607872.25
     assert seconds("") == seconds("n/a") == 0.0
@@ -652,7 +657,7 @@ def test_a_service_that_proves_its_configuration_is_believed(running, answering)
 
 def test_a_port_where_another_program_answers_in_its_own_words_brings_the_old_files_back(running, monkeypatch):
     """What it says is no HTTP at all, as with sshd or a database."""
-    monkeypatch.setattr(running.module, "CONFIRM_SECONDS", 0.3)
+    monkeypatch.setattr(service_change, "CONFIRM_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def greet() -> None:
@@ -674,7 +679,7 @@ def test_a_port_where_another_program_answers_in_its_own_words_brings_the_old_fi
 
 
 def test_a_service_that_goes_on_with_the_old_configuration_is_found_out(running, answering, monkeypatch):
-    monkeypatch.setattr(running.module, "CONFIRM_SECONDS", 0.3)
+    monkeypatch.setattr(service_change, "CONFIRM_SECONDS", 0.3)
     outcome = running.run(running.file("colour = red"), confirm={"url": answering["url"], "text": "new"})
     assert outcome["failed"] and "runs, but not with the new configuration" in outcome["msg"]
     assert running.conf.read_text() == "colour = blue\n"
@@ -707,14 +712,11 @@ def test_what_was_staged_is_gone_whatever_the_checker_says(running, content):
 @pytest.fixture
 def owning(service, monkeypatch):
     """Runs of the module that owns a folder, on a host that it meets; dpkg knows no file of it."""
-    ownership = load("plugins/module_utils/ownership.py")
     for name, place in (("STATUS", "status"), ("TAKEN", "taken"), ("COPIES", "copies"), ("UNIT_FOLDER", "units")):
         monkeypatch.setattr(ownership, name, service.root / place)
-    for name in ("is_ours", "sign", "strangers", "take"):
-        monkeypatch.setattr(service.module, name, getattr(ownership, name))
 
     def run(**params):
-        return service.run(service.file(), owns=[str(service.etc)], first_contact=True, **params)
+        return service.run(service.file(), managed_folders=[str(service.etc)], first_contact=True, **params)
 
     return run
 
@@ -800,7 +802,7 @@ def test_a_folder_of_files_that_are_roots_alone_may_be_closed(service):
 
 def test_the_folders_above_and_the_owned_ones_are_minded_too(service):
     above, below = service.etc / "a", service.etc / "a/b/c"
-    given = {"owns": [str(above)], "unit": None}
+    given = {"managed_folders": [str(above)], "unit": None}
     deep = service.file(path=below / "app.conf")
     service.run(deep, **given)
     above.chmod(0o757)
