@@ -7,13 +7,13 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.foobar.webstack.plugins.module_utils.atomic import write_atomically
 from ansible_collections.foobar.webstack.plugins.module_utils.certificates import certificate_names, lacks
 
 try:
@@ -84,7 +84,7 @@ class ActionModule(ActionBase):
             return
         path.parent.mkdir(mode=0o700, exist_ok=True)
         whole = path.with_name(f".{path.name}.pair")
-        _write(whole, _secret(pair[1]) + _pem(pair[0]), 0o600)
+        write_atomically(whole, _secret(pair[1]) + _pem(pair[0]), 0o600)
         _place(whole)
 
 
@@ -92,8 +92,8 @@ def _place(whole: Path) -> None:
     """Puts the halves of a pair in their places. It was written as one file: who is killed in between is made up for by the next."""
     name, text = whole.name.removeprefix(".").removesuffix(".pair"), whole.read_text(encoding="utf-8")
     key, begin, certificate = text.partition("-----BEGIN CERTIFICATE-----")
-    _write(whole.with_name(f"{name}.key"), key, 0o600)
-    _write(whole.with_name(f"{name}.pem"), begin + certificate, 0o644)
+    write_atomically(whole.with_name(f"{name}.key"), key, 0o600)
+    write_atomically(whole.with_name(f"{name}.pem"), begin + certificate, 0o644)
     whole.unlink()
 
 
@@ -185,13 +185,3 @@ def _pem(certificate: x509.Certificate) -> str:
 def _secret(key: ec.EllipticCurvePrivateKey) -> str:
     form = serialization.PrivateFormat.PKCS8
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as handle:
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    fresh.replace(path)

@@ -94,11 +94,13 @@ import contextlib
 import os
 import re
 import socket
+import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.foobar.webstack.plugins.module_utils import names
+from ansible_collections.foobar.webstack.plugins.module_utils.atomic import link_atomically, write_atomically
 
 PLACES = Path("/etc/ssl")
 CERTBOT = Path("/etc/letsencrypt")
@@ -145,10 +147,7 @@ class Certificate:
     def link(self) -> None:
         self.place.mkdir(mode=0o755, parents=True, exist_ok=True)
         for path, name in ((self.chain, "fullchain.pem"), (self.key, "privkey.pem")):
-            fresh = path.with_name(f".{path.name}.new")
-            fresh.unlink(missing_ok=True)
-            fresh.symlink_to(self.kept / name)
-            fresh.replace(path)
+            link_atomically(path, self.kept / name)
 
     def make_placeholder(self) -> None:
         self.place.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -200,10 +199,7 @@ class Certificate:
         text = re.sub(r"^autorenew = .*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         if not wanted:
             text = text.replace("[renewalparams]\n", "[renewalparams]\nautorenew = False\n", 1)
-        fresh = path.with_name(f".{path.name}.new")
-        fresh.write_text(text, encoding="utf-8")
-        fresh.chmod(path.stat().st_mode)
-        fresh.replace(path)
+        write_atomically(path, text, stat.S_IMODE(path.stat().st_mode))
 
     def hook(self) -> Path:
         """What certbot runs after a renewal; its file says, too, that certbot renews this certificate for the role."""

@@ -64,6 +64,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.foobar.webstack.plugins.module_utils import undo
+from ansible_collections.foobar.webstack.plugins.module_utils.atomic import write_atomically
 
 UNDO = Path(undo.UNDO)
 UNITS = Path("/etc/systemd/system")
@@ -164,8 +165,7 @@ class Undo:
                 known["copies"].append(number)
             known["paths"].append(path)
         for name, text in (("undo", self.script(known)), ("known.json", json.dumps(known))):
-            (folder / f".{name}").write_text(text, encoding="utf-8")
-            (folder / f".{name}").replace(folder / name)
+            write_atomically(folder / name, text)
 
     def arm(self, paths: list[str], seconds: int) -> None:
         """What an earlier run left armed stays: it holds what was confirmed last. Files that only this run changes join it."""

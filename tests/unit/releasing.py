@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT / "roles/app_server/files"))
 sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode  # no __pycache__ beside what is copied to hosts
 from webstack_release import (  # noqa: E402
     asking,
+    atomic,
     basics,
     build,
     change,
@@ -40,6 +41,7 @@ sys.dont_write_bytecode = kept
 __all__ = [
     "Layout",
     "asking",
+    "atomic",
     "basics",
     "build",
     "change",
@@ -202,9 +204,9 @@ def make_live(application: Any, slot: str, release: str) -> None:
     bind(application, slot, release)
     (application.at.bound(slot) / "started").write_text("run 0")
     Path(os.environ["SYSTEMD"], f"invocation-{application.at.slot_unit(slot)}").write_text("run 0\n")
-    basics.link_atomically(application.at.public_link, str(application.at.live_link))
-    basics.link_atomically(application.at.current, f"releases/{release}")
-    basics.link_atomically(application.at.live_link, str(application.at.socket(slot)))
+    atomic.link_atomically(application.at.public_link, str(application.at.live_link))
+    atomic.link_atomically(application.at.current, f"releases/{release}")
+    atomic.link_atomically(application.at.live_link, str(application.at.socket(slot)))
     for state in ("active", "enabled"):
         unit(application, state, slot).touch()
     if not application.at.socket(slot).exists():

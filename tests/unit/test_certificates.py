@@ -103,7 +103,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("half", ["key", "pem"])
 def test_a_run_that_is_killed_between_the_halves_of_a_pair_is_made_up_for(sign, monkeypatch, pair, half):
     """Of a first pair, and of the one that takes its place when it is near its end."""
-    write, first = action._write, pair == "authority"
+    write, first = action.write_atomically, pair == "authority"
     if not first:
         sign()
         (sign.folder / f"{pair}.pem").unlink()
@@ -113,10 +113,10 @@ def test_a_run_that_is_killed_between_the_halves_of_a_pair_is_made_up_for(sign, 
             raise Killed
         write(path, *arguments)
 
-    monkeypatch.setattr(action, "_write", killed)
+    monkeypatch.setattr(action, "write_atomically", killed)
     with pytest.raises(Killed):
         sign()
-    monkeypatch.setattr(action, "_write", write)
+    monkeypatch.setattr(action, "write_atomically", write)
     made = sign()
     assert faults.certificate_faults(made["chain"], made["key"], ["shop.example.com"]) == []
     assert sign()["chain"] == made["chain"]

@@ -29,6 +29,7 @@ from releasing import (  # fmt: skip
     Layout,
     a_release,
     asking,
+    atomic,
     basics,
     bind,
     build,
@@ -83,7 +84,7 @@ def test_a_link_is_replaced_in_one_step_and_left_overs_do_not_matter(tmp_path):
     link = tmp_path / "link"
     for target in ("first", "second"):
         (tmp_path / ".link.new").symlink_to("left over by a killed run")
-        basics.link_atomically(link, target)
+        atomic.link_atomically(link, target)
         assert os.readlink(link) == target
     assert os.listdir(tmp_path) == ["link"]
 
@@ -91,7 +92,7 @@ def test_a_link_is_replaced_in_one_step_and_left_overs_do_not_matter(tmp_path):
 def test_a_file_is_replaced_in_one_step_with_its_mode(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
-    basics.write_atomically(path, "new", 0o600)
+    atomic.write_atomically(path, "new", 0o600)
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o600
     assert os.listdir(tmp_path) == ["file"]
@@ -101,7 +102,7 @@ def test_a_link_that_a_repository_laid_is_not_written_through(tmp_path):
     victim = tmp_path / "victim"
     victim.write_text("precious")
     (tmp_path / "..release.json.new").symlink_to(victim)
-    basics.write_atomically(tmp_path / ".release.json", "{}")
+    atomic.write_atomically(tmp_path / ".release.json", "{}")
     assert victim.read_text() == "precious"
     assert (tmp_path / ".release.json").read_text() == "{}"
 
@@ -146,14 +147,14 @@ UNSETTLED = {
     "the live slot does not start at boot": lambda app: unit(app, "enabled", "green").unlink(),
     "the other slot runs": lambda app: unit(app, "active", "blue").touch(),
     "the other slot starts at boot": lambda app: unit(app, "enabled", "blue").touch(),
-    "static files are another release's": lambda app: basics.link_atomically(app.at.current, f"releases/{NEXT}"),
+    "static files are another release's": lambda app: atomic.link_atomically(app.at.current, f"releases/{NEXT}"),
     "static files are nobody's": lambda app: app.at.current.unlink(),
     "the link to the live slot leads nowhere": lambda app: lead_live(app, "/nowhere/at-all.sock"),
     "the link to the live slot is gone": lambda app: lead_live(app, ""),
     "what the live slot is bound to is garbage": lambda app: (app.at.bound("green") / "slot").write_bytes(b"\xff\0="),
     "what the live slot is bound to is torn": lambda app: (app.at.bound("green") / "slot").write_text("RELE"),
     "what became of the last change is torn": lambda app: app.at.change.write_text('{"id": "1", "verd'),
-    "nginx connects elsewhere": lambda app: basics.link_atomically(app.at.public_link, "/nowhere"),
+    "nginx connects elsewhere": lambda app: atomic.link_atomically(app.at.public_link, "/nowhere"),
     "the settings changed": lambda app: bind(app, "green", GOOD, "others"),
     "somebody edited what the slot is bound to": lambda app: (app.at.bound("green") / "uwsgi.ini").write_text(
         "[uwsgi]"
@@ -227,7 +228,7 @@ def test_one_slow_answer_is_no_hanging_slot(application):
 
 def lead_live(application: Any, to: str) -> None:
     """Somebody has turned the link to the live slot; what the verified one is bound to is another link."""
-    basics.link_atomically(application.at.live_bound, str(application.at.bound("green")))
+    atomic.link_atomically(application.at.live_bound, str(application.at.bound("green")))
     application.at.live_link.unlink()
     if to:
         application.at.live_link.symlink_to(to)

@@ -61,17 +61,6 @@ def is_running(unit: str) -> bool:
     return state in ("active", "activating", "deactivating")
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)  # a repository may hold a link of this name, which leads anywhere
-    with open(fresh, "x", encoding="utf-8", errors="surrogateescape") as handle:
-        os.fchmod(handle.fileno(), mode)
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(fresh, path)
-
-
 def read(path: Path) -> str:
     """The text of a file, whatever bytes it has; empty where there is none."""
     try:
@@ -129,13 +118,6 @@ def misplaced(folder: Path, owner: str, group: str, mode: int, *, least: bool = 
     now = stat.S_IMODE(found.st_mode)
     right = now & mode == mode and not now & ~mode & 0o007 if least else now == mode
     return "" if right else f"{folder} has the mode {now:04o} instead of {mode:04o}"
-
-
-def link_atomically(link: Path, target: str) -> None:
-    fresh = link.with_name(f".{link.name}.new")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(target)
-    os.replace(fresh, link)
 
 
 def target(link: Path) -> str:

@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .basics import ReleaseError, explained_as, misplaced, read, run, write_atomically
+from .atomic import write_atomically
+from .basics import ReleaseError, explained_as, misplaced, read, run
 from .layout import Layout
 from .releases import Releases, files_below
 from .sandbox import BUILD_SECONDS, Sandbox

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .basics import link_atomically, read, run, write_atomically
+from .atomic import link_atomically, write_atomically
+from .basics import read, run
 from .layout import Layout
 
 LEAVE_SECONDS = 3600  # systemd kills a job that takes longer to stop than it may, so this is for none

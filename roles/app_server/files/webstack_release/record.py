@@ -11,7 +11,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from .basics import is_damaged, read, read_object, write_atomically
+from .atomic import write_atomically
+from .basics import is_damaged, read, read_object
 from .layout import Layout
 
 

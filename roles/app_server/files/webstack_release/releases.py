@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .basics import ReleaseError, read, read_object, run, target, write_atomically
+from .atomic import write_atomically
+from .basics import ReleaseError, read, read_object, run, target
 from .layout import Layout
 
 

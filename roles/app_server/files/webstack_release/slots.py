@@ -12,18 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from .asking import ask, requests_so_far
-from .basics import (
-    ReleaseError,
-    in_words,
-    link_atomically,
-    misplaced,
-    numbers,
-    read,
-    run,
-    succeeds,
-    target,
-    write_atomically,
-)
+from .atomic import link_atomically, write_atomically
+from .basics import ReleaseError, in_words, misplaced, numbers, read, run, succeeds, target
 from .layout import SETTINGS, SLOTS, Layout, other
 from .sandbox import run_as_unit
 
