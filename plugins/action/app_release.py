@@ -25,7 +25,9 @@ TOOL = "/usr/local/sbin/webstack-release"
 BUSY_SECONDS = 30
 QUESTIONS = ("status", "plan")
 CHANGES = ("deploy", "rollback", "renew")
-# What a host says on which the tool is not, or not yet.
+# Keys of the answers of older versions of the tool: a host has its version until the next converge.
+KEYS_BEFORE = {"fits": "matches_host_python", "held": "rolled_back_declared", "settled": "committed"}
+# The answer of a host without the tool.
 NOTHING_LIVE = {"ship": True, "ref": "", "renew": False, "release": "", "slot": None, "active": False}
 
 
@@ -65,19 +67,20 @@ class ActionModule(ActionBase):
         return run_script(self, question)["rc"] == 0
 
     def _call(self, *argv: str) -> dict[str, Any]:
-        """What the tool answers; it may have told before of a change that it made up for."""
+        """The tool's answer, in its last line; lines before it tell of a change that was cut off and is completed now."""
         outcome = run_script(self, shlex.join([TOOL, self._app, *argv]))
         if outcome["rc"] != 0:
             words = complaint(outcome)
             raise AnsibleActionFail(words.removeprefix("webstack-release: "))
-        return json.loads(outcome["stdout"].splitlines()[-1])
+        answer = json.loads(outcome["stdout"].splitlines()[-1])
+        return {KEYS_BEFORE.get(key, key): value for key, value in answer.items()}
 
     def _plan(self, declared: list[str]) -> dict[str, Any]:
         answer = self._call("plan", *declared, *(["--dry"] if self._task.check_mode else []))
         warnings = []
-        if answer.get("held"):
+        if answer.get("rolled_back_declared"):
             warnings.append(
-                f"{answer['held']}; it is declared and not brought back by itself: deploy it, or declare another version"
+                f"{answer['rolled_back_declared']}; it is declared and not brought back by itself: deploy it, or declare another version"
             )
         if answer.get("ref"):
             warnings.append(
@@ -94,7 +97,7 @@ class ActionModule(ActionBase):
             return False
         live = self._call("status", "--json")
         same = all(live.get(key) == request.get(key) for key in ("commit", "declared"))
-        return same and all(live.get(key) for key in ("release", "fits", "active", "settled"))
+        return same and all(live.get(key) for key in ("release", "matches_host_python", "active", "committed"))
 
     def _change(self, request: dict[str, Any]) -> dict[str, Any]:
         deadline, told = time.monotonic() + BUSY_SECONDS, ""

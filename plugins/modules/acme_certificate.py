@@ -120,7 +120,7 @@ class Certificate:
         self.chain, self.key = self.place / "fullchain.pem", self.place / "key.pem"
         self.kept = CERTBOT / "live" / self.params["name"]
 
-    def there(self) -> bool:
+    def exists(self) -> bool:
         return self.match(self.chain, self.key)
 
     def match(self, chain: Path, key: Path) -> bool:
@@ -317,7 +317,7 @@ def main() -> None:
             certificate.hook().unlink()  # last, so that a run that is killed before is made up for
         module.exit_json(changed=stands)
     if not module.params["order"]:
-        missing = not certificate.there()
+        missing = not certificate.exists()
         if missing and not module.check_mode:
             certificate.mend()
         module.exit_json(changed=missing)

@@ -129,7 +129,7 @@ echo "run $unit" >> calls; : > "active-$unit"
 def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], Path]) -> Iterator[Any]:
     """An application whose folders are all temporary, and whose users are all whoever runs the tests."""
     root = Path(tempfile.mkdtemp(prefix="ws-"))  # the path of a socket has 107 characters at most
-    at = Layout("app", root)
+    paths = Layout("app", root)
     users: list[tuple[str, str]] = []  # who ran what, in turn
 
     def run_as(
@@ -151,16 +151,16 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
     monkeypatch.setattr(releases, "run", lambda argv: basics.run([me if word == "0" else word for word in argv]))
     mask = os.umask(0o022)
     for folder in (
-        at.config,
-        at.releases,
-        at.static,
-        at.fetch,
-        at.build,
-        at.socket("blue").parent,
-        at.marks,
+        paths.config,
+        paths.releases,
+        paths.static,
+        paths.fetch,
+        paths.build,
+        paths.socket("blue").parent,
+        paths.marks,
     ):
         folder.mkdir(parents=True)
-    (at.config / "release.json").write_text(json.dumps(CONFIG))
+    (paths.config / "release.json").write_text(json.dumps(CONFIG))
     systemd = root / "systemd"
     systemd.mkdir()
     monkeypatch.setenv("SYSTEMD", str(systemd))
@@ -169,12 +169,12 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
     command("ldd", f"printf '%s:\\n\\tlibpython3.so.1.0 => {library(root)} (0x00007f0000000000)\\n' \"$@\"")
     command("journalctl", f"cat {systemd}/journal 2>/dev/null || echo ImportError: no module named foobar")
     # What Debian's tmpfiles would do at each start.
-    command("systemd-tmpfiles", f"ln -sfn {at.live_link} {at.public_link}")
+    command("systemd-tmpfiles", f"ln -sfn {paths.live_link} {paths.public_link}")
     monkeypatch.setattr(cli, "Layout", lambda name: Layout(name, root))
-    at.public_link.parent.chmod(0o755)
-    at.socket("").parent.chmod(0o750)
-    made = change.Application(at)
-    made.builder.settle()
+    paths.public_link.parent.chmod(0o755)
+    paths.socket("").parent.chmod(0o750)
+    made = change.Application(paths)
+    made.builder.make_folders()
     made.users, made.answering = users, []
     yield made
     for each in made.answering:
@@ -184,16 +184,16 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
 
 
 def a_release(application: Any, release: str, **known: Any) -> Path:
-    place = application.at.releases / release
+    place = application.paths.releases / release
     place.mkdir()
     made_of = {"commit": "c0ffee", "version": "main", "declared": "repo main", "static": "static", **known}
-    application.at.mark(release, "json").write_text(json.dumps(made_of))
-    application.at.mark(release, "verified").touch()
+    application.paths.mark(release, "json").write_text(json.dumps(made_of))
+    application.paths.mark(release, "verified").touch()
     return place
 
 
 def bind(application: Any, slot: str, release: str, settings: str = SETTINGS) -> None:
-    folder = application.at.bound(slot)
+    folder = application.paths.bound(slot)
     folder.mkdir(parents=True, exist_ok=True)
     files = slots.digest(folder)
     (folder / "slot").write_text(f"RELEASE={release}\nSLOT={slot}\nSETTINGS={settings}\nFILES={files}\n")
@@ -202,15 +202,15 @@ def bind(application: Any, slot: str, release: str, settings: str = SETTINGS) ->
 def make_live(application: Any, slot: str, release: str) -> None:
     """What a change that came to its end leaves."""
     bind(application, slot, release)
-    (application.at.bound(slot) / "started").write_text("run 0")
-    Path(os.environ["SYSTEMD"], f"invocation-{application.at.slot_unit(slot)}").write_text("run 0\n")
-    atomic.link_atomically(application.at.public_link, str(application.at.live_link))
-    atomic.link_atomically(application.at.current, f"releases/{release}")
-    atomic.link_atomically(application.at.live_link, str(application.at.socket(slot)))
+    (application.paths.bound(slot) / "started").write_text("run 0")
+    Path(os.environ["SYSTEMD"], f"invocation-{application.paths.slot_unit(slot)}").write_text("run 0\n")
+    atomic.link_atomically(application.paths.public_link, str(application.paths.live_link))
+    atomic.link_atomically(application.paths.current, f"releases/{release}")
+    atomic.link_atomically(application.paths.live_link, str(application.paths.socket(slot)))
     for state in ("active", "enabled"):
         unit(application, state, slot).touch()
-    if not application.at.socket(slot).exists():
-        application.answering.append(Slot(application.at.socket(slot), lambda _asked: says(release)))
+    if not application.paths.socket(slot).exists():
+        application.answering.append(Slot(application.paths.socket(slot), lambda _asked: says(release)))
 
 
 def library(root: Path) -> Path:
@@ -219,7 +219,7 @@ def library(root: Path) -> Path:
 
 
 def unit(application: Any, state: str, slot: str) -> Path:
-    return mark(state, application.at.slot_unit(slot))
+    return mark(state, application.paths.slot_unit(slot))
 
 
 def mark(state: str, name: str) -> Path:
@@ -285,7 +285,7 @@ def slot(application: Any) -> Iterator[Callable[..., Slot]]:
     made: list[Slot] = []
 
     def make(name: str, answer: Callable[[dict[str, str]], bytes]) -> Slot:
-        made.append(Slot(application.at.socket(name), answer))
+        made.append(Slot(application.paths.socket(name), answer))
         return made[-1]
 
     yield make

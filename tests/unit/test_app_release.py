@@ -13,7 +13,7 @@ from loading import load
 
 action = load("plugins/action/app_release.py")
 LIVE = {
-    "release": "r1", "commit": "c0ffee", "declared": "repo main", "fits": True, "active": True, "settled": True,
+    "release": "r1", "commit": "c0ffee", "declared": "repo main", "matches_host_python": True, "active": True, "committed": True,
 }  # fmt: skip
 
 
@@ -107,19 +107,21 @@ def test_what_the_tool_complains_of_is_said(monkeypatch):
 @pytest.mark.parametrize(
     ("known", "words"),
     [
-        ({"held": "r9 was rolled back"}, "r9 was rolled back; it is declared"),
+        ({"rolled_back_declared": "r9 was rolled back"}, "r9 was rolled back; it is declared"),
         ({"ref": "c0ffee"}, "r1 is for another Python"),
         ({"at_boot": "after a reboot it is gone"}, "r1 is live: after a reboot it is gone"),
         ({"damage": ["x cannot be read"]}, "x cannot be read"),
     ],
 )
 def test_what_a_converge_does_of_itself_or_leaves_is_warned_of(monkeypatch, known, words):
-    outcome = Host(monkeypatch, {"release": "r1", "held": "", "ref": "", **known}).run("plan", arguments=["d", "s"])
+    outcome = Host(monkeypatch, {"release": "r1", "rolled_back_declared": "", "ref": "", **known}).run(
+        "plan", arguments=["d", "s"]
+    )
     assert words in outcome["warnings"][0] and not outcome["changed"]
 
 
 def test_a_dry_run_asks_and_changes_nothing(monkeypatch):
-    host = Host(monkeypatch, {"held": "", "ref": ""})
+    host = Host(monkeypatch, {"rolled_back_declared": "", "ref": ""})
     host.run("plan", arguments=["d", "s"], check_mode=True)
     assert host.asked == [["plan", "d", "s", "--dry"]]
     assert host.run("rollback", check_mode=True)["changed"] and len(host.asked) == 1
@@ -136,6 +138,21 @@ def test_a_dry_run_tells_whether_what_was_sent_is_live(monkeypatch, differs):
     host = Host(monkeypatch, {**LIVE, **differs})
     request = {"version": "main", "commit": "c0ffee", "declared": "repo main"}
     assert host.run("deploy", request=request, check_mode=True)["changed"] == bool(differs)
+
+
+def test_a_host_of_the_version_before_is_understood(monkeypatch):
+    before = {
+        "release": "r1",
+        "commit": "c0ffee",
+        "declared": "repo main",
+        "fits": True,
+        "active": True,
+        "settled": True,
+    }
+    request = {"version": "main", "commit": "c0ffee", "declared": "repo main"}
+    assert not Host(monkeypatch, before).run("deploy", request=request, check_mode=True)["changed"]
+    outcome = Host(monkeypatch, {**before, "held": "r9 was rolled back"}).run("plan", arguments=["d", "s"])
+    assert "r9 was rolled back" in outcome["warnings"][0] and outcome["answer"]["committed"]
 
 
 def test_a_dry_run_does_not_know_what_was_not_fetched(monkeypatch):

@@ -82,7 +82,7 @@ def host(application: Any, slot: Callable[..., Any], command: Any, monkeypatch: 
 
     def build(commit: str, version: str, tar: Path) -> str:
         a_release(application, NEXT, commit=commit, version=version, declared=application.config["declared"])
-        application.at.mark(NEXT, "verified").unlink()
+        application.paths.mark(NEXT, "verified").unlink()
         return NEXT
 
     monkeypatch.setattr(application.builder, "build", build)
@@ -105,19 +105,19 @@ def carry_out(app: Any, request: dict[str, Any] | None = None, **more: Any) -> r
 
 def again(app: Any) -> Any:
     """The application as another process finds it."""
-    return change.Application(app.at)
+    return change.Application(app.paths)
 
 
 def must_be_live(app: Any, slot_name: str, release: str) -> None:
-    assert os.readlink(app.at.live_link) == str(app.at.socket(slot_name))
-    assert os.readlink(app.at.current) == f"releases/{release}"
+    assert os.readlink(app.paths.live_link) == str(app.paths.socket(slot_name))
+    assert os.readlink(app.paths.current) == f"releases/{release}"
     status = again(app).status()
     assert (status["slot"], status["release"], status["active"]) == (slot_name, release, True)
 
 
 def as_before(app: Any) -> None:
     must_be_live(app, "blue", GOOD)
-    assert again(app).status()["settled"]
+    assert again(app).status()["committed"]
     assert not unit(app, "active", "green").exists()
 
 
@@ -136,7 +136,7 @@ def test_a_deploy_goes_to_the_idle_slot_and_stops_the_other_afterwards(host):
     assert (known.verdict, known.release, known.commit, known.reason) == ("live", NEXT, COMMIT, "")
     assert calls() == ["stop app@green.service", "start app@green.service", "stop app@blue.service"]
     must_be_live(host, "green", NEXT)
-    assert again(host).status()["settled"] and host.releases.verified(NEXT)
+    assert again(host).status()["committed"] and host.releases.verified(NEXT)
     assert list(known.phases) == ["fetch", "build", "check", "start", "gate", "flip", "watch", "drain"]
 
 
@@ -145,22 +145,22 @@ def test_the_slot_before_stays_warm_for_a_while(host):
     assert carry_out(host).verdict == "live"
     assert calls()[-1] == "run app-cool.timer" and "stop app@blue.service" not in calls()
     assert unit(host, "active", "blue").exists() and not unit(host, "enabled", "blue").exists()
-    assert again(host).status()["settled"]
+    assert again(host).status()["committed"]
 
 
 def test_the_first_deploy_needs_nothing_that_was_there_before(host):
-    host.at.live_link.unlink()
-    host.at.current.unlink()
-    shutil.rmtree(host.at.bound("blue"))
+    host.paths.live_link.unlink()
+    host.paths.current.unlink()
+    shutil.rmtree(host.paths.bound("blue"))
     unit(host, "active", "blue").unlink()
     assert carry_out(host).verdict == "live"
     must_be_live(host, "blue", NEXT)
-    assert again(host).status()["settled"]
+    assert again(host).status()["committed"]
 
 
 def test_a_commit_that_is_live_and_was_never_verified_is_built(host):
     deployed(host)
-    host.at.mark(NEXT, "verified").unlink()
+    host.paths.mark(NEXT, "verified").unlink()
     assert "build" in carry_out(host).phases
 
 
@@ -187,7 +187,7 @@ def test_a_commit_that_is_live_is_not_built_because_something_of_it_stands_still
     declare(host, mails_service="mails")
     known = carry_out(host)
     assert known.verdict == "live" and "build" not in known.phases
-    assert again(host).status()["settled"]
+    assert again(host).status()["committed"]
     assert carry_out(host).verdict == "unchanged"
 
 
@@ -197,7 +197,7 @@ def test_the_tool_does_with_settings_that_an_older_role_has_written(host):
         for key, value in CONFIG.items()
         if key not in ("migrate_seconds", "shared_files", "preload", "worker_data_mb")
     }
-    (host.at.config / "release.json").write_text(json.dumps(old))
+    (host.paths.config / "release.json").write_text(json.dumps(old))
     config = again(host).config
     assert (config["migrate_seconds"], config["shared_files"], config["preload"]) == (3600, [], False)
     assert config["worker_data_mb"] == 0
@@ -228,16 +228,16 @@ def test_a_migration_that_fails_leaves_what_was_live_and_says_how_far_it_came(ho
 @pytest.fixture
 def migrating(host: Any) -> Path:
     """A release in which a migration goes on, whose change was cut off."""
-    mark("active", host.at.migration_unit).touch()
+    mark("active", host.paths.migration_unit).touch()
     place = a_release(host, "20251231000000-dddddddddddd")
-    host.at.mark(place.name, "verified").unlink()
+    host.paths.mark(place.name, "verified").unlink()
     return place
 
 
 def test_a_deploy_waits_for_a_migration_that_outlived_its_change_and_sweeps_afterwards(host, migrating):
     def ends(_seconds: float) -> None:
         assert migrating.is_dir() and host.journal.record.phase == "wait"
-        mark("active", host.at.migration_unit).unlink()
+        mark("active", host.paths.migration_unit).unlink()
 
     assert change.Change(host, sleep=ends).carry_out(DEPLOY)
     assert "wait for the migration of the change before" in host.journal.said() and not migrating.exists()
@@ -247,7 +247,7 @@ def test_what_was_sent_is_not_left_over_however_long_it_waited(host, migrating, 
     tar = tmp_path / "tar"
     tar.touch()
     os.utime(tar, (0, 0))
-    mark("active", host.at.migration_unit).unlink()
+    mark("active", host.paths.migration_unit).unlink()
     ages: list[float] = []
     monkeypatch.setattr(change.Change, "sweep", lambda self: ages.append(time.time() - tar.stat().st_mtime))
     monkeypatch.setattr(host.builder, "build", lambda *_args: a_release(host, NEXT).name)
@@ -371,7 +371,7 @@ def test_requests_from_before_the_flip_do_not_dilute_failures(host, monkeypatch)
 def test_failures_of_what_a_slot_had_before_are_not_its_releases(host, monkeypatch):
     """Gone back from within a minute, a release is not thought to have failed what another one has in its slot."""
     deployed(host, warm=60)
-    bound = host.at.bound("green") / "slot"
+    bound = host.paths.bound("green") / "slot"
 
     def failures(slot, since):
         return 300 if slot == "blue" else 50 * (since < time.time() - 45)
@@ -404,7 +404,7 @@ def test_failures_are_read_from_what_uwsgi_logs(host):
 def test_requests_are_read_from_uwsgis_counters(host, slot):
     assert host.slots.requests("green") == 0
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(host.at.counters("green")))
+        listener.bind(str(host.paths.counters("green")))
         listener.listen()
 
         def tell() -> None:
@@ -467,7 +467,7 @@ def test_a_slot_before_that_does_not_start_again_is_pointed_to_all_the_same(host
     host.host_says["green"] = dies_for_good
     assert carry_out(host).verdict == "reverted"
     assert any("not done: systemctl failed" in line for line in host.journal.said())
-    assert os.readlink(host.at.live_link) == str(host.at.socket("blue"))
+    assert os.readlink(host.paths.live_link) == str(host.paths.socket("blue"))
     assert again(host).plan("repo main", host.config["settings"])["renew"]
     host.host_says["green"] = None
     assert carry_out(host, kind="renew").verdict == "live"
@@ -482,18 +482,18 @@ def test_a_full_disk_does_not_keep_what_was_live_from_being_so_again(host):
     def dies_for_good_and_fills_the_disk() -> bytes:
         unit(host, "active", "blue").unlink(missing_ok=True)
         mark("broken", "app@blue.service").touch()
-        if host.at.progress.is_file():
-            host.at.progress.unlink()
-            host.at.progress.mkdir()
+        if host.paths.progress.is_file():
+            host.paths.progress.unlink()
+            host.paths.progress.mkdir()
         return turns()
 
     host.host_says["green"] = dies_for_good_and_fills_the_disk
     assert carry_out(host).verdict == "reverted"
-    assert os.readlink(host.at.live_link) == str(host.at.socket("blue"))
+    assert os.readlink(host.paths.live_link) == str(host.paths.socket("blue"))
 
 
 def test_a_record_of_another_version_of_the_tool_is_read(host):
-    host.at.change.write_text(json.dumps({"id": "1", "verdict": "live", "of another version": 1}))
+    host.paths.change.write_text(json.dumps({"id": "1", "verdict": "live", "of another version": 1}))
     assert again(host).journal.record.verdict == "live"
 
 
@@ -548,7 +548,7 @@ def test_a_slot_whose_timer_cannot_be_made_does_not_stay_warm(host, monkeypatch)
 
     monkeypatch.setattr(host.slots, "cool_later", broken)
     deployed(host, warm=60)
-    assert not unit(host, "active", "blue").exists() and again(host).status()["settled"]
+    assert not unit(host, "active", "blue").exists() and again(host).status()["committed"]
 
 
 def test_going_back_starts_the_slot_that_was_stopped(host):
@@ -563,16 +563,16 @@ def test_what_was_rolled_back_is_not_brought_back_by_a_converge(host):
     deployed(host)
     assert carry_out(host, kind="rollback", by="bob@desk").verdict == "live"
     plan = again(host).plan("repo v2", host.config["settings"])
-    assert not plan["ship"] and plan["held"] == f"release {NEXT} was rolled back by bob@desk"
+    assert not plan["ship"] and plan["rolled_back_declared"] == f"release {NEXT} was rolled back by bob@desk"
     assert again(host).plan("repo v3", host.config["settings"])["ship"]
 
 
 def test_going_back_counts_by_what_is_written_and_not_by_a_clock_that_was_ahead(host):
     ahead = "20390101000000-cccccccccccc"
     a_release(host, ahead)
-    host.at.mark(GOOD, "json").write_text(json.dumps({**host.releases.record(GOOD), "number": 1}))
+    host.paths.mark(GOOD, "json").write_text(json.dumps({**host.releases.record(GOOD), "number": 1}))
     deployed(host)
-    host.at.mark(NEXT, "json").write_text(json.dumps({**host.releases.record(NEXT), "number": 2}))
+    host.paths.mark(NEXT, "json").write_text(json.dumps({**host.releases.record(NEXT), "number": 2}))
     assert carry_out(host, kind="rollback").verdict == "live"
     must_be_live(host, "blue", GOOD)
     assert host.releases.rejected(NEXT)
@@ -600,7 +600,7 @@ def test_going_forward_to_a_kept_release_marks_nothing_and_clears_its_mark(host)
 def test_a_way_back_that_is_none_is_refused(host, release, words):
     if release == NEXT:
         a_release(host, NEXT)
-        host.at.mark(NEXT, "verified").unlink()
+        host.paths.mark(NEXT, "verified").unlink()
     known = carry_out(host, kind="rollback", release=release)
     assert known.verdict == "failed" and words in known.reason
     as_before(host)
@@ -616,7 +616,7 @@ def test_a_release_for_another_python_is_refused_to_who_goes_back(host):
 def test_a_commit_that_is_live_for_another_python_is_built_again(host):
     deployed(host)
     live = again(host).status()["release"]
-    (host.at.releases / live / ".venv/lib/python3.9").mkdir(parents=True)
+    (host.paths.releases / live / ".venv/lib/python3.9").mkdir(parents=True)
     assert "build" in carry_out(host).phases, "and not 'unchanged'"
 
 
@@ -631,19 +631,19 @@ def test_going_back_is_not_barred_by_requests_that_fail_in_both(host, monkeypatc
 
 def test_a_renewal_takes_the_live_release_to_the_settings_of_now(host):
     host.config["settings"] = "others"
-    (host.at.config / "environment").write_text("NEW=1\n")
+    (host.paths.config / "environment").write_text("NEW=1\n")
     assert carry_out(host, kind="renew").verdict == "live"
     must_be_live(host, "green", GOOD)
-    assert (host.at.bound("green") / "environment").read_text() == "NEW=1\n"
+    assert (host.paths.bound("green") / "environment").read_text() == "NEW=1\n"
 
 
 def test_a_slot_has_its_own_copy_of_what_it_reads_and_its_secrets_are_roots(host):
     names = {"uwsgi.ini": 0o644, "worker_memory.py": 0o644, "environment": 0o600, "secrets": 0o600}
     for name in names:
-        (host.at.config / name).write_text(f"{name} of now\n")
+        (host.paths.config / name).write_text(f"{name} of now\n")
     carry_out(host)
     for name, mode in names.items():
-        copy = host.at.bound("green") / name
+        copy = host.paths.bound("green") / name
         assert (copy.read_text(), copy.stat().st_mode & 0o777) == (f"{name} of now\n", mode)
 
 
@@ -658,7 +658,7 @@ def test_the_slot_with_the_settings_of_before_stays_warm_unless_they_are_of_no_u
 
 def test_a_renewal_of_what_is_right_mends_without_a_start(host):
     unit(host, "active", "green").touch()
-    host.at.current.unlink()
+    host.paths.current.unlink()
     assert carry_out(host, kind="renew").verdict == "live"
     assert calls() == ["stop app@green.service"]
     as_before(host)
@@ -668,24 +668,24 @@ def test_a_renewal_of_what_is_right_mends_without_a_start(host):
 def test_a_converge_brings_visitors_back_to_the_live_release(host, trouble):
     host.config["socket_group"] = "www-data"
     if trouble == "mode":
-        host.at.socket("blue").chmod(0o600)
+        host.paths.socket("blue").chmod(0o600)
     if trouble == "folder":
-        host.at.releases.chmod(0o777)
+        host.paths.releases.chmod(0o777)
     if trouble == "code":
-        (host.at.releases / GOOD).chmod(0o775)
+        (host.paths.releases / GOOD).chmod(0o775)
     assert again(host).plan("repo main", host.config["settings"])["renew"]
     assert carry_out(host, kind="renew").verdict == "live"
     # A socket is uWSGI's, so there is a fresh one; all else is mended where it is.
     must_be_live(host, "green" if trouble == "mode" else "blue", GOOD)
-    assert again(host).status()["settled"] and not again(host).status()["trouble"]
+    assert again(host).status()["committed"] and not again(host).status()["trouble"]
 
 
 def test_settings_that_do_not_work_are_not_what_the_live_slot_comes_back_with(host):
-    (host.at.config / "environment").write_text("BROKEN=1\n")
+    (host.paths.config / "environment").write_text("BROKEN=1\n")
     host.config["settings"] = "broken"
     host.host_says["green"] = lambda: says("", "500 Oops")
     assert carry_out(host, kind="renew").verdict == "failed"
-    assert not (host.at.bound("blue") / "environment").exists()
+    assert not (host.paths.bound("blue") / "environment").exists()
     must_be_live(host, "blue", GOOD)
 
 
@@ -718,7 +718,7 @@ def test_a_deploy_looks_once_whether_its_code_may_be_shared(host, monkeypatch):
 
 
 def test_nothing_live_cannot_be_renewed(host):
-    host.at.live_link.unlink()
+    host.paths.live_link.unlink()
     known = carry_out(host, kind="renew")
     assert known.verdict == "failed" and "nothing is live on this host" in known.reason
 
@@ -772,7 +772,7 @@ def test_after_a_reboot_what_was_live_is_live_and_no_slot_is_touched(host, monke
     Path(os.environ["SYSTEMD"], "calls").unlink(missing_ok=True)
     assert cli.main(["app", "recover", "--boot"]) == 0
     assert calls() == []
-    assert os.readlink(host.at.live_link) == str(host.at.socket("blue"))
+    assert os.readlink(host.paths.live_link) == str(host.paths.socket("blue"))
     assert unit(host, "enabled", "blue").exists() and not unit(host, "enabled", "green").exists()
     assert again(host).journal.record.verdict == "cut off"
 
@@ -780,7 +780,7 @@ def test_after_a_reboot_what_was_live_is_live_and_no_slot_is_touched(host, monke
 def test_who_wants_to_know_is_told_of_a_change_that_a_reboot_cut_off_and_nobody_waits_for_it(
     host, monkeypatch, command, tmp_path
 ):
-    (host.at.config / "release.json").write_text(json.dumps({**CONFIG, "notify_command": "tell"}))
+    (host.paths.config / "release.json").write_text(json.dumps({**CONFIG, "notify_command": "tell"}))
     command("systemd-run", f'echo "$@" > {tmp_path}/asked')
     cut_off(host, monkeypatch, "gate", "before")
     assert cli.main(["app", "recover", "--boot"]) == 0
@@ -795,7 +795,7 @@ def test_who_wants_to_know_is_told_of_a_change_that_a_reboot_cut_off_and_nobody_
 
 
 def test_that_nobody_can_be_told_does_not_keep_a_host_from_starting(host, monkeypatch, command):
-    (host.at.config / "release.json").write_text(json.dumps({**CONFIG, "notify_command": "true"}))
+    (host.paths.config / "release.json").write_text(json.dumps({**CONFIG, "notify_command": "true"}))
     command("systemd-run", "exit 1")
     cut_off(host, monkeypatch, "gate", "before")
     assert cli.main(["app", "recover", "--boot"]) == 0
@@ -825,12 +825,12 @@ def test_a_verified_release_that_is_cut_off_is_completed(host, monkeypatch, step
     assert cli.main(["app", "recover", "--boot"] if how == "host" else ["app", "recover", "--ended"]) == 0
     must_be_live(host, "green", NEXT)
     assert unit(host, "enabled", "green").exists() and not unit(host, "enabled", "blue").exists()
-    assert host.at.live_bound.resolve() == host.at.bound("green").resolve()
+    assert host.paths.live_bound.resolve() == host.paths.bound("green").resolve()
     assert again(host).journal.record.verdict == "live" and host.releases.verified(NEXT)
 
 
 @pytest.mark.parametrize("step", ["accept", "boot", "look_at"])
-def test_a_verified_release_that_cannot_be_settled_is_settled_by_the_next_run(host, monkeypatch, capsys, step):
+def test_a_verified_release_that_cannot_be_committed_is_committed_by_the_next_run(host, monkeypatch, capsys, step):
     """Whatever the host starts with, and whatever else it believes, must not stay what it was."""
     owner = next(one for one in (host.releases, host.slots, host.jobs) if hasattr(one, step))
     real = getattr(owner, step)
@@ -841,7 +841,7 @@ def test_a_verified_release_that_cannot_be_settled_is_settled_by_the_next_run(ho
         real(*argv)
 
     monkeypatch.setattr(owner, step, broken)
-    with pytest.raises(slots.ReleaseError, match="is verified and serves, but is not settled yet"):
+    with pytest.raises(slots.ReleaseError, match="is verified and serves, but its change is not complete"):
         carry_out(host)
     assert again(host).journal.record.open, "so nobody takes it for done"
     assert host.slots.live() == "green"
@@ -871,7 +871,7 @@ def test_a_rollback_that_is_cut_off_after_its_verdict_is_remembered(host, monkey
     assert cli.main(["app", "recover", "--ended"]) == 0
     must_be_live(host, "blue", GOOD)
     plan = again(host).plan("repo v2", host.config["settings"])
-    assert not plan["ship"] and plan["held"] == f"release {NEXT} was rolled back by bob@desk"
+    assert not plan["ship"] and plan["rolled_back_declared"] == f"release {NEXT} was rolled back by bob@desk"
 
 
 def test_of_what_is_left_to_do_for_a_verified_release_each_part_is_tried(host, monkeypatch):
@@ -893,13 +893,13 @@ def test_after_a_reboot_static_files_are_those_of_the_release_that_serves(host, 
     for release in (GOOD, NEXT):
         if release == NEXT:
             a_release(host, NEXT)
-        (host.at.releases / release / "static").mkdir()
-        (host.at.releases / release / "static/site.css").write_text(release)
+        (host.paths.releases / release / "static").mkdir()
+        (host.paths.releases / release / "static/site.css").write_text(release)
     monkeypatch.setattr(host.builder, "build", lambda *argv: NEXT)
     cut_off(host, monkeypatch, "watch", "before")
-    assert (host.at.static / "site.css").read_text() == NEXT
+    assert (host.paths.static / "site.css").read_text() == NEXT
     assert cli.main(["app", "recover", "--boot"]) == 0
-    assert (host.at.static / "site.css").read_text() == GOOD
+    assert (host.paths.static / "site.css").read_text() == GOOD
 
 
 @pytest.mark.parametrize(("ill", "verdict"), [(False, "live"), (True, "failed")])
@@ -932,19 +932,19 @@ def test_a_second_recovery_leaves_a_change_alone_that_began_meanwhile(host, monk
 
 
 def test_a_first_release_that_was_not_verified_serves_nobody(host, monkeypatch):
-    host.at.live_link.unlink()
-    host.at.current.unlink()
-    shutil.rmtree(host.at.bound("blue"))
+    host.paths.live_link.unlink()
+    host.paths.current.unlink()
+    shutil.rmtree(host.paths.bound("blue"))
     cut_off(host, monkeypatch, "watch", "before")
     assert again(host).plan("repo main", host.config["settings"])["ship"], "seen without being mended, too"
     cli.recover("app")
-    assert not host.at.live_link.is_symlink() and not host.at.current.is_symlink()
+    assert not host.paths.live_link.is_symlink() and not host.paths.current.is_symlink()
     assert again(host).plan("repo main", host.config["settings"])["ship"]
 
 
 def test_the_next_deploy_after_one_that_was_cut_off_succeeds(host, monkeypatch):
     cut_off(host, monkeypatch, "watch", "before")
-    shutil.rmtree(host.at.releases / NEXT)
+    shutil.rmtree(host.paths.releases / NEXT)
     cli.recover("app")
     monkeypatch.setattr(host.journal, "enter", record.Journal.enter.__get__(host.journal))
     assert carry_out(host).verdict == "live"
@@ -982,58 +982,58 @@ def test_trouble_after_the_verdict_sends_nothing_back(host, monkeypatch):
 def test_static_files_of_the_release_before_can_still_be_asked_for(host):
     a_release(host, NEXT)
     for release, name in ((GOOD, "old.css"), (NEXT, "new.css")):
-        place = host.at.releases / release / "static"
+        place = host.paths.releases / release / "static"
         place.mkdir()
         (place / name).write_text(release)
         (place / "site.css").write_text(release)
         host.releases.publish(release)
     host.releases.withdraw()
-    assert sorted(os.listdir(host.at.static)) == ["new.css", "old.css", "site.css"]
-    assert (host.at.static / "site.css").read_text() == NEXT
-    shutil.rmtree(host.at.releases / GOOD)
+    assert sorted(os.listdir(host.paths.static)) == ["new.css", "old.css", "site.css"]
+    assert (host.paths.static / "site.css").read_text() == NEXT
+    shutil.rmtree(host.paths.releases / GOOD)
     host.releases.withdraw()
-    assert sorted(os.listdir(host.at.static)) == ["new.css", "site.css"]
+    assert sorted(os.listdir(host.paths.static)) == ["new.css", "site.css"]
 
 
 def test_a_release_has_its_static_files_where_they_were_when_it_was_built(host):
     a_release(host, NEXT, static="assets")
     for release, folder in ((GOOD, "static"), (NEXT, "assets")):
-        (host.at.releases / release / folder).mkdir()
-        (host.at.releases / release / folder / "site.css").write_text(release)
+        (host.paths.releases / release / folder).mkdir()
+        (host.paths.releases / release / folder / "site.css").write_text(release)
         host.releases.publish(release)
-        assert (host.at.static / "site.css").read_text() == release
+        assert (host.paths.static / "site.css").read_text() == release
 
 
 def test_a_static_file_may_become_a_folder_and_a_folder_a_file(host):
     for release, name in ((GOOD, "a"), (NEXT, "a/b"), ("20260103000000-cccccccccccc", "a")):
         if release != GOOD:
             a_release(host, release)
-        path = host.at.releases / release / "static" / name
+        path = host.paths.releases / release / "static" / name
         path.parent.mkdir(parents=True)
         path.write_text(release)
         host.releases.publish(release)
-        assert (host.at.static / name).read_text() == release
+        assert (host.paths.static / name).read_text() == release
 
 
 def test_a_static_file_that_is_a_link_is_not_published(host):
-    place = host.at.releases / GOOD / "static"
+    place = host.paths.releases / GOOD / "static"
     place.mkdir()
     (place / "shadow").symlink_to("/etc/passwd")
     host.releases.publish(GOOD)
-    assert os.listdir(host.at.static) == []
+    assert os.listdir(host.paths.static) == []
 
 
 def test_every_change_leaves_a_line_and_a_torn_one_is_left_out(host, capsys):
     carry_out(host)
     carry_out(host, kind="rollback", version="")
-    with open(host.at.history, "a", encoding="utf-8") as handle:
+    with open(host.paths.history, "a", encoding="utf-8") as handle:
         handle.write('{"kind": "dep')
     carry_out(host, kind="renew", version="")
     entries = again(host).journal.entries()
     assert [(entry["kind"], entry["by"], entry["verdict"]) for entry in entries] == [
         ("deploy", "ann@laptop", "live"), ("rollback", "ann@laptop", "live"), ("renew", "ann@laptop", "live"),
     ]  # fmt: skip
-    assert host.at.history.stat().st_mode & 0o777 == 0o600, "a reason may hold what the application logged"
+    assert host.paths.history.stat().st_mode & 0o777 == 0o600, "a reason may hold what the application logged"
     assert cli.main(["app", "history"]) == 0
     _renew, newer, oldest = capsys.readouterr().out.strip().splitlines()[-3:]
     assert f"rollback {GOOD} by ann@laptop: live in" in newer and "deploy main by ann@laptop: live in" in oldest
@@ -1052,13 +1052,13 @@ def test_whoever_wants_to_know_is_told(host, tmp_path):
 
 def test_the_history_loses_its_older_half_when_it_has_grown(host, monkeypatch):
     carry_out(host)
-    monkeypatch.setattr(record, "HISTORY_BYTES", 6 * host.at.history.stat().st_size)
+    monkeypatch.setattr(record, "HISTORY_BYTES", 6 * host.paths.history.stat().st_size)
     for number in range(12):
         carry_out(host, id=str(number), kind="renew")
     kept = [entry["id"] for entry in again(host).journal.entries()]
     assert kept[-1] == "11" and 3 <= len(kept) <= 7
     assert kept == [str(number) for number in range(12 - len(kept), 12)], "the newest, in turn"
-    assert host.at.history.stat().st_mode & 0o777 == 0o600
+    assert host.paths.history.stat().st_mode & 0o777 == 0o600
     assert [entry["id"] for entry in again(host).journal.entries(2)] == ["10", "11"]
 
 
@@ -1097,13 +1097,13 @@ def test_whatever_stands_in_a_file_of_state_the_tool_goes_on_from_what_the_disk_
     deployed(host)
     live, other_one = NEXT, GOOD
     path = {
-        "change": host.at.change,
-        "history": host.at.history,
-        "mark of the live one": host.at.mark(live, "json"),
-        "mark of another": host.at.mark(other_one, "json"),
-        "bound": host.at.bound("green") / "slot",
-        "started": host.at.bound("green") / "started",
-        "rejected": host.at.mark(other_one, "rejected"),
+        "change": host.paths.change,
+        "history": host.paths.history,
+        "mark of the live one": host.paths.mark(live, "json"),
+        "mark of another": host.paths.mark(other_one, "json"),
+        "bound": host.paths.bound("green") / "slot",
+        "started": host.paths.bound("green") / "started",
+        "rejected": host.paths.mark(other_one, "rejected"),
     }[what]
     path.write_bytes(content)
     for argv in (
@@ -1125,7 +1125,7 @@ def test_whatever_stands_in_a_file_of_state_the_tool_goes_on_from_what_the_disk_
     assert plan["ship"] == (what == "mark of the live one")
     if plan["renew"]:
         assert carry_out(again(host), kind="renew").verdict == "live"
-        assert again(host).status()["settled"] and not again(host).status()["damage"]
+        assert again(host).status()["committed"] and not again(host).status()["damage"]
     # And one can go back, unless it is just that one of which nothing is known.
     went = carry_out(again(host), kind="rollback", version="")
     barred = what == "mark of another" or (what == "rejected" and content)
@@ -1135,19 +1135,19 @@ def test_whatever_stands_in_a_file_of_state_the_tool_goes_on_from_what_the_disk_
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]"])
 def test_settings_that_cannot_be_read_are_named(host, capsys, content):
-    (host.at.config / "release.json").write_bytes(content)
+    (host.paths.config / "release.json").write_bytes(content)
     assert cli.main(["app", "status"]) == 1
     assert "release.json cannot be read, or is not JSON; a converge writes it anew" in capsys.readouterr().err
 
 
 def test_a_setting_that_is_missing_is_named(host, capsys):
-    (host.at.config / "release.json").write_text(json.dumps({"version": "main"}))
+    (host.paths.config / "release.json").write_text(json.dumps({"version": "main"}))
     assert cli.main(["app", "status"]) == 1
     assert "release.json does not say 'static_command'; a converge writes it anew" in capsys.readouterr().err
 
 
 def test_a_request_that_cannot_be_read_changes_nothing(host, capsys):
-    request = host.at.state / "request-1.json"
+    request = host.paths.state / "request-1.json"
     request.write_text("{")
     assert cli.main(["app", "carry-out", str(request)]) == 1
     assert "what was asked for is not known; nothing was changed" in capsys.readouterr().err
@@ -1181,7 +1181,7 @@ def test_a_file_that_may_not_be_read_is_named(host, capsys, monkeypatch):
 
     monkeypatch.setattr(Path, "open", refused)
     assert cli.main(["app", "status"]) == 1
-    assert f"webstack-release: {host.at.config}/release.json: Permission denied" in capsys.readouterr().err
+    assert f"webstack-release: {host.paths.config}/release.json: Permission denied" in capsys.readouterr().err
 
 
 # A command of the application's own
@@ -1210,8 +1210,8 @@ WantedBy=multi-user.target
 @pytest.fixture
 def by_hand(host: Any, command: Any, tmp_path: Path) -> Any:
     """A host on which systemd-run notes what it is told, a line a word, and runs what comes after its options."""
-    host.at.unit_folder.mkdir(parents=True, exist_ok=True)
-    host.at.unit_file.write_text(UNIT)
+    host.paths.unit_folder.mkdir(parents=True, exist_ok=True)
+    host.paths.unit_file.write_text(UNIT)
     command(
         "systemd-run", f'printf "%s\\n" "$@" > {tmp_path}/asked; while [ "$1" != -- ]; do shift; done; shift; exec "$@"'
     )
@@ -1229,12 +1229,12 @@ def test_a_command_runs_as_the_live_slot_does_and_its_exit_code_is_passed_on(by_
         "ProtectSystem=strict",
         "SystemCallFilter=~@privileged @resources",
     ]
-    bound = by_hand.at.bound("blue")
+    bound = by_hand.paths.bound("blue")
     assert [Path(setting.split("=")[1]) for setting in settings if setting.startswith("EnvironmentFile=")] == [
         bound / "environment", bound / "secrets", bound / "slot",
     ]  # fmt: skip
-    assert f"WorkingDirectory={by_hand.at.releases / GOOD}" in settings
-    assert any(f"PATH={by_hand.at.releases / GOOD}/.venv/bin:" in setting for setting in settings)
+    assert f"WorkingDirectory={by_hand.paths.releases / GOOD}" in settings
+    assert any(f"PATH={by_hand.paths.releases / GOOD}/.venv/bin:" in setting for setting in settings)
     assert "--pipe" in asked and "--pty" not in asked, "nobody is at a terminal here"
     assert asked[-5:] == ["/usr/bin/env", "--", "sh", "-c", "exit 7"]
     assert any(re.fullmatch(r"--unit=app-run-[0-9a-f]{6}\.service", word) for word in asked)
@@ -1252,13 +1252,13 @@ def test_no_command_shows_no_environment(by_hand, capsys, argv):
 
 
 def test_where_nothing_verified_is_live_there_is_nothing_to_run(by_hand, capsys):
-    by_hand.at.mark(GOOD, "verified").unlink()
+    by_hand.paths.mark(GOOD, "verified").unlink()
     assert cli.main(["app", "run", "true"]) == 1
     assert "no verified release is live on this host" in capsys.readouterr().err
 
 
 def test_a_unit_that_does_not_close_the_application_in_runs_nothing(by_hand, capsys):
-    by_hand.at.unit_file.write_text("[Service]\n")
+    by_hand.paths.unit_file.write_text("[Service]\n")
     assert cli.main(["app", "run", "true"]) == 1
     assert "does not say how the application is closed in; a converge writes it anew" in capsys.readouterr().err
 
@@ -1283,7 +1283,7 @@ def test_a_signal_reaches_the_command_and_is_in_its_exit_code(by_hand, command, 
 
 
 def test_a_live_release_for_another_python_is_told_to_be_gone_after_a_reboot(host, monkeypatch, capsys):
-    (host.at.releases / GOOD / ".venv/lib/python3.9").mkdir(parents=True)
+    (host.paths.releases / GOOD / ".venv/lib/python3.9").mkdir(parents=True)
     words = "it is served out of memory: it was built for another Python than this host's, so after a reboot"
     assert words in again(host).plan("repo main", host.config["settings"])["at_boot"]
     assert cli.main(["app", "status"]) == 0
@@ -1302,7 +1302,7 @@ def test_a_live_release_for_another_python_is_told_to_be_gone_after_a_reboot(hos
     ("turned", "words"),
     [
         (lambda app: unit(app, "enabled", "blue").unlink(), "app@blue.service does not start with the host"),
-        (lambda app: (app.at.bound("blue") / "slot").write_text(""), "after a reboot it does not start"),
+        (lambda app: (app.paths.bound("blue") / "slot").write_text(""), "after a reboot it does not start"),
         (lambda app: None, ""),
     ],
 )
@@ -1316,26 +1316,26 @@ def test_what_a_reboot_would_do_is_told(host, turned, words):
 
 
 def declare(app: Any, **units: str) -> None:
-    app.at.jobs.mkdir(exist_ok=True)
-    app.at.unit_folder.mkdir(parents=True, exist_ok=True)
-    for path in app.at.jobs.iterdir():
+    app.paths.jobs.mkdir(exist_ok=True)
+    app.paths.unit_folder.mkdir(parents=True, exist_ok=True)
+    for path in app.paths.jobs.iterdir():
         path.unlink()
     for name, text in units.items():
-        (app.at.jobs / f"app-job-{name.replace('_', '.')}").write_text(text)
+        (app.paths.jobs / f"app-job-{name.replace('_', '.')}").write_text(text)
 
 
 def test_background_jobs_follow_the_verified_release(host):
     declare(host, mails_service="mails", tidy_service="tidy", tidy_timer="at night")
     assert again(host).plan("repo main", host.config["settings"])["renew"], "jobs are declared and not there yet"
     assert carry_out(host).verdict == "live"
-    assert host.at.live_bound.resolve() == host.at.bound("green").resolve()
+    assert host.paths.live_bound.resolve() == host.paths.bound("green").resolve()
     assert [call for call in calls() if call.startswith("restart")] == [
         "restart app-job-mails.service",
         "restart app-job-tidy.timer",
     ]
-    assert again(host).status()["settled"]
+    assert again(host).status()["committed"]
     assert carry_out(host, kind="rollback").verdict == "live"
-    assert host.at.live_bound.resolve() == host.at.bound("blue").resolve()
+    assert host.paths.live_bound.resolve() == host.paths.bound("blue").resolve()
 
 
 @pytest.mark.parametrize(
@@ -1353,15 +1353,15 @@ def test_background_jobs_follow_the_verified_release(host):
 def test_a_background_job_that_somebody_stopped_comes_back(host, name, turned, well):
     declare(host, mails_service="mails", tidy_service="tidy", tidy_timer="at night")
     assert carry_out(host, kind="renew").verdict == "live"
-    assert again(host).status()["settled"], "what a timer starts does not run"
+    assert again(host).status()["committed"], "what a timer starts does not run"
     turned(name)
-    assert again(host).status()["settled"] == well
+    assert again(host).status()["committed"] == well
     assert again(host).plan("repo main", host.config["settings"])["renew"] != well
     told = "\n".join(cli.tell(again(host), again(host).status()))
     assert (f"of its background jobs, {name} is stopped; a converge starts it" in told) != well
     assert "did not come to its end" not in told
     assert carry_out(host, kind="renew").verdict == "live"
-    assert again(host).status()["settled"] and mark("active", name).exists() and mark("enabled", name).exists()
+    assert again(host).status()["committed"] and mark("active", name).exists() and mark("enabled", name).exists()
 
 
 def between(name: str, state: str, job: bool = False) -> None:
@@ -1376,7 +1376,7 @@ def test_background_jobs_never_run_a_release_that_is_not_verified(host):
     host.host_says["green"] = turns_bad(4)
     host.config["watch_seconds"] = 5
     assert carry_out(host).verdict == "reverted"
-    assert not host.at.live_bound.exists() and not any(call.startswith("restart") for call in calls())
+    assert not host.paths.live_bound.exists() and not any(call.startswith("restart") for call in calls())
 
 
 def test_jobs_that_a_run_has_written_and_not_told_systemd_of_are_told_of_by_the_next(host, monkeypatch, command):
@@ -1404,7 +1404,7 @@ def test_background_jobs_that_are_no_longer_declared_go(host):
     assert again(host).plan("repo main", host.config["settings"])["renew"]
     assert carry_out(host, kind="renew").verdict == "live"
     assert host.jobs.installed() == {"app-job-mails.service": "mails, otherwise"}
-    assert again(host).status()["settled"]
+    assert again(host).status()["committed"]
 
 
 # The command line
@@ -1424,9 +1424,9 @@ def test_a_change_runs_as_a_unit_and_one_that_was_cut_off_before_it_is_undone(ho
     identity = cli.start(again(host), {"kind": "renew", "by": "eve; rm -rf /"})
     assert "run app-deploy.service" in calls()
     as_before(host)
-    request = json.loads((host.at.state / f"request-{identity}.json").read_text())
+    request = json.loads((host.paths.state / f"request-{identity}.json").read_text())
     assert request["by"] == "everm-rf"
-    assert (host.at.state / f"request-{identity}.json").stat().st_mode & 0o777 == 0o600
+    assert (host.paths.state / f"request-{identity}.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_what_is_under_way_is_not_recovered_by_hand(host, monkeypatch, capsys):
@@ -1443,7 +1443,7 @@ def test_who_comes_a_moment_later_is_told_so_too(host, monkeypatch):
     monkeypatch.setattr(change.Application, "busy", lambda self: next(answers))
     with pytest.raises(change.ReleaseError, match="another run changes app now"):
         cli.start(again(host), {"kind": "renew"})
-    assert list(host.at.state.glob("request-*")) == []
+    assert list(host.paths.state.glob("request-*")) == []
 
 
 def test_a_full_disk_is_told_before_anything_is_built(host):
@@ -1485,7 +1485,7 @@ def test_who_follows_a_change_that_died_sees_it_undone(host, monkeypatch):
 
 
 def test_the_unit_carries_out_what_was_asked_for(host, monkeypatch):
-    request = host.at.state / "request-1.json"
+    request = host.paths.state / "request-1.json"
     request.write_text(json.dumps({**DEPLOY, "kind": "rollback"}))
     assert cli.main(["app", "carry-out", str(request)]) == 1, "there is nothing to go back to"
     assert not request.exists()
@@ -1506,7 +1506,7 @@ def test_on_the_host_a_change_is_waited_for_and_its_verdict_is_the_exit_code(hos
 
     def start(app: Any, request: dict[str, Any]) -> str:
         if next(busy):
-            raise cli.Busy(app.at)
+            raise cli.Busy(app.paths)
         assert request == {"kind": "rollback", "release": GOOD}
         return "7"
 
@@ -1523,7 +1523,7 @@ def test_on_the_host_a_change_is_waited_for_and_its_verdict_is_the_exit_code(hos
 
 def test_on_the_host_a_change_that_others_never_let_begin_gives_up(host, monkeypatch, capsys):
     def start(app: Any, _request: dict[str, Any]) -> str:
-        raise cli.Busy(app.at)
+        raise cli.Busy(app.paths)
 
     monkeypatch.setattr(cli, "start", start)
     monkeypatch.setattr(cli, "BUSY_SECONDS", 0)
@@ -1532,7 +1532,7 @@ def test_on_the_host_a_change_that_others_never_let_begin_gives_up(host, monkeyp
 
 
 def test_on_the_host_a_commit_that_only_a_controller_has_cannot_be_deployed(host, capsys):
-    (host.at.config / "release.json").write_text(json.dumps({**CONFIG, "push": True}))
+    (host.paths.config / "release.json").write_text(json.dumps({**CONFIG, "push": True}))
     assert cli.main(["app", "deploy", "main"]) == 1
     assert "commits are sent from the controller here" in capsys.readouterr().err
 
@@ -1548,7 +1548,7 @@ def test_the_overview_names_a_release_that_is_being_watched(host, monkeypatch, c
 def test_the_overview_tells_what_is_live_what_can_be_and_what_was_done(host, capsys):
     host.config["warm_seconds"] = 60
     a_release(host, "20251231000000-dddddddddddd")
-    host.at.mark("20251231000000-dddddddddddd", "verified").unlink()
+    host.paths.mark("20251231000000-dddddddddddd", "verified").unlink()
     carry_out(host)
     carry_out(host, kind="rollback", version="")
     mark("active", "app-deploy.service").touch()
@@ -1567,7 +1567,7 @@ def test_the_overview_tells_what_is_live_what_can_be_and_what_was_done(host, cap
 
 
 def test_an_error_is_one_message_and_no_traceback(capsys, host):
-    (host.at.config / "release.json").unlink()
+    (host.paths.config / "release.json").unlink()
     assert cli.main(["app", "status"]) == 1
     assert capsys.readouterr().err.startswith("webstack-release: no application app on this host")
 
@@ -1578,7 +1578,7 @@ def test_status_is_printed_as_json_for_programs(host, capsys):
 
 
 def test_pushed_commits_are_deployed_from_the_controller(host, capsys):
-    (host.at.config / "release.json").write_text(json.dumps({**CONFIG, "push": True}))
+    (host.paths.config / "release.json").write_text(json.dumps({**CONFIG, "push": True}))
     assert cli.main(["app", "deploy"]) == 1
     assert "sent from the controller" in capsys.readouterr().err
 

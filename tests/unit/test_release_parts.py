@@ -120,12 +120,12 @@ def test_a_host_without_a_release_ships(application):
     assert (plan["ship"], plan["renew"], plan["slot"], plan["release"]) == (True, False, None, "")
 
 
-def test_a_settled_host_has_nothing_to_do(application):
+def test_a_committed_host_has_nothing_to_do(application):
     a_release(application, GOOD)
     make_live(application, "green", GOOD)
     plan = application.plan("repo main", SETTINGS)
     assert (plan["ship"], plan["renew"]) == (False, False)
-    assert (plan["slot"], plan["release"], plan["active"], plan["settled"]) == ("green", GOOD, True, True)
+    assert (plan["slot"], plan["release"], plan["active"], plan["committed"]) == ("green", GOOD, True, True)
     assert plan["commit"] == "c0ffee"
 
 
@@ -147,16 +147,18 @@ UNSETTLED = {
     "the live slot does not start at boot": lambda app: unit(app, "enabled", "green").unlink(),
     "the other slot runs": lambda app: unit(app, "active", "blue").touch(),
     "the other slot starts at boot": lambda app: unit(app, "enabled", "blue").touch(),
-    "static files are another release's": lambda app: atomic.link_atomically(app.at.current, f"releases/{NEXT}"),
-    "static files are nobody's": lambda app: app.at.current.unlink(),
+    "static files are another release's": lambda app: atomic.link_atomically(app.paths.current, f"releases/{NEXT}"),
+    "static files are nobody's": lambda app: app.paths.current.unlink(),
     "the link to the live slot leads nowhere": lambda app: lead_live(app, "/nowhere/at-all.sock"),
     "the link to the live slot is gone": lambda app: lead_live(app, ""),
-    "what the live slot is bound to is garbage": lambda app: (app.at.bound("green") / "slot").write_bytes(b"\xff\0="),
-    "what the live slot is bound to is torn": lambda app: (app.at.bound("green") / "slot").write_text("RELE"),
-    "what became of the last change is torn": lambda app: app.at.change.write_text('{"id": "1", "verd'),
-    "nginx connects elsewhere": lambda app: atomic.link_atomically(app.at.public_link, "/nowhere"),
+    "what the live slot is bound to is garbage": lambda app: (app.paths.bound("green") / "slot").write_bytes(
+        b"\xff\0="
+    ),
+    "what the live slot is bound to is torn": lambda app: (app.paths.bound("green") / "slot").write_text("RELE"),
+    "what became of the last change is torn": lambda app: app.paths.change.write_text('{"id": "1", "verd'),
+    "nginx connects elsewhere": lambda app: atomic.link_atomically(app.paths.public_link, "/nowhere"),
     "the settings changed": lambda app: bind(app, "green", GOOD, "others"),
-    "somebody edited what the slot is bound to": lambda app: (app.at.bound("green") / "uwsgi.ini").write_text(
+    "somebody edited what the slot is bound to": lambda app: (app.paths.bound("green") / "uwsgi.ini").write_text(
         "[uwsgi]"
     ),
     "the process came back before its file was mended": lambda app: came_back(app, 1),
@@ -165,31 +167,31 @@ UNSETTLED = {
 
 
 def take_orders(application: Any) -> None:
-    ini = application.at.bound("green") / "uwsgi.ini"
-    ini.write_text(f"[uwsgi]\nmaster-fifo = {application.at.public_link.parent}/slots/$(SLOT).fifo\n")
+    ini = application.paths.bound("green") / "uwsgi.ini"
+    ini.write_text(f"[uwsgi]\nmaster-fifo = {application.paths.public_link.parent}/slots/$(SLOT).fifo\n")
     bind(application, "green", GOOD)
 
 
 # What keeps nginx from the live slot, or lets others at what it runs, however it came about; and the words for it.
 TROUBLES = {
-    "the socket is gone": (lambda app: app.at.socket("green").unlink(), "green.sock is missing"),
-    "the socket has another mode": (lambda app: app.at.socket("green").chmod(0o640), "green.sock has the mode 0640, with which nginx may not connect"),
-    "the socket is a file": (lambda app: (app.at.socket("green").unlink(), app.at.socket("green").touch()), "green.sock is no socket"),
+    "the socket is gone": (lambda app: app.paths.socket("green").unlink(), "green.sock is missing"),
+    "the socket has another mode": (lambda app: app.paths.socket("green").chmod(0o640), "green.sock has the mode 0640, with which nginx may not connect"),
+    "the socket is a file": (lambda app: (app.paths.socket("green").unlink(), app.paths.socket("green").touch()), "green.sock is no socket"),
     "nobody listens": (lambda app: app.answering.pop().close(), "green.service does not answer: Connection refused"),
     "it hangs": (lambda app: hang(app, 2), "app@green.service does not answer within 0.2 s"),
     "it ends connections": (lambda app: setattr(app.answering[0], "answer", lambda _asked: b""), "ends connections without an answer"),
     "its FIFO is gone": (take_orders, "green.fifo is missing, on which uWSGI takes orders"),
-    "nginx may not enter the folder of sockets": (lambda app: app.at.socket("").parent.chmod(0o700), "slots has the mode 0700 instead of 0750"),
-    "nginx may not enter the folder above": (lambda app: app.at.public_link.parent.chmod(0o700), "run/app has the mode 0700 instead of 0755"),
-    "nginx may not follow the link on the disk": (lambda app: app.at.state.chmod(0o700), "var/lib/app has the mode 0700 instead of 0755"),
-    "others may write the code": (lambda app: (app.at.releases / GOOD).chmod(0o777), f"{GOOD} can be changed by others than root"),
-    "others may put releases there": (lambda app: app.at.releases.chmod(0o1777), "releases has the mode 1777 instead of 0755"),
-    "the mirror can be read by all": (lambda app: app.at.fetch.chmod(0o755), "fetch has the mode 0755 instead of 0700"),
+    "nginx may not enter the folder of sockets": (lambda app: app.paths.socket("").parent.chmod(0o700), "slots has the mode 0700 instead of 0750"),
+    "nginx may not enter the folder above": (lambda app: app.paths.public_link.parent.chmod(0o700), "run/app has the mode 0700 instead of 0755"),
+    "nginx may not follow the link on the disk": (lambda app: app.paths.state.chmod(0o700), "var/lib/app has the mode 0700 instead of 0755"),
+    "others may write the code": (lambda app: (app.paths.releases / GOOD).chmod(0o777), f"{GOOD} can be changed by others than root"),
+    "others may put releases there": (lambda app: app.paths.releases.chmod(0o1777), "releases has the mode 1777 instead of 0755"),
+    "the mirror can be read by all": (lambda app: app.paths.fetch.chmod(0o755), "fetch has the mode 0755 instead of 0700"),
 }  # fmt: skip
 
 
 def hang(application: Any, seconds: float) -> None:
-    config = application.at.config / "release.json"
+    config = application.paths.config / "release.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "health_answer_seconds": 0.2}))
     application.config["health_answer_seconds"] = 0.2
     application.answering[0].answer = lambda _asked: time.sleep(seconds) or says(GOOD)
@@ -197,7 +199,7 @@ def hang(application: Any, seconds: float) -> None:
 
 @pytest.mark.parametrize(("disturb", "words"), TROUBLES.values(), ids=TROUBLES)
 def test_what_keeps_visitors_from_the_live_release_is_noticed_and_told(application, disturb, words):
-    config = application.at.config / "release.json"
+    config = application.paths.config / "release.json"
     config.write_text(json.dumps({**CONFIG, "socket_group": "www-data"}))
     application.config["socket_group"] = "www-data"
     a_release(application, GOOD)
@@ -205,7 +207,7 @@ def test_what_keeps_visitors_from_the_live_release_is_noticed_and_told(applicati
     assert application.status()["trouble"] == []
     disturb(application)
     plan = application.plan("repo main", SETTINGS)
-    assert (plan["ship"], plan["renew"], plan["settled"]) == (False, True, False)
+    assert (plan["ship"], plan["renew"], plan["committed"]) == (False, True, False)
     (said,) = plan["trouble"]
     assert words in said
     assert f"  {said}; a converge mends that" in cli.tell(application, plan)
@@ -228,16 +230,16 @@ def test_one_slow_answer_is_no_hanging_slot(application):
 
 def lead_live(application: Any, to: str) -> None:
     """Somebody has turned the link to the live slot; what the verified one is bound to is another link."""
-    atomic.link_atomically(application.at.live_bound, str(application.at.bound("green")))
-    application.at.live_link.unlink()
+    atomic.link_atomically(application.paths.live_bound, str(application.paths.bound("green")))
+    application.paths.live_link.unlink()
     if to:
-        application.at.live_link.symlink_to(to)
+        application.paths.live_link.symlink_to(to)
 
 
 def upgraded(application: Any, started: float) -> None:
     """What dpkg does to a library under a process that started at a moment."""
     unit(application, "started", "green").write_text(f"@{started:.0f}\n")
-    library(application.at.root).touch()
+    library(application.paths.root).touch()
 
 
 def test_a_process_that_started_after_the_upgrade_is_right(application):
@@ -248,7 +250,7 @@ def test_a_process_that_started_after_the_upgrade_is_right(application):
 
 
 def virtualenv(application: Any, release: str, python: str) -> None:
-    (application.at.releases / release / ".venv/lib" / python).mkdir(parents=True)
+    (application.paths.releases / release / ".venv/lib" / python).mkdir(parents=True)
 
 
 NOW = f"python3.{sys.version_info.minor}"
@@ -269,7 +271,7 @@ def test_a_clock_that_was_set_back_makes_nothing_new(application):
 
     def later(path: Path, **more: Any) -> Any:
         found = real(path, **more)
-        return SimpleNamespace(st_ctime=time.time() + 3600) if path == library(application.at.root) else found
+        return SimpleNamespace(st_ctime=time.time() + 3600) if path == library(application.paths.root) else found
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "stat", later)
@@ -288,7 +290,7 @@ def test_a_release_for_another_python_is_made_anew_of_the_same_commit(applicatio
     make_live(application, "green", GOOD)
     virtualenv(application, GOOD, NOW)
     assert not application.plan("repo main", SETTINGS)["ship"]
-    shutil.rmtree(application.at.releases / GOOD / ".venv")
+    shutil.rmtree(application.paths.releases / GOOD / ".venv")
     virtualenv(application, GOOD, "python3.9")
     plan = application.plan("repo main", SETTINGS)
     assert (plan["ship"], plan["ref"], plan["renew"]) == (True, "c0ffee", False)
@@ -325,9 +327,9 @@ def test_releases_sort_by_what_is_written_of_them_and_not_by_the_clock_of_their_
 def test_where_nothing_is_known_of_the_live_release_the_last_one_is_the_one_before(application):
     for name in (GOOD, NEXT):
         a_release(application, name)
-    application.at.mark(NEXT, "json").write_text("{")
+    application.paths.mark(NEXT, "json").write_text("{")
     assert application.releases.before(NEXT) == application.releases.before("") == GOOD
-    application.at.mark(GOOD, "json").write_bytes(b"\xff[")
+    application.paths.mark(GOOD, "json").write_bytes(b"\xff[")
     with pytest.raises(basics.ReleaseError, match="no verified release before the live one"):
         application.releases.before(NEXT)
 
@@ -336,7 +338,7 @@ def came_back(application: Any, started: float) -> None:
     """Systemd has started the slot's process anew, and the file it reads was written just now."""
     unit(application, "invocation", "green").write_text("run 1\n")
     unit(application, "started", "green").write_text(f"@{started:.0f}\n")
-    (application.at.bound("green") / "uwsgi.ini").write_text("[uwsgi]")
+    (application.paths.bound("green") / "uwsgi.ini").write_text("[uwsgi]")
     bind(application, "green", GOOD)
 
 
@@ -354,7 +356,7 @@ def test_settings_that_are_not_on_the_host_yet_are_told_by_a_dry_run(application
 
 
 @pytest.mark.parametrize("disturb", UNSETTLED.values(), ids=UNSETTLED)
-def test_what_is_not_settled_is_switched_and_not_shipped(application, disturb):
+def test_what_is_not_committed_is_switched_and_not_shipped(application, disturb):
     a_release(application, GOOD)
     make_live(application, "green", GOOD)
     disturb(application)
@@ -373,7 +375,7 @@ def test_the_file_that_binds_a_slot_is_read_back_whole(application):
 
 def test_a_question_is_a_packet_of_the_uwsgi_protocol(application, slot):
     blue = slot("blue", lambda asked: says(json.dumps(asked)))
-    status, body = asking.ask(application.at.socket("blue"), "/über?a=1&b=2", 5)
+    status, body = asking.ask(application.paths.socket("blue"), "/über?a=1&b=2", 5)
     asked = json.loads(body)
     assert status == 200
     assert (asked["REQUEST_METHOD"], asked["REQUEST_URI"]) == ("GET", "/über?a=1&b=2")
@@ -394,7 +396,7 @@ def test_a_question_is_a_packet_of_the_uwsgi_protocol(application, slot):
 )
 def test_an_answer_is_taken_apart(application, slot, answer, outcome):
     slot("blue", lambda asked: answer)
-    assert asking.ask(application.at.socket("blue"), "/", 0) == outcome
+    assert asking.ask(application.paths.socket("blue"), "/", 0) == outcome
 
 
 def test_silence_is_bounded(application, slot):
@@ -402,7 +404,7 @@ def test_silence_is_bounded(application, slot):
     slot("blue", lambda asked: over.wait(30) and b"")
     started = time.monotonic()
     with pytest.raises(OSError):
-        asking.ask(application.at.socket("blue"), "/", 0, seconds=0.2)
+        asking.ask(application.paths.socket("blue"), "/", 0, seconds=0.2)
     over.set()
     assert time.monotonic() - started < 5
 
@@ -410,7 +412,7 @@ def test_silence_is_bounded(application, slot):
 def test_an_answer_that_trickles_is_bounded(application):
     """Each byte comes in time, the end never."""
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(application.at.socket("blue")))
+        listener.bind(str(application.paths.socket("blue")))
         listener.listen()
 
         def trickle() -> None:
@@ -426,7 +428,7 @@ def test_an_answer_that_trickles_is_bounded(application):
         threading.Thread(target=trickle, daemon=True).start()
         started = time.monotonic()
         with pytest.raises(OSError):
-            asking.ask(application.at.socket("blue"), "/", 0, seconds=0.4)
+            asking.ask(application.paths.socket("blue"), "/", 0, seconds=0.4)
         assert time.monotonic() - started < 5
 
 
@@ -485,13 +487,13 @@ def test_the_oldest_releases_go_and_so_do_half_built_ones(application):
     names = [f"2026010{day}000000-{'a' * 12}" for day in range(1, 6)]
     for name in names:
         a_release(application, name)
-    (application.at.releases / "20260109000000-half").mkdir()
+    (application.paths.releases / "20260109000000-half").mkdir()
     a_release(application, "20260109000000-never-live")
-    application.at.mark("20260109000000-never-live", "verified").unlink()
+    application.paths.mark("20260109000000-never-live", "verified").unlink()
     application.releases.sweep(
         [application.slots.release(name) for name in ("blue", "green")], application.config["keep"]
     )
-    assert sorted(os.listdir(application.at.releases)) == names[-3:]
+    assert sorted(os.listdir(application.paths.releases)) == names[-3:]
 
 
 def test_what_was_rolled_back_takes_no_place_of_what_can_be_gone_back_to(application):
@@ -502,7 +504,7 @@ def test_what_was_rolled_back_takes_no_place_of_what_can_be_gone_back_to(applica
     for name in names[3:]:
         application.releases.reject(name, "it was rolled back")
     application.releases.sweep([names[-1]], 2)
-    assert sorted(os.listdir(application.at.releases)) == [*names[1:3], *names[-2:]]
+    assert sorted(os.listdir(application.paths.releases)) == [*names[1:3], *names[-2:]]
     assert application.releases.before(names[-1]) == names[2]
 
 
@@ -517,7 +519,7 @@ def test_a_release_that_a_slot_is_bound_to_never_goes(application):
         application.releases.sweep(
             [application.slots.release(name) for name in ("blue", "green")], application.config["keep"]
         )
-        assert sorted(os.listdir(application.at.releases)) == sorted([names[0], names[2], *names[-keep:]])
+        assert sorted(os.listdir(application.paths.releases)) == sorted([names[0], names[2], *names[-keep:]])
 
 
 def test_a_release_of_which_a_half_is_removed_is_none(application, monkeypatch):
@@ -535,7 +537,7 @@ def test_a_release_of_which_a_half_is_removed_is_none(application, monkeypatch):
 
 
 def test_what_who_gave_up_has_left_goes_when_nobody_waits_any_more(application):
-    folders = (application.at.archives.parent, application.at.requests.parent)
+    folders = (application.paths.archives.parent, application.paths.requests.parent)
     paths = [folder / name for folder in folders for name in ("app-c0ffee-1.tar", "request-1.json", "other.tar")]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -550,21 +552,21 @@ def test_what_who_gave_up_has_left_goes_when_nobody_waits_any_more(application):
 
 def test_static_files_are_copied_where_they_cannot_be_linked(application, monkeypatch):
     (a_release(application, GOOD) / "static").mkdir()
-    (application.at.releases / GOOD / "static/site.css").write_text("css")
+    (application.paths.releases / GOOD / "static/site.css").write_text("css")
 
     def other_disk(*_argv: Any) -> None:
         raise OSError("Invalid cross-device link")
 
     monkeypatch.setattr(os, "link", other_disk)
     application.releases.publish(GOOD)
-    assert (application.at.static / "site.css").read_text() == "css"
+    assert (application.paths.static / "site.css").read_text() == "css"
 
 
 @pytest.mark.parametrize("key", ["static_command", "migrate_command", "notify_command"])
 def test_a_command_that_no_shell_would_take_is_named(application, key):
-    (application.at.config / "release.json").write_text(json.dumps({**CONFIG, key: "echo 'no end"}))
+    (application.paths.config / "release.json").write_text(json.dumps({**CONFIG, key: "echo 'no end"}))
     with pytest.raises(basics.ReleaseError, match=f"app_server_{key}: No closing quotation"):
-        change.Application(application.at)
+        change.Application(application.paths)
 
 
 class Door(http.server.BaseHTTPRequestHandler):
@@ -592,14 +594,14 @@ def test_the_door_is_asked_on_this_host_by_the_name_of_the_site():
 
 
 def test_what_somebody_left_among_the_releases_does_not_stop_a_sweep(application):
-    elsewhere = application.at.home / "elsewhere"
+    elsewhere = application.paths.home / "elsewhere"
     elsewhere.mkdir()
-    (application.at.releases / "notes.txt").touch()
-    (application.at.releases / "link").symlink_to(elsewhere)
+    (application.paths.releases / "notes.txt").touch()
+    (application.paths.releases / "link").symlink_to(elsewhere)
     application.releases.sweep(
         [application.slots.release(name) for name in ("blue", "green")], application.config["keep"]
     )
-    assert os.listdir(application.at.releases) == []
+    assert os.listdir(application.paths.releases) == []
     assert elsewhere.is_dir()
 
 
@@ -632,7 +634,7 @@ class Pip:
     def __init__(self, application: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         self.index: dict[str, bytes] = {}
         self.asked: list[str] = []
-        self.requirements = application.at.home / "requirements.txt"
+        self.requirements = application.paths.home / "requirements.txt"
         self.application = application
         monkeypatch.setattr(application.sandbox, "building", self.building)
 
@@ -666,13 +668,13 @@ class Pip:
             for name, content in required.items()
         ]
         self.requirements.write_text("".join(lines))
-        self.application.builder.install(["pip"], [self.requirements], self.application.at.home)
+        self.application.builder.install(["pip"], [self.requirements], self.application.paths.home)
         assert not application_fresh(self.application).exists()
         return list(self.asked)
 
 
 def application_fresh(application: Any) -> Path:
-    return application.at.wheels / ".fresh"
+    return application.paths.wheels / ".fresh"
 
 
 @pytest.fixture
@@ -693,7 +695,7 @@ def test_of_wheels_that_no_release_pins_any_more_none_stays(pip):
     pip.index = {"a.whl": b"a", "b.whl": b"b"}
     pip.install(a_whl=b"a")
     pip.install(b_whl=b"b")
-    assert [path.name.partition("-")[2] for path in pip.application.at.wheels.iterdir()] == ["b.whl"]
+    assert [path.name.partition("-")[2] for path in pip.application.paths.wheels.iterdir()] == ["b.whl"]
 
 
 def test_what_has_no_wheel_is_built_by_each_build_and_what_is_wrong_is_said(pip):
@@ -702,19 +704,19 @@ def test_what_has_no_wheel_is_built_by_each_build_and_what_is_wrong_is_said(pip)
         assert pip.install(a_whl=b"a", source=b"s") == ["download", "install"]
     with pytest.raises(basics.ReleaseError, match="DO NOT MATCH"):
         pip.install(a_whl=b"something else")
-    assert list(pip.application.at.wheels.iterdir()) == []
+    assert list(pip.application.paths.wheels.iterdir()) == []
 
 
 def test_what_is_not_pinned_is_downloaded_by_each_build(pip):
     pip.index = {"a.whl": b"a"}
     pip.requirements.write_text("a.whl\n")
-    pip.application.builder.install(["pip"], [pip.requirements], pip.application.at.home)
-    assert pip.asked == ["install"] and list(pip.application.at.wheels.iterdir()) == []
+    pip.application.builder.install(["pip"], [pip.requirements], pip.application.paths.home)
+    assert pip.asked == ["install"] and list(pip.application.paths.wheels.iterdir()) == []
 
 
 def test_a_build_leaves_nothing_for_the_next_one_but_what_that_pins_itself(application, tmp_path):
     """Under whatever name, and whatever else it lays there."""
-    kept = wheels.Wheels(application.at)
+    kept = wheels.Wheels(application.paths)
     wanted = {hashlib.sha256(content).hexdigest() for content in (b"good", b"secret")}
     fresh = kept.lay_out(wanted, "app-build")
     (tmp_path / "secret").write_bytes(b"secret")
@@ -726,8 +728,8 @@ def test_a_build_leaves_nothing_for_the_next_one_but_what_that_pins_itself(appli
     (fresh / "good.txt").write_bytes(b"good")
     kept.keep(fresh, wanted)
     digest = hashlib.sha256(b"good").hexdigest()
-    stored = application.at.wheels / f"{digest}-good-1.0-py3-none-any.whl"
-    assert {path for path in application.at.wheels.iterdir() if path != fresh} == {stored}
+    stored = application.paths.wheels / f"{digest}-good-1.0-py3-none-any.whl"
+    assert {path for path in application.paths.wheels.iterdir() if path != fresh} == {stored}
     assert stored.stat().st_mode & 0o777 == 0o644
     assert os.listdir(kept.lay_out({"0" * 64}, "app-build")) == []
     assert os.listdir(kept.lay_out({digest}, "app-build")) == ["good-1.0-py3-none-any.whl"]
@@ -736,12 +738,12 @@ def test_a_build_leaves_nothing_for_the_next_one_but_what_that_pins_itself(appli
 def test_what_a_commit_runs_can_write_its_release_and_nothing_that_stays(application, monkeypatch):
     given: list[dict[str, Any]] = []
     monkeypatch.setattr(application.sandbox, "run_as", lambda user, argv, **options: given.append(options))
-    application.sandbox.building(["make"], application.at.releases / GOOD)
-    assert given[0]["writes"] == [application.at.releases / GOOD]
-    (application.at.build / "pip/wheels").mkdir(parents=True)
-    (application.at.build / "link").symlink_to("/etc")
-    application.builder.settle()
-    assert list(application.at.build.iterdir()) == []
+    application.sandbox.building(["make"], application.paths.releases / GOOD)
+    assert given[0]["writes"] == [application.paths.releases / GOOD]
+    (application.paths.build / "pip/wheels").mkdir(parents=True)
+    (application.paths.build / "link").symlink_to("/etc")
+    application.builder.make_folders()
+    assert list(application.paths.build.iterdir()) == []
 
 
 def test_text_files_get_a_compressed_copy_and_others_do_not(tmp_path):
@@ -879,20 +881,20 @@ def test_a_commit_is_resolved_whole_or_abbreviated(mirror, upstream):
 
 
 def test_a_mirror_that_a_power_cut_has_left_unusable_is_made_anew(mirror, upstream):
-    shutil.rmtree(mirror.at.fetch / "mirror.git/objects")
+    shutil.rmtree(mirror.paths.fetch / "mirror.git/objects")
     assert mirror.repository.fetch("main") == upstream.second
 
 
 def test_a_mirror_with_the_lock_of_a_git_that_was_killed_is_made_anew(mirror, upstream):
-    (mirror.at.fetch / "mirror.git/refs/heads/main.lock").touch()
+    (mirror.paths.fetch / "mirror.git/refs/heads/main.lock").touch()
     upstream.git("branch", "--force", "locked", upstream.first)
-    (mirror.at.fetch / "mirror.git/refs/heads/locked.lock").touch()
+    (mirror.paths.fetch / "mirror.git/refs/heads/locked.lock").touch()
     assert mirror.repository.fetch("locked") == upstream.first
 
 
 def test_a_fetch_that_fails_for_another_reason_costs_no_mirror(mirror):
     """As a network that is cut does."""
-    kept = mirror.at.fetch / "mirror.git/kept"
+    kept = mirror.paths.fetch / "mirror.git/kept"
     kept.touch()
     with pytest.raises(basics.ReleaseError, match="couldn't find remote ref"):
         mirror.repository.update("mirror.git", mirror.config["repository"], "+refs/heads/gone:refs/heads/gone")
@@ -960,7 +962,7 @@ def signers(mirror: Any, tmp_path: Path) -> Callable[..., str]:
         argv = ["git", *identity, *how, "commit", "--quiet", "--allow-empty", "--message", "x", *flag]
         subprocess.run(argv, cwd=path, check=True)
         kind, key = (tmp_path / f"{known}.pub").read_text().split()[:2]
-        (mirror.at.config / "signers").write_text(f"t@example.com {kind} {key}\n")
+        (mirror.paths.config / "signers").write_text(f"t@example.com {kind} {key}\n")
         mirror.config["signers"] = ["there are some"]
         return subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=path, check=True, capture_output=True, text=True
@@ -1007,7 +1009,7 @@ def test_submodules_are_a_part_of_the_release(buildable, upstream):
     upstream.git("commit", "--quiet", "--message", "with a part")
     try:
         commit = buildable.repository.fetch("main")
-        place = buildable.at.releases / built(buildable, commit)
+        place = buildable.paths.releases / built(buildable, commit)
         assert (place / "lib/part/app.py").read_text() == (place / "app.py").read_text()
     finally:
         upstream.git("reset", "--quiet", "--hard", "HEAD~1")
@@ -1031,7 +1033,7 @@ def built(application: Any, commit: str) -> str:
 
 def test_a_build_holds_the_commit_and_remembers_what_it_was_made_of(buildable, upstream):
     release = built(buildable, upstream.first)
-    place = buildable.at.releases / release
+    place = buildable.paths.releases / release
     assert release.endswith(f"-{upstream.first[:12]}")
     assert (place / "app.py").read_text() == "number = 1\n"
     record = buildable.releases.record(release)
@@ -1090,15 +1092,15 @@ def test_what_nginx_publishes_is_handed_to_its_group_and_nothing_else_is(applica
     owned: list[tuple[Any, ...]] = []
     monkeypatch.setattr(shutil, "chown", lambda *args: owned.append(args))
     monkeypatch.setattr(application.sandbox, "publishing", lambda folder: handed.append(folder) or folder.chmod(0o2750))
-    application.builder.settle()
-    shared = application.at.shared
+    application.builder.make_folders()
+    shared = application.paths.shared
     assert handed == [shared / "media"] and (shared / "private").stat().st_mode & 0o7777 == 0o750
     for _run in range(2):  # a change that has nothing to hand over does not go over all that is there
-        application.builder.settle()
+        application.builder.make_folders()
     assert handed == [shared / "media"]
     (shared / "media").chmod(0o750)
     assert application.builder.misplaced() == [f"{shared / 'media'} has the mode 0750 instead of 2750"]
-    application.builder.settle()
+    application.builder.make_folders()
     assert handed == 2 * [shared / "media"]
 
 
@@ -1135,12 +1137,12 @@ def publishing_settings() -> list[str]:
 
 def test_a_shared_file_is_made_once_and_linked(buildable, upstream):
     buildable.config["shared_files"] = ["notes", "count"]
-    buildable.at.shared.mkdir(exist_ok=True)
-    (buildable.at.shared / "count").write_text("42")
+    buildable.paths.shared.mkdir(exist_ok=True)
+    (buildable.paths.shared / "count").write_text("42")
     for _time in range(2):
-        buildable.builder.settle()
-    place = buildable.at.releases / built(buildable, upstream.first)
-    assert os.readlink(place / "notes") == str(buildable.at.shared / "notes")
+        buildable.builder.make_folders()
+    place = buildable.paths.releases / built(buildable, upstream.first)
+    assert os.readlink(place / "notes") == str(buildable.paths.shared / "notes")
     assert (place / "notes").read_text() == "" and (place / "count").read_text() == "42"
     assert (place / "notes").stat().st_mode & 0o777 == 0o640
 
@@ -1149,20 +1151,20 @@ def test_neither_a_folder_nor_a_file_of_the_commit_becomes_a_shared_file(buildab
     buildable.config["shared_files"] = ["app.py"]
     with pytest.raises(basics.ReleaseError, match=r"the commit has a app.py of its own"):
         built(buildable, upstream.first)
-    (buildable.at.shared / "app.py").mkdir(parents=True)
+    (buildable.paths.shared / "app.py").mkdir(parents=True)
     with pytest.raises(FileExistsError):
-        buildable.builder.settle()
+        buildable.builder.make_folders()
 
 
 def test_a_shared_folder_may_lie_deeper_in_the_release(buildable, upstream):
     buildable.config["shared"], before = ["var/up/loads"], os.umask(0o077)
     try:
-        buildable.builder.settle()
-        place = buildable.at.releases / built(buildable, upstream.first)
+        buildable.builder.make_folders()
+        place = buildable.paths.releases / built(buildable, upstream.first)
     finally:
         os.umask(before)
-    assert os.readlink(place / "var/up/loads") == str(buildable.at.shared / "var/up/loads")
-    assert [(buildable.at.shared / path).stat().st_mode & 0o777 for path in ("var", "var/up")] == [0o755] * 2
+    assert os.readlink(place / "var/up/loads") == str(buildable.paths.shared / "var/up/loads")
+    assert [(buildable.paths.shared / path).stat().st_mode & 0o777 for path in ("var", "var/up")] == [0o755] * 2
     assert [(place / path).stat().st_mode & 0o777 for path in ("var", "var/up")] == [0o755] * 2
 
 
@@ -1191,7 +1193,7 @@ def test_a_release_is_made_of_the_folder_that_has_the_code(buildable, tmp_path):
     archive = archive_of(
         tmp_path, top="t", services__shop__app="a", services__shop__sub__more="m", services__shopping="s"
     )
-    place = buildable.at.releases / buildable.builder.build("a" * 40, "main", archive)
+    place = buildable.paths.releases / buildable.builder.build("a" * 40, "main", archive)
     assert sorted(str(path.relative_to(place)) for path in place.rglob("*")) == ["app", "sub", "sub/more"]
 
 
@@ -1199,7 +1201,7 @@ def test_a_folder_that_the_commit_has_not_is_named(buildable, tmp_path):
     buildable.config["folder"] = "backend"
     with pytest.raises(basics.ReleaseError, match=r"app_server_folder: backend"):
         buildable.builder.build("a" * 40, "main", archive_of(tmp_path, top="t"))
-    assert os.listdir(buildable.at.releases) == []
+    assert os.listdir(buildable.paths.releases) == []
 
 
 @pytest.mark.parametrize(
@@ -1257,7 +1259,7 @@ def test_a_build_that_fails_leaves_nothing(buildable, upstream):
     buildable.config["static_command"] = [["true"], ["sh", "-c", "echo no such compiler >&2; exit 1"], ["true"]]
     with pytest.raises(basics.ReleaseError, match="no such compiler"):
         built(buildable, upstream.first)
-    assert os.listdir(buildable.at.releases) == []
+    assert os.listdir(buildable.paths.releases) == []
 
 
 def test_static_files_are_compressed_only_when_nobody_else_can_interfere(buildable, upstream, monkeypatch):
@@ -1297,7 +1299,7 @@ def test_pointers_of_git_lfs_are_refused_and_named(buildable, tmp_path):
         buildable.builder.build("a" * 40, "main", archive)
     said = str(refusal.value)
     assert f"{', '.join(names[:5])} and 2 more" in said and "git lfs install" in said and "app_server_push" in said
-    assert "about-lfs" not in said and os.listdir(buildable.at.releases) == []
+    assert "about-lfs" not in said and os.listdir(buildable.paths.releases) == []
 
 
 @pytest.mark.parametrize(
@@ -1332,7 +1334,7 @@ def test_an_archive_of_the_controller_is_unpacked_and_removed(buildable, upstrea
     archive = tmp_path / "push.tar"
     upstream.git("archive", "--format=tar", f"--output={archive}", upstream.second)
     release = buildable.builder.build(upstream.second, "main", archive)
-    assert (buildable.at.releases / release / "app.py").read_text() == "number = 2\n"
+    assert (buildable.paths.releases / release / "app.py").read_text() == "number = 2\n"
     assert not archive.exists()
 
 
@@ -1350,14 +1352,14 @@ def test_what_makes_static_files_runs_as_a_migration_does_but_for_secrets(applic
     application.sandbox.making(GOOD, ["python", "manage.py", "collectstatic"])
     application.sandbox.serving(GOOD, ["python", "manage.py", "migrate"])
     making, serving = given["app-build"], given["app"]
-    assert making["place"] == serving["place"] == application.at.releases / GOOD
-    secrets = f"EnvironmentFile=-{application.at.config}/secrets"
+    assert making["place"] == serving["place"] == application.paths.releases / GOOD
+    secrets = f"EnvironmentFile=-{application.paths.config}/secrets"
     assert {*serving["settings"]} - {*making["settings"]} == {secrets}
     # The last word for a variable counts, and a file's before all others.
     files = [setting for setting in making["settings"] if setting.startswith("EnvironmentFile=")]
     assert [Path(file).name for file in files] == ["environment", "build_environment"]
     paths = [setting for setting in making["settings"] if setting.startswith("Environment=")]
-    assert f" PATH={application.at.releases / GOOD}/.venv/bin:/usr/bin:/bin " in paths[-1]
+    assert f" PATH={application.paths.releases / GOOD}/.venv/bin:/usr/bin:/bin " in paths[-1]
 
 
 @pytest.mark.parametrize(
@@ -1371,8 +1373,8 @@ def test_what_makes_static_files_runs_as_a_migration_does_but_for_secrets(applic
 )
 @pytest.mark.parametrize("key", ["static_command", "migrate_command", "notify_command"])
 def test_a_command_may_be_several(application, key, declared, words):
-    (application.at.config / "release.json").write_text(json.dumps({**CONFIG, key: declared}))
-    assert change.Application(application.at).config[key] == words
+    (application.paths.config / "release.json").write_text(json.dumps({**CONFIG, key: declared}))
+    assert change.Application(application.paths).config[key] == words
 
 
 def test_no_variable_is_put_into_a_command(monkeypatch):
@@ -1386,7 +1388,7 @@ def test_no_variable_is_put_into_a_command(monkeypatch):
 @pytest.mark.parametrize("what", ENTRIES)
 def test_code_that_workers_would_share_a_connection_or_a_thread_of_is_refused(application, monkeypatch, what):
     lines, words = ENTRIES[what]
-    place = application.at.releases / GOOD
+    place = application.paths.releases / GOOD
     place.mkdir()
     (place / "app.py").write_text(f"{lines}\ndef application(environ, start_response): ...\n")
     monkeypatch.setenv("PYTHONOPTIMIZE", "1")
@@ -1420,7 +1422,7 @@ def test_code_is_looked_at_with_the_memory_that_a_worker_gets(application, monke
     ],
 )
 def test_code_that_does_not_load_says_why(application, lines, words):
-    place = application.at.releases / GOOD
+    place = application.paths.releases / GOOD
     place.mkdir()
     (place / "app.py").write_text(f"{lines}\n")
     with pytest.raises(basics.ReleaseError, match=r"cannot be imported; nothing was switched\.") as refusal:
@@ -1435,15 +1437,15 @@ def test_an_application_of_an_older_version_keeps_its_shared_folders_and_its_fil
     """The tool on a host is newer than what a second application was last configured with."""
     application.config.update(shared=["media"], shared_published=None)
     assert [folder[3] for folder in application.builder.shared_folders()] == [0o755]
-    place = application.at.root / "etc/tmpfiles.d"
+    place = application.paths.root / "etc/tmpfiles.d"
     place.mkdir(parents=True, exist_ok=True)
     for path in place.iterdir():
         path.unlink()
-    assert application.at.tmpfiles().name == "webstack-app.conf"
+    assert application.paths.tmpfiles().name == "webstack-app.conf"
     (place / "app.conf").touch()
-    assert application.at.tmpfiles().name == "app.conf"
+    assert application.paths.tmpfiles().name == "app.conf"
     (place / "webstack-app.conf").touch()
-    assert application.at.tmpfiles().name == "webstack-app.conf"
+    assert application.paths.tmpfiles().name == "webstack-app.conf"
 
 
 @pytest.mark.parametrize(
@@ -1459,7 +1461,7 @@ def test_an_application_may_open_its_own_folder_further_to_itself(tmp_path, monk
 
 def test_secrets_that_others_can_read_are_noticed(application, monkeypatch):
     monkeypatch.setattr(slots, "numbers", lambda _owner, _group: (os.geteuid(), os.getegid()))
-    folder = application.at.bound("blue")
+    folder = application.paths.bound("blue")
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("environment", "secrets"):
         (folder / name).write_text("")
@@ -1472,7 +1474,7 @@ def test_secrets_that_others_can_read_are_noticed(application, monkeypatch):
 
 
 def test_what_a_migration_prints_need_not_be_text(application):
-    journal = record.Journal(application.at)
+    journal = record.Journal(application.paths)
     journal.begin(record.Record(id="1", kind="deploy"))
     journal.say("gr\udcfc\udcdfe")  # bytes of Latin-1, as they are read
     assert journal.said() == ["gr\ufffd\ufffde"]
@@ -1480,9 +1482,9 @@ def test_what_a_migration_prints_need_not_be_text(application):
 
 def test_one_name_of_a_wheel_may_have_two_digests(application, monkeypatch):
     monkeypatch.setattr(shutil, "chown", lambda *_args: None)
-    place = application.at.wheels
+    place = application.paths.wheels
     place.mkdir(parents=True, exist_ok=True)
     for digest in ("a" * 64, "b" * 64):
         (place / f"{digest}-app-1.0-py3-none-any.whl").write_text(digest)
-    fresh = wheels.Wheels(application.at).lay_out({"a" * 64, "b" * 64}, "app-build")
+    fresh = wheels.Wheels(application.paths).lay_out({"a" * 64, "b" * 64}, "app-build")
     assert [path.name for path in fresh.iterdir()] == ["app-1.0-py3-none-any.whl"]

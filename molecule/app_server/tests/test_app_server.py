@@ -53,7 +53,7 @@ def test_a_dry_run_of_a_converged_host_changes_nothing(converge):
 
 def test_the_application_answers_with_its_release(server):
     live = status(server)
-    assert live["active"] and live["settings_current"] and live["settled"]
+    assert live["active"] and live["settings_current"] and live["committed"]
     must_serve(server, live["release"])
     assert ask(server, "/version") == (200, "itsdangerous")
 
@@ -612,7 +612,7 @@ def test_a_run_that_was_killed_is_made_up_for(converge, servers):
     only_hello(converge).must_succeed()
     for server in servers:
         live = status(server)
-        assert live["settled"]
+        assert live["committed"]
         must_serve(server, live["release"])
         assert not server.file("/srv/hello/releases/half-built").exists
         assert as_web_server(server, f"test -w /run/hello/slots/{live['slot']}.sock").rc == 0

@@ -88,7 +88,7 @@ def status(host):
 def as_declared(host):
     """The live slot has the settings of now, and no other runs."""
     live = status(host)
-    assert live["active"] and live["settings_current"] and live["settled"] and not live["warm"], live
+    assert live["active"] and live["settings_current"] and live["committed"] and not live["warm"], live
 
 
 def test_what_would_lock_the_site_out_is_refused(host):

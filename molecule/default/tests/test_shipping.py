@@ -21,7 +21,7 @@ def git(*argv):
 
 def live(server):
     status = json.loads(server.check_output("webstack-release foobar status --json"))
-    assert status["active"] and status["settled"]
+    assert status["active"] and status["committed"]
     return status
 
 

@@ -72,7 +72,7 @@ def not_live(host, *refs):
 def as_it_should_be(host):
     """A verified release is live and answers, by the socket and by the door, and nobody holds the lock."""
     live = status(host)
-    assert live["active"] and live["settings_current"] and live["settled"], live
+    assert live["active"] and live["settings_current"] and live["committed"], live
     assert live["release"] in verified(host)
     assert live["release"] in host.check_output("curl -sf -H 'Host: www.example.com' http://127.0.0.1/healthz")
     assert host.run("systemctl is-active hello-deploy").stdout.strip() == "inactive"
@@ -138,7 +138,7 @@ def test_background_jobs_follow_the_verified_release(host):
 def test_a_background_job_that_somebody_stopped_comes_back(converge, host):
     for unit in ("hello-job-beat.service", "hello-job-once.timer"):
         host.check_output(f"systemctl disable --quiet --now {unit}")
-        assert not status(host)["settled"]
+        assert not status(host)["committed"]
         converge().must_succeed()
         as_it_should_be(host)
         host.check_output(f"systemctl is-enabled {unit}")

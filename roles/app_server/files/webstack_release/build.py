@@ -69,31 +69,31 @@ GZIP_WORTH = 512  # bytes; below this a compressed copy is not smaller on the wi
 class Builder:
     """Builds, checks and migrates."""
 
-    def __init__(self, at: Layout, config: dict[str, Any], sandbox: Sandbox) -> None:
-        self.at, self.config, self.sandbox = at, config, sandbox
+    def __init__(self, paths: Layout, config: dict[str, Any], sandbox: Sandbox) -> None:
+        self.paths, self.config, self.sandbox = paths, config, sandbox
 
     def folders(self) -> list[Folder]:
         """The folders, with the owners that keep the app's user from changing its own code."""
         roots = (
-            self.at.home, self.at.releases, self.at.static, self.at.shared, self.at.state, self.at.bound(""), self.at.marks,
-            self.at.wheels,
+            self.paths.home, self.paths.releases, self.paths.static, self.paths.shared, self.paths.state, self.paths.bound(""), self.paths.marks,
+            self.paths.wheels,
         )  # fmt: skip
         fetching, building = self.config["fetch_user"], self.config["build_user"]
         return [
             *((path, "root", "root", 0o755) for path in roots),
-            (self.at.fetch, fetching, fetching, 0o700),
-            (self.at.build, building, building, 0o700),
+            (self.paths.fetch, fetching, fetching, 0o700),
+            (self.paths.build, building, building, 0o700),
         ]
 
     def shared_folders(self) -> list[Folder]:
         """Those of the application. It may open one further to itself and to its group, as some do at each start."""
         user, published = self.config["user"], self.config["shared_published"]
         if published is None:  # declared by an older version of the role, whose folders everybody might read
-            return [(self.at.shared / name, user, user, 0o755) for name in self.config["shared"]]
+            return [(self.paths.shared / name, user, user, 0o755) for name in self.config["shared"]]
         return [
-            *((self.at.shared / name, user, user, 0o750) for name in self.config["shared"] if name not in published),
+            *((self.paths.shared / name, user, user, 0o750) for name in self.config["shared"] if name not in published),
             # What is made in it belongs to the web server's group, too, and so do its folders, to any depth.
-            *((self.at.shared / name, user, self.config["socket_group"], 0o2750) for name in published),
+            *((self.paths.shared / name, user, self.config["socket_group"], 0o2750) for name in published),
         ]
 
     def misplaced(self) -> list[str]:
@@ -103,12 +103,12 @@ class Builder:
             words for words in found + [misplaced(*folder, least=True) for folder in self.shared_folders()] if words
         ]
 
-    def settle(self) -> None:
+    def make_folders(self) -> None:
         """Makes the folders, and brings to their owners those that somebody has changed."""
         shared = self.shared_folders()
         for path, owner, group, mode in self.folders() + shared:
             if not path.is_dir():
-                open_folders(path.parent, self.at.shared)
+                open_folders(path.parent, self.paths.shared)
                 path.mkdir(parents=True)
             if not misplaced(path, owner, group, mode, least=(path, owner, group, mode) in shared):
                 continue
@@ -118,10 +118,10 @@ class Builder:
             else:
                 shutil.chown(path, owner, group)
                 path.chmod(mode)
-        for path in self.at.build.iterdir():  # a cache of an older version of this tool
+        for path in self.paths.build.iterdir():  # a cache of an older version of this tool
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         for name in self.config["shared_files"]:
-            path = self.at.shared / name
+            path = self.paths.shared / name
             if not path.is_file():
                 path.touch(0o640, exist_ok=False)  # not where there is a folder
             shutil.chown(path, self.config["user"], self.config["user"])
@@ -132,7 +132,7 @@ class Builder:
             raise ReleaseError(f"'{commit}' is not a full commit")
         moment = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d%H%M%S")
         release = f"{moment}-{commit[:12]}"
-        place = self.at.releases / release
+        place = self.paths.releases / release
         place.mkdir(mode=0o755)
         try:
             shutil.chown(place, self.config["build_user"], self.config["build_user"])
@@ -154,8 +154,8 @@ class Builder:
             shutil.rmtree(place, ignore_errors=True)
             raise
         known = {key: self.config[key] for key in ("repository", "declared", "static")}
-        known |= {"commit": commit, "version": version, "number": Releases(self.at).next_number()}
-        write_atomically(self.at.mark(release, "json"), json.dumps(known))
+        known |= {"commit": commit, "version": version, "number": Releases(self.paths).next_number()}
+        write_atomically(self.paths.mark(release, "json"), json.dumps(known))
         return release
 
     def unpack(self, tar: Path, place: Path) -> None:
@@ -240,7 +240,7 @@ class Builder:
 
         writable: tuple[Path, ...] = ()
         if wanted:
-            wheels = Wheels(self.at)
+            wheels = Wheels(self.paths)
             fresh = wheels.lay_out(wanted, self.config["build_user"])
             writable = (fresh,)
             offline = ["--no-compile", "--no-index", "--find-links", str(fresh)]
@@ -255,7 +255,7 @@ class Builder:
                     run_pip("download", "--only-binary", ":all:", "--dest", str(fresh))
                     run_pip("install", *offline)
                     wheels.keep(fresh, wanted)
-                    wheels.forget(wanted.union(*map(self.pinned_by, Releases(self.at).names())))
+                    wheels.forget(wanted.union(*map(self.pinned_by, Releases(self.paths).names())))
                     return
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
@@ -266,7 +266,7 @@ class Builder:
         found: set[str] = set()
         for name in self.config["requirements"]:
             with contextlib.suppress(OSError, ValueError, LookupError):
-                found |= pins(read_as_pip_does(self.at.releases / release / name))
+                found |= pins(read_as_pip_does(self.paths.releases / release / name))
         return found
 
     def readable(self, requirements: Path, place: Path) -> str:
@@ -290,7 +290,7 @@ class Builder:
             if not link.parent.resolve().is_relative_to(place.resolve()):
                 raise ReleaseError(f"the commit has a link where app_server_shared wants the folder of {name}")
             open_folders(link.parent, place)
-            link.symlink_to(self.at.shared / name)
+            link.symlink_to(self.paths.shared / name)
 
     def check(self, release: str) -> None:
         """Imports the entry point with the real environment, before anything is switched."""
@@ -309,9 +309,9 @@ class Builder:
 
         It writes to a log: who asked for it may be killed meanwhile, and a migration goes on to its end.
         """
-        log = self.at.migration_log
+        log = self.paths.migration_log
         settings = (f"StandardOutput=append:{log}", f"StandardError=append:{log}")
-        deadline, unit = time.monotonic() + self.config["migrate_seconds"], self.at.migration_unit
+        deadline, unit = time.monotonic() + self.config["migrate_seconds"], self.paths.migration_unit
         write_atomically(log, "", 0o600)
         try:
             for command in self.config["migrate_command"]:

@@ -51,13 +51,13 @@ class Config(dict[str, Any]):
 class Application:
     """One application on this host, with all that is known of it."""
 
-    def __init__(self, at: Layout) -> None:
-        self.at = at
-        path = at.config / "release.json"
+    def __init__(self, paths: Layout) -> None:
+        self.paths = paths
+        path = paths.config / "release.json"
         try:
             path.open("rb").close()
         except FileNotFoundError as error:
-            raise ReleaseError(f"no application {at.app} on this host: {error.filename} is missing") from error
+            raise ReleaseError(f"no application {paths.app} on this host: {error.filename} is missing") from error
         if is_damaged(path):
             raise ReleaseError(
                 f"{path} cannot be read, or is not JSON; a converge writes it anew. What is live serves on."
@@ -67,17 +67,17 @@ class Application:
             self.config[key] = commands(f"app_server_{key}", self.config[key])
         if isinstance(self.config["requirements"], str):  # as an older version of the role has it
             self.config["requirements"] = [self.config["requirements"]]
-        self.releases = Releases(at)
-        self.slots = Slots(at, self.config)
-        self.jobs = Jobs(at)
-        self.journal = Journal(at)
-        self.sandbox = Sandbox(at, self.config)
-        self.repository = Repository(at, self.config, self.sandbox)
-        self.builder = Builder(at, self.config, self.sandbox)
+        self.releases = Releases(paths)
+        self.slots = Slots(paths, self.config)
+        self.jobs = Jobs(paths)
+        self.journal = Journal(paths)
+        self.sandbox = Sandbox(paths, self.config)
+        self.repository = Repository(paths, self.config, self.sandbox)
+        self.builder = Builder(paths, self.config, self.sandbox)
 
     def busy(self) -> bool:
         """Whether a change goes on. Its unit is the lock: it ends with the change, however that ends."""
-        return is_running(self.at.deploy_unit)
+        return is_running(self.paths.deploy_unit)
 
     def status(self, settings: str = "") -> dict[str, Any]:
         """What is live. `settings` is the digest of those that it should have, by default the ones on the host."""
@@ -91,11 +91,11 @@ class Application:
             "release": release if verified else "",
             "active": self.slots.active(slot),
             "settings_current": self.slots.current(slot, settings),
-            "settled": self.whole(slot)
+            "committed": self.is_committed(slot)
             and not (trouble or self.journal.damage)
             and not (self.journal.record.open and not self.busy()),
             "warm": self.slots.warm(),
-            "fits": verified and self.releases.fits(release),
+            "matches_host_python": verified and self.releases.matches_host_python(release),
             "trouble": trouble,
             "damage": self.damage(slot),
             "at_boot": self.at_boot(slot, release) if verified else "",
@@ -105,7 +105,7 @@ class Application:
     def damage(self, slot: str | None) -> list[str]:
         """State files that cannot be parsed. The tool continues without them."""
         lost = [
-            f"{self.at.mark(name, 'json')} cannot be read, so {name} is no release to go back to"
+            f"{self.paths.mark(name, 'json')} cannot be read, so {name} is no release to go back to"
             for name in self.releases.damaged()
         ]
         return [*filter(None, (self.journal.damage, self.slots.damage(slot))), *lost]
@@ -116,7 +116,7 @@ class Application:
             return ""
         if not self.releases.place(release).is_dir():
             return f"after a reboot it is not served any more: {self.releases.place(release)} is missing"
-        if not self.releases.fits(release):
+        if not self.releases.matches_host_python(release):
             return (
                 "it is served out of memory: it was built for another Python than this host's, so after a reboot, or if its "
                 "process ends, visitors get 502 until its commit has been built anew"
@@ -124,12 +124,12 @@ class Application:
         if self.slots.damage(slot):
             return "after a reboot it does not start"
         if not self.slots.enabled(slot):
-            return f"after a reboot it is not served: {self.at.slot_unit(slot)} does not start with the host"
+            return f"after a reboot it is not served: {self.paths.slot_unit(slot)} does not start with the host"
         return ""
 
-    def whole(self, slot: str | None) -> bool:
-        """Whether all that belongs to a live slot is where it should be."""
-        return slot is not None and self.slots.settled(slot) and self.jobs.settled(slot)
+    def is_committed(self, slot: str | None) -> bool:
+        """Whether the change that made a slot live is complete: links, boot, jobs."""
+        return slot is not None and self.slots.is_committed(slot) and self.jobs.is_committed(slot)
 
     def trouble(self, slot: str | None) -> list[str]:
         """Faults of the live release that a converge repairs: owners, modes, a socket that nginx cannot use."""
@@ -144,20 +144,20 @@ class Application:
         Code is shipped when there is none, and when the declaration has changed since the live
         release was made. A branch that moved on is no change of the declaration: what visitors
         see changes when somebody deploys, not when somebody converges. Nor does a converge bring
-        back what somebody has rolled back: that one is `held`.
+        back what somebody has rolled back: `rolled_back_declared` says who did.
 
         A live release for another Python than the host's is made anew, of the same commit: `ref`.
         """
         status = self.status(settings)
-        held = ""
+        rolled_back = ""
         if status["release"] and status["declared"] != declared:
             same = [name for name in self.releases.names() if self.releases.record(name).get("declared") == declared]
-            held = self.releases.rejected(same[-1]) if same else ""
-        ship = not status["release"] or (status["declared"] != declared and not held)
-        ref = "" if ship or status["fits"] else status["commit"]
+            rolled_back = self.releases.rejected(same[-1]) if same else ""
+        ship = not status["release"] or (status["declared"] != declared and not rolled_back)
+        ref = "" if ship or status["matches_host_python"] else status["commit"]
         ship = ship or bool(ref)
-        renew = not ship and not (status["active"] and status["settings_current"] and status["settled"])
-        return {**status, "ship": ship, "ref": ref, "renew": renew, "held": held}
+        renew = not ship and not (status["active"] and status["settings_current"] and status["committed"])
+        return {**status, "ship": ship, "ref": ref, "renew": renew, "rolled_back_declared": rolled_back}
 
 
 def commands(name: str, declared: str | list[str]) -> list[list[str]]:
@@ -173,7 +173,7 @@ class Change:
     """Carries one change out; runs as the unit `Layout.deploy_unit`."""
 
     def __init__(self, app: Application, sleep: Callable[[float], None] = time.sleep) -> None:
-        self.app, self.at, self.config = app, app.at, app.config
+        self.app, self.paths, self.config = app, app.paths, app.config
         self.slots, self.releases, self.journal = app.slots, app.releases, app.journal
         self.sleep = sleep
         self.checked = ""  # the release that has been imported
@@ -197,9 +197,9 @@ class Change:
                 raise  # what is left to do for it is done by `recover`, as often as that takes
             if not isinstance(error, (ReleaseError, OSError)):
                 traceback.print_exc()  # a fault of this tool: the journal has it whole
-            self.give_up(in_words(error))
+            self.fail(in_words(error))
         else:
-            self.journal.end(verdict, "\n".join(self.not_undone))
+            self.journal.write_verdict(verdict, "\n".join(self.not_undone))
         if self.journal.record.verdict != "unchanged":
             self.notify(self.journal.record)
         return self.journal.record.verdict in ("live", "unchanged")
@@ -209,19 +209,19 @@ class Change:
     def deploy(self, request: dict[str, Any]) -> str:
         """Makes a release of a commit, unless it is live already, and makes it live."""
         version = request["version"]
-        self.app.builder.settle()
+        self.app.builder.make_folders()
         commit, tar = request.get("commit"), request.get("archive")
         if not tar:
             self.journal.enter("fetch", f"fetch {version} of {self.config['repository']}")
             commit = self.app.repository.fetch(version)
         live = self.app.status()
         same = live["commit"] == commit and live["declared"] == self.config["declared"]
-        if same and live["fits"] and live["active"]:
+        if same and live["matches_host_python"] and live["active"]:
             if tar:
                 Path(tar).unlink(missing_ok=True)
             self.journal.note(commit=commit, release=live["release"])
             self.journal.say(f"{version} is commit {commit[:12]}, which is live already")
-            if self.app.whole(live["slot"]) and not live["trouble"]:
+            if self.app.is_committed(live["slot"]) and not live["trouble"]:
                 return "unchanged"
             self.switch(live["release"])  # what belongs to it comes to where it should be
             return "live"
@@ -246,7 +246,7 @@ class Change:
         release = request.get("release") or self.releases.before(live)
         if release in self.releases.damaged():
             raise ReleaseError(
-                f"{self.at.mark(release, 'json')} cannot be read; deploy the commit of {release} instead"
+                f"{self.paths.mark(release, 'json')} cannot be read; deploy the commit of {release} instead"
             )
         if not self.releases.record(release):
             kept = ", ".join(name for name in self.releases.names() if self.releases.verified(name))
@@ -267,7 +267,7 @@ class Change:
         Where the settings of before are about to be of no use, `warm` is false: the slot that has them stops.
         """
         self.journal.note(warm=request.get("warm", True))
-        self.app.builder.settle()
+        self.app.builder.make_folders()
         release = self.app.status()["release"]
         if not release:
             raise ReleaseError("nothing is live on this host: deploy a release first")
@@ -279,7 +279,7 @@ class Change:
 
     def await_migration(self) -> None:
         """Lets a migration end that has outlived its change: two must not overlap, and it needs its release."""
-        unit = self.at.migration_unit
+        unit = self.paths.migration_unit
         deadline = time.monotonic() + self.config["migrate_seconds"] + 30  # systemd ends it before that
         if is_running(unit):
             self.journal.enter("wait", "wait for the migration of the change before")
@@ -294,8 +294,8 @@ class Change:
         self.checked = release
 
     def switch(self, release: str) -> None:
-        """Starts the release in the idle slot, asks it there, makes it live, watches it."""
-        if not self.releases.fits(release):
+        """Makes a release live, and verified: in its slot if it runs already, else in the idle slot."""
+        if not self.releases.matches_host_python(release):
             raise ReleaseError(f"release {release} was made for another Python; deploy its commit instead")
         changed = self.releases.tampered(release)
         if changed:
@@ -303,16 +303,25 @@ class Change:
             hand_to_root(self.releases.place(release))
         live = self.slots.live()
         slot = other(live)
-        # Built before its workers were to share what it loads, it may be unfit for that.
+        # Its import check may have been done without preloading: repeat it, unless it runs already.
         if self.config["preload"] and self.checked != release and not self.has_started(release):
             self.check(release)
         # Record the slot before its stop timer is removed, so that `undo` can stop it if this change is cut off.
         self.journal.note(slot=slot)
         self.slots.cool_never()
         if live and self.serves(live, release):
+            slot = live
             self.releases.publish(release)
-            self.finish(live, release)
-            return
+        else:
+            self.try_out(release, live, slot)
+        # From here on, a change that is cut off is completed, not undone.
+        self.journal.note(slot=slot, release=release, verified=True)
+        self.commit()
+        self.cleanup()
+        self.journal.say(f"live: {release} in slot {slot}, before: {self.journal.record.before_release or 'nothing'}")
+
+    def try_out(self, release: str, live: str | None, slot: str) -> None:
+        """Starts the release in the idle slot, asks it there, lets visitors in, and watches it."""
         if not self.serves(slot, release):
             self.journal.enter("start", f"start {release} in slot {slot}", slot=slot)
             self.slots.start(slot, release)
@@ -325,13 +334,12 @@ class Change:
             self.journal.say(
                 f"  {self.config['public_url']} does not show the release before, so it is no judge of this one"
             )
-        # From here on visitors may meet it; that is on the disk before the first one does.
+        # On the disk before the first visitor can meet the release.
         self.journal.enter("flip", f"slot {slot} goes live", exposed=True)
         self.releases.publish(release)
         flipped, before = time.time(), self.slots.requests(slot)
         self.slots.point(slot, release)
         self.watch(slot, release, flipped, before, usual, door)
-        self.finish(slot, release)
 
     def serves(self, slot: str, release: str) -> bool:
         """Whether a slot runs a release with the settings of now, and nginx gets answers from it."""
@@ -393,18 +401,11 @@ class Change:
         right, self.door_said = self.slots.judge(path, status, body, release)
         return right
 
-    def finish(self, slot: str, release: str) -> None:
-        """The release is verified. A change that is cut off from here on is completed, not undone."""
-        self.journal.note(slot=slot, release=release, verified=True)
-        self.settle()
-        self.tidy()
-        self.journal.say(f"live: {release} in slot {slot}, before: {self.journal.record.before_release or 'nothing'}")
-
-    def settle(self) -> None:
-        """The verified release is what is live, what the host starts with, and what background jobs look at."""
+    def commit(self) -> None:
+        """Makes the verified release the one that is live, starts at boot and is run by background jobs."""
         record = self.journal.record
         with explained_as(
-            f"release {record.release} is verified and serves, but is not settled yet; the next run goes on:"
+            f"release {record.release} is verified and serves, but its change is not complete; the next run completes it:"
         ):
             self.releases.accept(record.release)
             if record.kind == "rollback" and self.releases.age(record.release) < self.releases.age(
@@ -416,8 +417,8 @@ class Change:
             self.slots.point(record.slot, record.release)
             self.app.jobs.look_at(record.slot)
 
-    def tidy(self) -> None:
-        """Whatever else a verified release entails; without it the release serves, too."""
+    def cleanup(self) -> None:
+        """Steps that a verified release serves without: jobs, the slot before, old files."""
         for step in (self.app.jobs.follow, self.leave_slot_before, self.releases.withdraw, self.sweep):
             self.attempt(step)
 
@@ -436,13 +437,13 @@ class Change:
         self.journal.enter("drain", f"stop slot {before}")
         self.slots.drain(before)
 
-    def give_up(self, why: str) -> None:
-        """Ends a change that failed: what was live before is live."""
+    def fail(self, why: str) -> None:
+        """Undoes a change that failed, and writes its verdict."""
         record = self.journal.record
         self.undo()
         if record.slot:
             words = self.slots.last_words(record.slot)
-            why += f"\nThe last lines of {self.at.slot_unit(record.slot)}:\n{words}" if words else ""
+            why += f"\nThe last lines of {self.paths.slot_unit(record.slot)}:\n{words}" if words else ""
         at_boot = self.app.at_boot(record.before_slot or None, record.before_release)
         if at_boot:
             why += f"\nOf what is live, {record.before_release}: {at_boot}."
@@ -453,7 +454,7 @@ class Change:
             if record.before_slot
             else "nothing is live"
         )
-        self.journal.end(verdict, why)
+        self.journal.write_verdict(verdict, why)
 
     def undo(self) -> None:
         """What served before the change does again, and the slot that was tried stops."""
@@ -478,46 +479,46 @@ class Change:
     def recover(self) -> None:
         """Ends a change that was cut off: one that was verified is completed, any other undone."""
         if self.journal.record.verified:
-            self.settle()
-            self.tidy()
+            self.commit()
+            self.cleanup()
         else:
             self.undo()
-        known = Journal(self.at).record
+        known = Journal(self.paths).record
         if known.id != self.journal.record.id or not known.open:
             return  # a slot that was started just now has asked for the same
-        self.close()
+        self.write_verdict_of_cut_off()
         self.notify(self.journal.record)
 
     def recover_at_boot(self) -> None:
         """The same while the host starts, and slots by themselves: the one that was tried does not, unless it is verified."""
         record = self.journal.record
         if record.verified:
-            self.settle()
-            run(["systemctl", "start", "--no-block", self.at.slot_unit(record.slot)])
+            self.commit()
+            run(["systemctl", "start", "--no-block", self.paths.slot_unit(record.slot)])
         elif record.exposed:
             self.slots.point(record.before_slot or None, record.before_release)
             self.attempt(lambda: self.releases.publish(record.before_release))
-        self.close()
+        self.write_verdict_of_cut_off()
         if self.config["notify_command"]:
             # Of itself, when there is a network: the host's start does not wait for either.
-            unit = ["--no-block", f"--unit={self.at.notice_unit}"]
+            unit = ["--no-block", f"--unit={self.paths.notice_unit}"]
             network = [f"{kind}=network-online.target" for kind in ("Wants", "After")]
             command = ["notify", record.id]
-            self.attempt(lambda: run_as_unit(self.at, unit, command, *network, "CapabilityBoundingSet="))
+            self.attempt(lambda: run_as_unit(self.paths, unit, command, *network, "CapabilityBoundingSet="))
 
-    def close(self) -> None:
-        """The verdict of a change that was cut off, when all is done for it."""
+    def write_verdict_of_cut_off(self) -> None:
+        """The verdict of a change that was cut off, after it was completed or undone."""
         phase, verified = self.journal.record.phase, self.journal.record.verified
         why = f"it was cut off in the step {phase}" if phase else "it was cut off"
         self.journal.say(f"{why}: {'it was verified, and is live' if verified else 'what was live before is live'}")
-        self.journal.end("live" if verified else "cut off", why)
+        self.journal.write_verdict("live" if verified else "cut off", why)
 
     def sweep(self) -> None:
-        if is_running(self.at.migration_unit):
+        if is_running(self.paths.migration_unit):
             return  # of a change that was cut off, in a release that would go; a later change sweeps
         needed = [self.slots.release(slot) for slot in SLOTS]
         self.releases.sweep(needed, self.config["keep"])
-        for pattern in (self.at.archives, self.at.requests):  # of who gave up before there was a change
+        for pattern in (self.paths.archives, self.paths.requests):  # of who gave up before there was a change
             for path in pattern.parent.glob(pattern.name):
                 if path.stat().st_mtime < time.time() - LEFT_OVER_SECONDS:
                     path.unlink()
@@ -527,7 +528,7 @@ class Change:
         if not self.config["notify_command"]:
             return
         known = {
-            "APP": self.at.app, "KIND": record.kind, "VERDICT": record.verdict, "VERSION": record.version,
+            "APP": self.paths.app, "KIND": record.kind, "VERDICT": record.verdict, "VERSION": record.version,
             "RELEASE": record.release, "BY": record.by, "REASON": record.reason.splitlines()[0] if record.reason else "",
         }  # fmt: skip
         try:

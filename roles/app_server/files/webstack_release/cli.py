@@ -34,40 +34,40 @@ PAUSE = 0.1
 class Busy(ReleaseError):
     """Another change goes on. It may be one that was cut off on the controller, and come to its end soon."""
 
-    def __init__(self, at: Layout) -> None:
-        super().__init__(f"another run changes {at.app} now: {describe(Journal(at))}")
+    def __init__(self, paths: Layout) -> None:
+        super().__init__(f"another run changes {paths.app} now: {describe(Journal(paths))}")
 
 
 def start(app: Application, request: dict[str, Any]) -> str:
     """Starts a change as a unit of its own, which outlives who asked for it; returns its id."""
-    at = app.at
+    paths = app.paths
     if app.busy():
-        raise Busy(at)
-    recover(at.app)
-    free_megabytes = shutil.disk_usage(at.home if at.home.exists() else "/").free // 2**20
+        raise Busy(paths)
+    recover(paths.app)
+    free_megabytes = shutil.disk_usage(paths.home if paths.home.exists() else "/").free // 2**20
     if request["kind"] == "deploy" and free_megabytes < app.config["disk_mb"]:
         raise ReleaseError(
-            f"{at.home} has {free_megabytes} MB left; a release is only built with {app.config['disk_mb']} MB or more"
+            f"{paths.home} has {free_megabytes} MB left; a release is only built with {app.config['disk_mb']} MB or more"
         )
     identity = f"{datetime.datetime.now(datetime.UTC):%Y%m%d%H%M%S}-{secrets.token_hex(3)}"
-    for place in (at.home, at.state):
+    for place in (paths.home, paths.state):
         place.mkdir(parents=True, exist_ok=True)
-    path = at.state / f"request-{identity}.json"
+    path = paths.state / f"request-{identity}.json"
     with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
         json.dump({**request, "id": identity, "by": re.sub(r"[^\w.@+-]", "", request.get("by") or whoever())}, handle)
     # Itself it keeps the files of releases and slots.
-    places = (at.home, at.state, at.public_link.parent, at.unit_folder, Path("/var/cache"))
+    places = (paths.home, paths.state, paths.public_link.parent, paths.unit_folder, Path("/var/cache"))
     settings = (
-        f"ExecStopPost={TOOL} {at.app} recover --ended", "TimeoutStopSec=300",
+        f"ExecStopPost={TOOL} {paths.app} recover --ended", "TimeoutStopSec=300",
         *(f"ReadWritePaths=-{place}" for place in places),
         "CapabilityBoundingSet=CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER",
     )  # fmt: skip
     try:
-        run_as_unit(at, ["--service-type=exec", f"--unit={at.deploy_unit}"], ["carry-out", str(path)], *settings)
+        run_as_unit(paths, ["--service-type=exec", f"--unit={paths.deploy_unit}"], ["carry-out", str(path)], *settings)
     except ReleaseError as error:
         path.unlink(missing_ok=True)
         if app.busy():  # somebody was faster by a moment
-            raise Busy(at) from error
+            raise Busy(paths) from error
         raise
     return identity
 
@@ -91,7 +91,7 @@ def follow(app: Application, identity: str, after: int) -> dict[str, Any]:
     deadline = time.monotonic() + FOLLOW_SECONDS
     while True:
         running = app.busy()
-        journal = Journal(app.at)
+        journal = Journal(app.paths)
         lines = journal.said()[after:] if journal.record.id == identity else []
         record = journal.of(identity)
         if lines or record.verdict or time.monotonic() > deadline:
@@ -100,9 +100,9 @@ def follow(app: Application, identity: str, after: int) -> dict[str, Any]:
         if not running:
             if not record.id:
                 raise ReleaseError(
-                    f"the change has ended before it began; journalctl -u {app.at.deploy_unit} tells more"
+                    f"the change has ended before it began; journalctl -u {app.paths.deploy_unit} tells more"
                 )
-            recover(app.at.app)
+            recover(app.paths.app)
         time.sleep(PAUSE)
 
 
@@ -133,7 +133,7 @@ def cool(app: Application) -> None:
 def retire(app: Application) -> None:
     """Stops the application and its jobs, and removes their units. Releases, shared files and history stay."""
     if app.busy():
-        raise Busy(app.at)
+        raise Busy(app.paths)
     app.jobs.leave()
     app.slots.leave()
 
@@ -148,8 +148,10 @@ def run_by_hand(app: Application, argv: list[str]) -> int:
     if slot is None or not app.releases.verified(release):
         raise ReleaseError("no verified release is live on this host, whose command could be run: deploy one first")
     if app.busy():
-        print(f"another run changes {app.at.app} now: {describe(app.journal)}; this is of {release}", file=sys.stderr)
-    unit = app.at.command_unit(secrets.token_hex(3))
+        print(
+            f"another run changes {app.paths.app} now: {describe(app.journal)}; this is of {release}", file=sys.stderr
+        )
+    unit = app.paths.command_unit(secrets.token_hex(3))
     terminal = os.isatty(0) and os.isatty(1)
     command = app.sandbox.by_hand(unit, slot, release, argv, terminal=terminal, who=whoever())
     asked: list[int] = []  # signals, the first ones before there is a unit to send them to
@@ -213,14 +215,14 @@ def wrong(app: Application, status: dict[str, Any]) -> list[str]:
     lines = [line for line in (*status["damage"], status["at_boot"]) if line]
     lines += [f"{line}; a converge mends that" for line in status["trouble"]]
     if not status["active"]:
-        lines.append(f"{app.at.slot_unit(live)} does not run")
-    elif not status["settings_current"] and status["fits"]:
+        lines.append(f"{app.paths.slot_unit(live)} does not run")
+    elif not status["settings_current"] and status["matches_host_python"]:
         lines.append("it runs with settings or libraries of before; a converge mends that")
     if not status["release"] and not busy:
         lines.append("it is not verified")
-    if not status["settled"] and not status["trouble"] and (off := app.jobs.off()):
+    if not status["committed"] and not status["trouble"] and (off := app.jobs.off()):
         lines.append(f"of its background jobs, {', '.join(off)} is stopped; a converge starts it")
-    elif not (busy or status["settled"] or status["trouble"] or status["damage"]):
+    elif not (busy or status["committed"] or status["trouble"] or status["damage"]):
         lines.append("its last change did not come to its end, or was undone in part; a converge mends that")
     return lines
 
@@ -228,7 +230,9 @@ def wrong(app: Application, status: dict[str, Any]) -> list[str]:
 def tell(app: Application, status: dict[str, Any]) -> list[str]:
     """What is live, what can be live, and what was done last."""
     live = status["slot"]
-    lines = [f"{app.at.app}: " + (f"release {app.slots.release(live)} in slot {live}" if live else "nothing is live")]
+    lines = [
+        f"{app.paths.app}: " + (f"release {app.slots.release(live)} in slot {live}" if live else "nothing is live")
+    ]
     busy = app.busy()
     if live:
         lines += [f"  {line}" for line in wrong(app, status)]
@@ -255,7 +259,7 @@ def tell(app: Application, status: dict[str, Any]) -> list[str]:
 def history(app: Application, last: int) -> list[str]:
     """A line a change, the newest first."""
     torn = len(app.journal.lines()) - len(app.journal.entries())
-    note = [f"({torn} of {app.at.history} cannot be read)"] if torn else []
+    note = [f"({torn} of {app.paths.history} cannot be read)"] if torn else []
     return note + [
         " ".join(filter(None, [f"{moment(entry['since'])} ", entry["kind"], entry["version"] or entry["release"]]))
         + f" by {entry['by']}: {entry['verdict']}"
@@ -336,7 +340,7 @@ def main(argv: list[str] | None = None) -> int:
                 return run_by_hand(app, options.argv)
             case "ask":
                 url, modifier = app.config["public_url"], app.config["modifier"]
-                code, body = ask(app.at.live_link, options.path, modifier, seconds=60, url=url)
+                code, body = ask(app.paths.live_link, options.path, modifier, seconds=60, url=url)
                 print(json.dumps({"status": code, "body": body}))
             case "plan":
                 if not options.dry:
@@ -354,7 +358,7 @@ def main(argv: list[str] | None = None) -> int:
                 return carry_out(app, options.path)
             case "recover":
                 if not (options.ended or options.boot) and app.busy():
-                    raise Busy(app.at)
+                    raise Busy(app.paths)
                 recover(options.app, ended=options.ended, boot=options.boot)
             case "cool":
                 cool(app)

@@ -14,24 +14,25 @@ LEAVE_SECONDS = 3600  # systemd kills a job that takes longer to stop than it ma
 class Jobs:
     """The units in /etc/APP/jobs are those that are declared; systemd knows them once a release is verified."""
 
-    def __init__(self, at: Layout) -> None:
-        self.at = at
+    def __init__(self, paths: Layout) -> None:
+        self.paths = paths
 
     def declared(self) -> dict[str, str]:
         """Text of each unit, by its name."""
-        return {path.name: read(path) for path in sorted(self.at.jobs.glob("*.*"))}
+        return {path.name: read(path) for path in sorted(self.paths.jobs.glob("*.*"))}
 
     def installed(self) -> dict[str, str]:
         return {
             path.name: read(path)
-            for path in sorted(self.at.unit_folder.glob(f"{self.at.app}-job-*.*"))
+            for path in sorted(self.paths.unit_folder.glob(f"{self.paths.app}-job-*.*"))
             if "@" not in path.name
         }
 
-    def settled(self, slot: str) -> bool:
+    def is_committed(self, slot: str) -> bool:
         """Whether systemd has what is declared and keeps it going, and jobs run what this slot is bound to."""
         return self.installed() == self.declared() and (
-            not self.declared() or (self.at.live_bound.resolve() == self.at.bound(slot).resolve() and not self.off())
+            not self.declared()
+            or (self.paths.live_bound.resolve() == self.paths.bound(slot).resolve() and not self.off())
         )
 
     def started(self) -> list[str]:
@@ -55,17 +56,17 @@ class Jobs:
 
     def look_at(self, slot: str) -> None:
         """From now on what starts runs what the slot is bound to."""
-        link_atomically(self.at.live_bound, str(self.at.bound(slot)))
+        link_atomically(self.paths.live_bound, str(self.paths.bound(slot)))
 
     def follow(self) -> None:
         """Systemd gets the jobs that are declared. One that works all the time starts anew, in its own time."""
         wanted, found = self.declared(), self.installed()
         for name in found.keys() - wanted.keys():
             run(["systemctl", "disable", "--quiet", "--now", "--no-block", name])
-            (self.at.unit_folder / name).unlink()
+            (self.paths.unit_folder / name).unlink()
         for name, text in wanted.items():
             if found.get(name) != text:
-                write_atomically(self.at.unit_folder / name, text)
+                write_atomically(self.paths.unit_folder / name, text)
         if wanted or found:  # a run that was cut off here may have written them
             run(["systemctl", "daemon-reload"])
         for name in self.started():
@@ -76,4 +77,4 @@ class Jobs:
         """Takes all of them away, and waits for the end of what they do."""
         for name in self.installed():
             run(["systemctl", "disable", "--quiet", "--now", name], seconds=LEAVE_SECONDS)
-            (self.at.unit_folder / name).unlink()
+            (self.paths.unit_folder / name).unlink()

@@ -68,21 +68,21 @@ def is_like(value: Any, usual: Any) -> bool:
 class Journal:
     """Keeps the record of the last change, what it says, and a line for each that came to its end."""
 
-    def __init__(self, at: Layout) -> None:
-        self.at = at
-        self.record = to_record(read_object(at.change))
+    def __init__(self, paths: Layout) -> None:
+        self.paths = paths
+        self.record = to_record(read_object(paths.change))
         self._entered = time.monotonic()
 
     @property
     def damage(self) -> str:
         """What is not known any more because its file cannot be read."""
-        if is_damaged(self.at.change):
-            return f"{self.at.change} cannot be read, so what became of the last change is not known"
+        if is_damaged(self.paths.change):
+            return f"{self.paths.change} cannot be read, so what became of the last change is not known"
         return ""
 
     def begin(self, record: Record) -> None:
-        self.at.state.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.at.progress, "", 0o600)
+        self.paths.state.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.paths.progress, "", 0o600)
         self.record = record
         self._save()
 
@@ -102,11 +102,11 @@ class Journal:
         # A full disk must not keep a change from being undone.
         with (
             contextlib.suppress(OSError),
-            open(self.at.progress, "a", encoding="utf-8", errors="surrogateescape") as handle,
+            open(self.paths.progress, "a", encoding="utf-8", errors="surrogateescape") as handle,
         ):
             handle.write(line + "\n")
 
-    def end(self, verdict: str, reason: str = "") -> None:
+    def write_verdict(self, verdict: str, reason: str = "") -> None:
         self._leave()
         phases = self.record.phases
         if phases:
@@ -127,7 +127,7 @@ class Journal:
         """Writes the line of a change that comes to its end."""
         entry = {**dataclasses.asdict(record), "ended": time.time()}
         with open(
-            self.at.history, "a", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)
+            self.paths.history, "a", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)
         ) as handle:
             os.fchmod(handle.fileno(), 0o600)  # a reason may hold what an application logged
             handle.write("\n" + json.dumps(entry) + "\n")  # whatever was torn off before stands in a line of its own
@@ -135,10 +135,10 @@ class Journal:
             os.fsync(handle.fileno())
             size = handle.tell()
         if size > HISTORY_BYTES:
-            lines = read(self.at.history).splitlines(keepends=True)
+            lines = read(self.paths.history).splitlines(keepends=True)
             while size > HISTORY_BYTES // 2 and len(lines) > 1:
                 size -= len(lines.pop(0).encode(errors="surrogateescape"))
-            write_atomically(self.at.history, "".join(lines), 0o600)
+            write_atomically(self.paths.history, "".join(lines), 0o600)
 
     def of(self, identity: str) -> Record:
         """The record of a change, which others may have followed; an empty one for what is not known yet."""
@@ -147,11 +147,11 @@ class Journal:
         return next((to_record(entry) for entry in self.entries() if entry["id"] == identity), Record())
 
     def lines(self) -> list[str]:
-        return [line for line in read(self.at.history).splitlines() if line]
+        return [line for line in read(self.paths.history).splitlines() if line]
 
     def said(self) -> list[str]:
         """The lines of the change. Bytes that are no text, of a migration say, are shown as such."""
-        return read(self.at.progress).encode(errors="surrogateescape").decode(errors="replace").splitlines()
+        return read(self.paths.progress).encode(errors="surrogateescape").decode(errors="replace").splitlines()
 
     def entries(self, last: int = 0) -> list[dict[str, Any]]:
         """The changes that came to an end, the oldest first, all or the last; a line that a power cut tore is left out."""
@@ -172,4 +172,4 @@ class Journal:
         self._entered = now
 
     def _save(self) -> None:
-        write_atomically(self.at.change, json.dumps(dataclasses.asdict(self.record)), 0o600)
+        write_atomically(self.paths.change, json.dumps(dataclasses.asdict(self.record)), 0o600)

@@ -20,15 +20,15 @@ class Releases:
     Their names begin with the moment of the build by the host's clock, which may have been wrong.
     """
 
-    def __init__(self, at: Layout) -> None:
-        self.at = at
+    def __init__(self, paths: Layout) -> None:
+        self.paths = paths
 
     def place(self, release: str) -> Path:
-        return self.at.releases / release
+        return self.paths.releases / release
 
     def record(self, release: str) -> dict[str, Any]:
         """Commit, repository, version and static folder that it was made of; empty for what is no finished release."""
-        found = read_object(self.at.mark(release, "json")) if release else {}
+        found = read_object(self.paths.mark(release, "json")) if release else {}
         return found if isinstance(found.get("commit"), str) else {}
 
     def damaged(self) -> list[str]:
@@ -41,17 +41,17 @@ class Releases:
         return number if isinstance(number, int) else 0, release
 
     def next_number(self) -> int:
-        return 1 + max((self.age(path.stem)[0] for path in self.at.marks.glob("*.json")), default=0)
+        return 1 + max((self.age(path.stem)[0] for path in self.paths.marks.glob("*.json")), default=0)
 
     def names(self) -> list[str]:
         """All finished ones, the oldest first."""
-        known = [path.stem for path in self.at.marks.glob("*.json")]
+        known = [path.stem for path in self.paths.marks.glob("*.json")]
         return sorted((name for name in known if self.place(name).is_dir()), key=self.age)
 
     def verified(self, release: str) -> bool:
-        return bool(release) and self.at.mark(release, "verified").exists() and self.place(release).is_dir()
+        return bool(release) and self.paths.mark(release, "verified").exists() and self.place(release).is_dir()
 
-    def fits(self, release: str) -> bool:
+    def matches_host_python(self, release: str) -> bool:
         """Whether its virtualenv is for the Python of now, as this tool is; a newer Debian has another."""
         libraries = self.place(release) / ".venv/lib"
         return not libraries.is_dir() or (libraries / f"python3.{sys.version_info.minor}").is_dir()
@@ -65,18 +65,22 @@ class Releases:
 
     def rejected(self, release: str) -> str:
         """Why it is not to be chosen again, empty for others."""
-        return read(self.at.mark(release, "rejected"))
+        return read(self.paths.mark(release, "rejected"))
 
     def accept(self, release: str) -> None:
-        self.at.mark(release, "verified").touch()
-        self.at.mark(release, "rejected").unlink(missing_ok=True)
+        self.paths.mark(release, "verified").touch()
+        self.paths.mark(release, "rejected").unlink(missing_ok=True)
 
     def reject(self, release: str, why: str) -> None:
-        write_atomically(self.at.mark(release, "rejected"), why)
+        write_atomically(self.paths.mark(release, "rejected"), why)
 
     def before(self, live: str) -> str:
         """The last verified one before the live one."""
-        usable = [name for name in self.names() if self.record(name) and self.verified(name) and self.fits(name)]
+        usable = [
+            name
+            for name in self.names()
+            if self.record(name) and self.verified(name) and self.matches_host_python(name)
+        ]
         others = [name for name in usable if name != live]
         # Where nothing is known of the live one, none can be newer than it.
         until = self.age(live) if self.record(live) else (sys.maxsize, "")
@@ -94,17 +98,17 @@ class Releases:
         verified = [name for name in self.names() if self.verified(name)]
         rejected = [name for name in verified if self.rejected(name)]
         good = [name for name in verified if name not in rejected]
-        kept = {*needed, Path(target(self.at.current)).name, *good[-keep:], *rejected[-keep:]}
-        for place in self.at.releases.iterdir():
+        kept = {*needed, Path(target(self.paths.current)).name, *good[-keep:], *rejected[-keep:]}
+        for place in self.paths.releases.iterdir():
             if place.name in kept:
                 continue
             for kind in ("verified", "json"):  # first: half of a release is none
-                self.at.mark(place.name, kind).unlink(missing_ok=True)
+                self.paths.mark(place.name, kind).unlink(missing_ok=True)
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
             else:
                 place.unlink()
-        for mark in self.at.marks.iterdir():
+        for mark in self.paths.marks.iterdir():
             if not self.place(mark.stem).is_dir():
                 mark.unlink()
 
@@ -120,8 +124,8 @@ class Releases:
     def publish(self, release: str) -> None:
         """Puts the static files of a release where nginx finds them, beside those of the releases before."""
         for path, name in self.static_files(release):
-            public = self.at.static / name
-            make_room(self.at.static, public)
+            public = self.paths.static / name
+            make_room(self.paths.static, public)
             fresh = public.with_name(f".{public.name}.new")
             fresh.unlink(missing_ok=True)
             try:
@@ -133,8 +137,8 @@ class Releases:
     def withdraw(self) -> None:
         """Removes the static files that no release has any more."""
         wanted = {name for release in self.names() for _path, name in self.static_files(release)}
-        for path in list(files_below(self.at.static)):
-            if path.relative_to(self.at.static) not in wanted:
+        for path in list(files_below(self.paths.static)):
+            if path.relative_to(self.paths.static) not in wanted:
                 path.unlink()
 
 

@@ -23,19 +23,19 @@ MIRROR = "mirror.git"
 class Repository:
     """What git has to do, as the fetching user."""
 
-    def __init__(self, at: Layout, config: dict[str, Any], sandbox: Sandbox) -> None:
-        self.at, self.config, self.sandbox = at, config, sandbox
+    def __init__(self, paths: Layout, config: dict[str, Any], sandbox: Sandbox) -> None:
+        self.paths, self.config, self.sandbox = paths, config, sandbox
 
     def git(self, *argv: str, mirror: str = MIRROR, seconds: float = BUILD_SECONDS, **options: Any) -> str:
         """Git in a mirror: never prompts, trusts only pinned host keys."""
         ssh = (
             f"ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o IdentitiesOnly=yes"
-            f" -o StrictHostKeyChecking=yes -o UserKnownHostsFile={self.at.config}/known_hosts"
-            f" -i {self.at.config}/deploy_key"
+            f" -o StrictHostKeyChecking=yes -o UserKnownHostsFile={self.paths.config}/known_hosts"
+            f" -i {self.paths.config}/deploy_key"
         )
         command = [f"GIT_SSH_COMMAND={ssh}", "GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false", "git"]
         limits = ["-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30"]
-        command += [*limits, "--git-dir", str(self.at.fetch / mirror), *argv]
+        command += [*limits, "--git-dir", str(self.paths.fetch / mirror), *argv]
         return self.sandbox.fetching(command, seconds=seconds, **options)
 
     def fetch(self, version: str) -> str:
@@ -47,7 +47,7 @@ class Repository:
             self.update(MIRROR, self.config["repository"], "--prune", *refs)
         commit = self.resolve(version)
         if self.config["signers"]:
-            self.commits().trust(commit, f"{self.at.config}/signers")
+            self.commits().trust(commit, f"{self.paths.config}/signers")
         return commit
 
     def update(self, mirror: str, url: str, *refs: str) -> None:
@@ -55,23 +55,23 @@ class Repository:
         # A host that does not answer is found out soon; a first fetch may be long.
         self.git("ls-remote", "--quiet", "--heads", "--", url, mirror=mirror, seconds=GIT_SECONDS)
         for last in (False, True):
-            if not (self.at.fetch / mirror / "HEAD").exists():
+            if not (self.paths.fetch / mirror / "HEAD").exists():
                 self.git("init", "--quiet", "--bare", mirror=mirror)
             try:
                 self.git("fetch", "--quiet", "--no-tags", url, *refs, mirror=mirror)
                 return
             except ReleaseError:
-                if last or self.whole(mirror):
+                if last or self.is_intact(mirror):
                     raise
-                shutil.rmtree(self.at.fetch / mirror)
+                shutil.rmtree(self.paths.fetch / mirror)
 
-    def whole(self, mirror: str) -> bool:
+    def is_intact(self, mirror: str) -> bool:
         """Whether a mirror has all that its branches need, and no lock of a git that was killed: then others are at fault."""
         try:
             self.git("fsck", "--connectivity-only", "--no-dangling", mirror=mirror, seconds=FSCK_SECONDS)
         except ReleaseError:
             return False
-        return not any((self.at.fetch / mirror).rglob("*.lock"))
+        return not any((self.paths.fetch / mirror).rglob("*.lock"))
 
     def commits(self, mirror: str = MIRROR) -> Commits:
         return Commits(functools.partial(self.git, mirror=mirror), ReleaseError, self.config["repository"])
@@ -81,7 +81,7 @@ class Repository:
 
     def archive(self, commit: str) -> Path:
         """A tar of the commit, and of its submodules behind it, out of the mirrors."""
-        tar = self.at.state / "export.tar"
+        tar = self.paths.state / "export.tar"
         with open(tar, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
             self.git("archive", "--format=tar", commit, stdout=handle)
             self.add_submodules(handle, commit, MIRROR, self.config["repository"], "")

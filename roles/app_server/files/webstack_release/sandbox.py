@@ -37,12 +37,12 @@ for base, _folders, files in os.walk(top, topdown=False):
 """
 
 
-def run_as_unit(at: Layout, options: list[str], command: list[str], *settings: str) -> None:
+def run_as_unit(paths: Layout, options: list[str], command: list[str], *settings: str) -> None:
     """Has this tool run as a unit that outlives who asked for it. Others work for it, by systemd, so it needs little."""
     argv = ["systemd-run", "--quiet", "--collect", *options]
     for setting in (*CLOSED, "SystemCallFilter=@system-service", "MemoryDenyWriteExecute=yes", *settings):
         argv.append(f"--property={setting}")
-    run([*argv, "--", TOOL, at.app, *command])
+    run([*argv, "--", TOOL, paths.app, *command])
 
 
 def literally(argv: list[str]) -> list[str]:
@@ -53,8 +53,8 @@ def literally(argv: list[str]) -> list[str]:
 class Sandbox:
     """Three users: one fetches and has the deploy key, one builds, one serves."""
 
-    def __init__(self, at: Layout, config: dict[str, Any]) -> None:
-        self.at, self.config = at, config
+    def __init__(self, paths: Layout, config: dict[str, Any]) -> None:
+        self.paths, self.config = paths, config
 
     def run_as(
         self, user: str, argv: list[str], *, writes: list[Path], seconds: float = BUILD_SECONDS,
@@ -81,11 +81,11 @@ class Sandbox:
 
     def sight(self, writes: list[Path]) -> list[str]:
         """What a command sees of /srv: its application's own, and not what others of the host have there."""
-        inside = [path for path in writes if path.is_relative_to("/srv") and not path.is_relative_to(self.at.home)]
+        inside = [path for path in writes if path.is_relative_to("/srv") and not path.is_relative_to(self.paths.home)]
         readable = [f"BindReadOnlyPaths=-{path}" for path in self.config["readable_paths"]]
         return [
             "TemporaryFileSystem=/srv:ro",
-            f"BindReadOnlyPaths={self.at.home}",
+            f"BindReadOnlyPaths={self.paths.home}",
             *readable,
             *(f"BindPaths=-{path}" for path in inside),
         ]
@@ -98,14 +98,14 @@ class Sandbox:
         certificates = "/etc/ssl/certs/ca-certificates.crt"
         return (
             f"Environment=HOME={home} PATH=/usr/bin:/bin LANG=C.UTF-8 PIP_CERT={certificates}",
-            f"EnvironmentFile=-{self.at.config}/build_environment",
-            f"BindsTo={self.at.deploy_unit}", f"After={self.at.deploy_unit}",
+            f"EnvironmentFile=-{self.paths.config}/build_environment",
+            f"BindsTo={self.paths.deploy_unit}", f"After={self.paths.deploy_unit}",
         )  # fmt: skip
 
     def fetching(self, argv: list[str], **options: Any) -> str:
         """As who has the key, and runs nothing that the repository brings."""
         return self.run_as(
-            self.config["fetch_user"], argv, writes=[self.at.fetch], settings=self.network_settings(self.at.fetch),
+            self.config["fetch_user"], argv, writes=[self.paths.fetch], settings=self.network_settings(self.paths.fetch),
             **options,
         )  # fmt: skip
 
@@ -128,23 +128,23 @@ class Sandbox:
     def making(self, release: str, argv: list[str]) -> str:
         """A command of the operator's that makes a part of a release: with all of its environment that is not secret."""
         settings = (
-            f"EnvironmentFile=-{self.at.config}/environment",
+            f"EnvironmentFile=-{self.paths.config}/environment",
             *self.network_settings(Path("/tmp")),  # its file comes later, so what a build is told otherwise counts
             self.release_settings(release),
         )
-        return self.building(argv, self.at.releases / release, settings=settings)
+        return self.building(argv, self.paths.releases / release, settings=settings)
 
     def release_settings(self, release: str) -> str:
         """What every command in a release's folder finds in its environment."""
-        programs = f"{self.at.releases / release}/.venv/bin:/usr/bin:/bin"
+        programs = f"{self.paths.releases / release}/.venv/bin:/usr/bin:/bin"
         return f"Environment=APP_RELEASE={release} PATH={programs} LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1"
 
     def serving(self, release: str, argv: list[str], *, settings: tuple[str, ...] = (), **options: Any) -> str:
         """As who serves, with the environment that it will serve with."""
-        place = self.at.releases / release
+        place = self.paths.releases / release
         environment = (
-            f"EnvironmentFile=-{self.at.config}/environment",
-            f"EnvironmentFile=-{self.at.config}/secrets",
+            f"EnvironmentFile=-{self.paths.config}/environment",
+            f"EnvironmentFile=-{self.paths.config}/secrets",
             self.release_settings(release),
         )
         writes = [Path(path) for path in self.config["writable_paths"]]
@@ -166,12 +166,12 @@ class Sandbox:
 
     def closed_as_slots_are(self) -> list[str]:
         """The sandbox of the slots, as their unit has it, which the role has written."""
-        text = read(self.at.unit_file)
+        text = read(self.paths.unit_file)
         lines = text.partition("[Service]\n")[2].partition("\n[")[0].splitlines()
         settings = [line for line in lines if re.match(r"[A-Z][A-Za-z]+=", line) and not line.startswith(OF_A_SLOT)]
         if not any(setting.startswith("User=") for setting in settings):
             raise ReleaseError(
-                f"{self.at.unit_file} does not say how the application is closed in; a converge writes it anew"
+                f"{self.paths.unit_file} does not say how the application is closed in; a converge writes it anew"
             )
         return settings
 
@@ -181,10 +181,10 @@ class Sandbox:
         Its secrets are read by systemd, so they are on no command line.
         """
         command = ["systemd-run", "--quiet", "--wait", "--collect", "--service-type=exec", f"--unit={unit}"]
-        command += [f"--description={self.at.app}: a command of {who}", "--pty" if terminal else "--pipe"]
+        command += [f"--description={self.paths.app}: a command of {who}", "--pty" if terminal else "--pipe"]
         for setting in (
-            *self.closed_as_slots_are(), f"WorkingDirectory={self.at.releases / release}",
-            *(f"EnvironmentFile={self.at.bound(slot) / name}" for name in ("environment", "secrets", "slot")),
+            *self.closed_as_slots_are(), f"WorkingDirectory={self.paths.releases / release}",
+            *(f"EnvironmentFile={self.paths.bound(slot) / name}" for name in ("environment", "secrets", "slot")),
             self.release_settings(release),
         ):  # fmt: skip
             command += ["--property", setting]

@@ -32,31 +32,31 @@ FAILURE = re.compile(
 class Slots:
     """Two instances of one systemd template unit."""
 
-    def __init__(self, at: Layout, config: dict[str, Any]) -> None:
-        self.at, self.config = at, config
+    def __init__(self, paths: Layout, config: dict[str, Any]) -> None:
+        self.paths, self.config = paths, config
 
     # What is
 
     def live(self) -> str | None:
         """The slot that nginx reaches, or would if its link were there; None before the first release."""
-        slots = [Path(target(link)).stem for link in (self.at.live_link, self.at.live_bound)]
+        slots = [Path(target(link)).stem for link in (self.paths.live_link, self.paths.live_bound)]
         return next((slot for slot in slots if slot in SLOTS), None)
 
     def bound(self, slot: str | None) -> dict[str, str]:
         """What a slot was started with: its RELEASE, SETTINGS, and the digest of their FILES."""
-        text = read(self.at.bound(slot) / "slot") if slot else ""
+        text = read(self.paths.bound(slot) / "slot") if slot else ""
         return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
     def bound_at(self, slot: str) -> float:
         """When a slot was started with its release, in seconds of the epoch; 0 where that is not known."""
-        path = self.at.bound(slot) / "slot"
+        path = self.paths.bound(slot) / "slot"
         return path.stat().st_mtime if path.exists() else 0.0
 
     def damage(self, slot: str | None) -> str:
         """What is not known of a slot any more because its file cannot be read."""
         bound = self.bound(slot)
         if slot and (bound.get("SLOT") != slot or not NAME.fullmatch(bound.get("RELEASE", ""))):
-            return f"{self.at.bound(slot) / 'slot'} cannot be read, so {self.at.slot_unit(slot)} could not start again"
+            return f"{self.paths.bound(slot) / 'slot'} cannot be read, so {self.paths.slot_unit(slot)} could not start again"
         return ""
 
     def release(self, slot: str | None) -> str:
@@ -64,17 +64,17 @@ class Slots:
         release = self.bound(slot).get("RELEASE", "")
         if NAME.fullmatch(release):
             return release
-        return Path(target(self.at.current)).name if slot and slot == self.live() else ""
+        return Path(target(self.paths.current)).name if slot and slot == self.live() else ""
 
     def active(self, slot: str | None) -> bool:
-        return bool(slot) and succeeds(["systemctl", "is-active", "--quiet", self.at.slot_unit(slot)])
+        return bool(slot) and succeeds(["systemctl", "is-active", "--quiet", self.paths.slot_unit(slot)])
 
     def enabled(self, slot: str) -> bool:
-        return succeeds(["systemctl", "is-enabled", "--quiet", self.at.slot_unit(slot)])
+        return succeeds(["systemctl", "is-enabled", "--quiet", self.paths.slot_unit(slot)])
 
     def warm(self) -> bool:
         """Whether the slot before is kept running for who wants to go back."""
-        return succeeds(["systemctl", "is-active", "--quiet", self.at.cooling_unit])
+        return succeeds(["systemctl", "is-active", "--quiet", self.paths.cooling_unit])
 
     def current(self, slot: str | None, settings: str = "") -> bool:
         """Whether a slot's process has the settings of the digest, by default those on the host, and the programs of now.
@@ -85,13 +85,13 @@ class Slots:
         bound = self.bound(slot)
         if not slot or self.damage(slot) or bound.get("SETTINGS") != (settings or self.config["settings"]):
             return False
-        if bound.get("FILES") != digest(self.at.bound(slot)):
+        if bound.get("FILES") != digest(self.paths.bound(slot)):
             return False
         argv = ["systemctl", "show", "--timestamp=unix", "--property=InvocationID,ExecMainStartTimestamp"]
-        state = dict(line.split("=", 1) for line in run([*argv, self.at.slot_unit(slot)]).splitlines())
+        state = dict(line.split("=", 1) for line in run([*argv, self.paths.slot_unit(slot)]).splitlines())
         files = self.programs()
-        if read(self.at.bound(slot) / "started") != state["InvocationID"]:
-            files += [*(self.at.bound(slot) / name for name in SETTINGS), self.at.unit_file]
+        if read(self.paths.bound(slot) / "started") != state["InvocationID"]:
+            files += [*(self.paths.bound(slot) / name for name in SETTINGS), self.paths.unit_file]
         changes = [path.stat().st_ctime for path in files if path.exists()]
         changed_at = max((moment for moment in changes if moment < time.time()), default=0)  # clocks may be set back
         return float(state["ExecMainStartTimestamp"].lstrip("@") or 0) > changed_at
@@ -108,13 +108,13 @@ class Slots:
             words = []
         return [UWSGI, plugin, *(Path(word) for word in words if word.startswith("/") and not word.endswith(":"))]
 
-    def settled(self, slot: str | None) -> bool:
+    def is_committed(self, slot: str | None) -> bool:
         """Whether links agree, the live slot alone starts at boot, and the other runs only to be gone back to."""
         return (
             slot is not None
-            and target(self.at.current) == f"releases/{self.release(slot)}"
-            and target(self.at.public_link) == str(self.at.live_link)
-            and target(self.at.live_link) == str(self.at.socket(slot))
+            and target(self.paths.current) == f"releases/{self.release(slot)}"
+            and target(self.paths.public_link) == str(self.paths.live_link)
+            and target(self.paths.live_link) == str(self.paths.socket(slot))
             and all(self.enabled(name) == (name == slot) for name in SLOTS)
             and (self.warm() or not self.active(other(slot)))
         )
@@ -124,24 +124,24 @@ class Slots:
         if not slot or not self.active(slot):
             return []
         user, group = self.config["user"], self.config["socket_group"] or self.config["user"]
-        runtime = self.at.public_link.parent
+        runtime = self.paths.public_link.parent
         said = [
             *self.readable_secrets(slot),
             misplaced(runtime, "root", "root", 0o755),
-            misplaced(self.at.socket(slot).parent, user, group, 0o750) if self.config["socket_group"] else "",
+            misplaced(self.paths.socket(slot).parent, user, group, 0o750) if self.config["socket_group"] else "",
             self.closed(slot, group),
         ]
         # Unless app_server_uwsgi_options says otherwise.
-        usual = f"master-fifo = {runtime}/slots/$(SLOT).fifo\n" in read(self.at.bound(slot) / "uwsgi.ini")
-        if usual and not self.at.fifo(slot).is_fifo():
-            said.append(f"{self.at.fifo(slot)} is missing, on which uWSGI takes orders")
+        usual = f"master-fifo = {runtime}/slots/$(SLOT).fifo\n" in read(self.paths.bound(slot) / "uwsgi.ini")
+        if usual and not self.paths.fifo(slot).is_fifo():
+            said.append(f"{self.paths.fifo(slot)} is missing, on which uWSGI takes orders")
         return [words for words in said if words] or self.silence(slot)
 
     def readable_secrets(self, slot: str) -> list[str]:
         """The settings that a slot is bound to and that others than root may read or write, though they should not."""
         found = []
         for name, mode in SETTINGS.items():
-            path = self.at.bound(slot) / name
+            path = self.paths.bound(slot) / name
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
                 if status.st_uid != numbers("root", "root")[0] or stat.S_IMODE(status.st_mode) & ~mode:
@@ -150,7 +150,7 @@ class Slots:
 
     def closed(self, slot: str, group: str) -> str:
         """Why the web server may not connect to a slot's socket; empty if it may."""
-        path = self.at.socket(slot)
+        path = self.paths.socket(slot)
         try:
             found = path.lstat()
         except FileNotFoundError:
@@ -169,14 +169,14 @@ class Slots:
         for _time in range(2):
             try:
                 path, url = self.config["health_path"], self.config["public_url"]
-                if ask(self.at.socket(slot), path, self.config["modifier"], seconds=seconds, url=url)[0]:
+                if ask(self.paths.socket(slot), path, self.config["modifier"], seconds=seconds, url=url)[0]:
                     return []
                 said = "ends connections without an answer"
             except TimeoutError:
                 said = f"does not answer within {seconds} s"
             except OSError as error:
                 said = f"does not answer: {in_words(error)}"
-        return [f"{self.at.slot_unit(slot)} {said}"]
+        return [f"{self.paths.slot_unit(slot)} {said}"]
 
     # Starting and stopping
 
@@ -184,10 +184,10 @@ class Slots:
         """Binds a slot to a release and to the settings of now, and starts it."""
         run(["systemctl", "daemon-reload"])  # the unit may be newer than what systemd has read
         self.stop(slot)
-        folder = self.at.bound(slot)
+        folder = self.paths.bound(slot)
         folder.mkdir(parents=True, exist_ok=True)
         for name, mode in SETTINGS.items():
-            write_atomically(folder / name, read(self.at.config / name), mode)
+            write_atomically(folder / name, read(self.paths.config / name), mode)
         bound = {
             "RELEASE": release, "SLOT": slot, "APP_RELEASE": release, "SETTINGS": self.config["settings"],
             "FILES": digest(folder),
@@ -197,13 +197,13 @@ class Slots:
 
     def resume(self, slot: str) -> None:
         """Starts a slot on what it is bound to."""
-        run(["systemctl", "start", self.at.slot_unit(slot)], seconds=120)
-        invocation = run(["systemctl", "show", "--property=InvocationID", "--value", self.at.slot_unit(slot)])
-        write_atomically(self.at.bound(slot) / "started", invocation.strip())
+        run(["systemctl", "start", self.paths.slot_unit(slot)], seconds=120)
+        invocation = run(["systemctl", "show", "--property=InvocationID", "--value", self.paths.slot_unit(slot)])
+        write_atomically(self.paths.bound(slot) / "started", invocation.strip())
 
     def stop(self, slot: str) -> None:
         """Stops a slot; requests in it may take as long as they are allowed to."""
-        run(["systemctl", "stop", self.at.slot_unit(slot)], seconds=self.config["stop_seconds"] + 30)
+        run(["systemctl", "stop", self.paths.slot_unit(slot)], seconds=self.config["stop_seconds"] + 30)
 
     def drain(self, slot: str) -> None:
         """Stops a slot that nginx does not reach any more; its accept queue may hold requests still."""
@@ -214,28 +214,28 @@ class Slots:
     def point(self, slot: str | None, release: str) -> None:
         """Makes a slot the live one, in one step; None makes nothing live."""
         if slot is None:
-            self.at.live_link.unlink(missing_ok=True)
-            self.at.current.unlink(missing_ok=True)
+            self.paths.live_link.unlink(missing_ok=True)
+            self.paths.current.unlink(missing_ok=True)
             return
         if release:
-            link_atomically(self.at.current, f"releases/{release}")
-        link_atomically(self.at.live_link, str(self.at.socket(slot)))
+            link_atomically(self.paths.current, f"releases/{release}")
+        link_atomically(self.paths.live_link, str(self.paths.socket(slot)))
         # The link that nginx knows is gone after a boot, or was led elsewhere.
-        run(["systemd-tmpfiles", "--create", str(self.at.tmpfiles())])
+        run(["systemd-tmpfiles", "--create", str(self.paths.tmpfiles())])
 
     def boot(self, slot: str) -> None:
         """From now on this slot starts with the host, and the other does not."""
-        run(["systemctl", "enable", "--quiet", self.at.slot_unit(slot)])
-        run(["systemctl", "disable", "--quiet", self.at.slot_unit(other(slot))])
+        run(["systemctl", "enable", "--quiet", self.paths.slot_unit(slot)])
+        run(["systemctl", "disable", "--quiet", self.paths.slot_unit(other(slot))])
 
     def cool_later(self, seconds: int) -> None:
         """Leaves the idle slot running for a while: going back to it takes no start."""
         self.cool_never()
-        timer = [f"--unit={self.at.cooling_unit}", f"--on-active={seconds}"]
-        run_as_unit(self.at, timer, ["cool"], "CapabilityBoundingSet=")
+        timer = [f"--unit={self.paths.cooling_unit}", f"--on-active={seconds}"]
+        run_as_unit(self.paths, timer, ["cool"], "CapabilityBoundingSet=")
 
     def cool_never(self) -> None:
-        for unit in (self.at.cooling_unit, self.at.cooling_unit.replace(".timer", ".service")):
+        for unit in (self.paths.cooling_unit, self.paths.cooling_unit.replace(".timer", ".service")):
             if succeeds(["systemctl", "is-active", "--quiet", unit]):
                 run(["systemctl", "stop", unit])
 
@@ -243,9 +243,9 @@ class Slots:
         """Stops both slots for good, and takes away what systemd knows of them."""
         self.cool_never()
         for slot in SLOTS:
-            run(["systemctl", "disable", "--quiet", self.at.slot_unit(slot)])
+            run(["systemctl", "disable", "--quiet", self.paths.slot_unit(slot)])
             self.drain(slot)
-        for path in (self.at.unit_file, self.at.tmpfiles(), self.at.public_link):
+        for path in (self.paths.unit_file, self.paths.tmpfiles(), self.paths.public_link):
             path.unlink(missing_ok=True)
         run(["systemctl", "daemon-reload"])
 
@@ -256,7 +256,7 @@ class Slots:
         path, seconds = self.config["health_path"], self.config["health_answer_seconds"]
         try:
             modifier, url = self.config["modifier"], self.config["public_url"]
-            status, body = ask(self.at.socket(slot), path, modifier, seconds=seconds, url=url)
+            status, body = ask(self.paths.socket(slot), path, modifier, seconds=seconds, url=url)
         except TimeoutError:
             return False, f"{path} did not answer within {seconds} s"
         except OSError as error:
@@ -292,16 +292,16 @@ class Slots:
 
     def requests(self, slot: str, before: int = 0) -> int:
         """How many a slot has had since it started, or since it had had so many."""
-        count = requests_so_far(self.at.counters(slot)) if slot else 0
+        count = requests_so_far(self.paths.counters(slot)) if slot else 0
         return count - before if count >= before else count  # fewer: it has started anew since
 
     def failures(self, slot: str, since: float) -> int:
         """How many requests in a slot have failed since a moment, in seconds of the epoch."""
-        argv = ["journalctl", f"--unit={self.at.slot_unit(slot)}", f"--since=@{since:.3f}", "--quiet", "--no-pager"]
+        argv = ["journalctl", f"--unit={self.paths.slot_unit(slot)}", f"--since=@{since:.3f}", "--quiet", "--no-pager"]
         return sum(bool(FAILURE.search(line)) for line in run([*argv, "--output=cat"]).splitlines())
 
     def last_words(self, slot: str) -> str:
-        argv = ["journalctl", f"--unit={self.at.slot_unit(slot)}", "--lines=25", "--no-pager", "--output=cat"]
+        argv = ["journalctl", f"--unit={self.paths.slot_unit(slot)}", "--lines=25", "--no-pager", "--output=cat"]
         with contextlib.suppress(ReleaseError):  # they explain a failure, and must not become one
             return run(argv).strip()
         return ""

@@ -28,15 +28,15 @@ def pins(requirements: str) -> set[str]:
 class Wheels:
     """Files of `Layout.wheels`, root's, each named after its digest and then as pip wants it."""
 
-    def __init__(self, at: Layout) -> None:
-        self.at = at
+    def __init__(self, paths: Layout) -> None:
+        self.paths = paths
 
     def lay_out(self, wanted: set[str], user: str) -> Path:
         """A fresh folder of the user's with those that are wanted, to which pip may add."""
-        fresh = self.at.wheels / ".fresh"
+        fresh = self.paths.wheels / ".fresh"
         shutil.rmtree(fresh, ignore_errors=True)  # of a build that was cut off
         fresh.mkdir(mode=0o755)
-        for path in self.at.wheels.glob("*.whl"):
+        for path in self.paths.wheels.glob("*.whl"):
             digest, _dash, name = path.name.partition("-")
             if digest in wanted and not (fresh / name).exists():  # one name may have two digests, of two indexes
                 os.link(path, fresh / name)  # whose bytes the user cannot change
@@ -50,7 +50,7 @@ class Wheels:
                 self._take(fresh / name, wanted)
 
     def _take(self, source: Path, wanted: set[str]) -> None:
-        copy, digest = self.at.wheels / ".copy", hashlib.sha256()
+        copy, digest = self.paths.wheels / ".copy", hashlib.sha256()
         copy.unlink(missing_ok=True)
         try:
             with contextlib.suppress(OSError), open(source, "rb", opener=_as_it_is) as handle, open(copy, "xb") as out:
@@ -61,13 +61,13 @@ class Wheels:
                     digest.update(piece)
                     out.write(piece)
                 if digest.hexdigest() in wanted:
-                    os.replace(copy, self.at.wheels / f"{digest.hexdigest()}-{source.name}")
+                    os.replace(copy, self.paths.wheels / f"{digest.hexdigest()}-{source.name}")
         finally:
             copy.unlink(missing_ok=True)
 
     def forget(self, wanted: set[str]) -> None:
         """Removes what no release pins any more."""
-        for path in self.at.wheels.glob("*.whl"):
+        for path in self.paths.wheels.glob("*.whl"):
             if path.name.partition("-")[0] not in wanted:
                 path.unlink()
 
