@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +15,7 @@ from ansible_collections.foobar.webstack.plugins.plugin_utils import sites as wi
 from ansible_collections.foobar.webstack.plugins.plugin_utils import versions
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import WEBSTACK, refused, report
 from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import complaint, run_script
-from ansible_collections.foobar.webstack.plugins.plugin_utils.specs import nearest, plain, templates_in_secrets
+from ansible_collections.foobar.webstack.plugins.plugin_utils.specs import nearest, plain, similar, templates_in_secrets
 from ansible_collections.foobar.webstack.plugins.plugin_utils.vaults import vault_words
 
 WHO = "The play"
@@ -125,12 +124,15 @@ class ActionModule(ActionBase):
             if words:
                 self._faults.append(f"{place}: {words}")
                 return None
+            # Ansible's words repeat a part of a template, which may be a part of a secret.
+            if found := templates_in_secrets(self._vars):
+                self._faults += found
+                return None
             missing = re.search(r"'(\w+)' is undefined", str(error))
             if secret and not (missing and missing[1].startswith("vault_")):
-                # Ansible's words repeat a part of a template, which may be a part of a secret.
-                self._faults += templates_in_secrets(self._vars) or [
+                self._faults.append(
                     f"{place}: is a template without a value; if it is meant as text, write it as !unsafe '…'"
-                ]
+                )
             elif missing:
                 self._faults.append(f"{place}: {missing[0]}{_like(missing[1], self._vars)}")
             else:
@@ -165,11 +167,9 @@ class ActionModule(ActionBase):
         raw = self._vars.get("sites")
         if raw is None:
             if {"webservers", "appservers", "dbservers"} & set(self._vars.get("group_names", [])):
-                known = [name for name in self._vars if isinstance(name, str)]
-                close = difflib.get_close_matches("sites", known, 1, 0.7)
-                there = f" (there is a {close[0]})" if close else ""
                 self._faults.append(
-                    f"sites: not set for {self._host}; its web sites, each with a domain at least{there}"
+                    f"sites: not set for {self._host}; its web sites, each with a domain at least"
+                    f"{similar('sites', self._vars, 0.7)}"
                 )
             return []
         if not isinstance(raw, dict):
@@ -429,25 +429,19 @@ class ActionModule(ActionBase):
     def _told(
         self, sites: list[wiring.Site], said: dict[str, Any], lists: dict[str, list[Any]], result: dict[str, Any]
     ) -> dict[str, Any]:
-        ports = {
-            "http": wiring.number(said.get("nginx_http_port"), 80),
-            "https": wiring.number(said.get("nginx_https_port"), 443),
-        }
         here = [site for site in sites if site.is_there]
-        workers: dict[str, int] = {site.name: wiring.number(site.of_app("processes"), 0) for site in here}
+        workers = {site.name: wiring.number(site.of_app("processes"), 0) for site in here}
         if self._for_roles and sum(site.has_app for site in here) > 1:
             facts = self._facts(result)
             workers, found = wiring.shared_out(here, int(facts["memtotal_mb"]), int(facts["processor_vcpus"]))
             self._faults += found
-        app, certificate = wiring.role_options("app_server"), wiring.role_options("certificate")
-        public = self._value("public_address", self._vars["public_address"]) if "public_address" in self._vars else ""
+        ports = wiring.nginx_ports(said)
+        public = self._of_inventory("public_address", "")
+        address = self._of_inventory("walk_address", self._vars.get("ansible_host", self._host))
+        port = self._of_inventory("walk_port", "")
         told = {}
         for site in sites:
-            inputs = wiring.told_certificate(site, certificate, [public] if public else [])
-            if not site.is_there:
-                inputs = {"app_server_name": site.name, "certificate_name": site.name}
-            elif site.has_app:
-                inputs |= wiring.told_app(site, app, ports, workers.get(site.name, 0))
+            inputs = wiring.told_site(site, ports, public, workers)
             if not self._for_roles:
                 inputs.pop("app_server_secrets", None)
             told[site.name] = {
@@ -455,112 +449,51 @@ class ActionModule(ActionBase):
                 "places": wiring.places(site, inputs),
                 "certificate": site.certificate_source,
                 "database": site.database_name if site.database is not None else "",
-                "walk": self._walk(site, ports, public) if site.is_there else {},
+                "walk": wiring.walk(site, ports, address, port, public, self._name_servers(site))
+                if site.is_there
+                else {},
             }
-        answer: dict[str, Any] = {
-            "sites": told,
-            "all": [site.name for site in here],
-            "apps": [site.name for site in here if site.has_app],
-            "absent": [site.name for site in sites if not site.is_there],
-            "certificates": [site.name for site in here if site.has_certificate],
-            "orders": [site.name for site in here if site.has_certificate and site.certificate_source == "acme"],
-            "no_certificates": [site.name for site in sites if not (site.is_there and site.has_certificate)],
-            "maintenance": wiring.MAINTENANCE,
-            "places": wiring.places_on_host(here),
-        }
-        answer["host"] = {"base_belongs_to": self._belongs_to()}
+        host = {"base_belongs_to": self._belongs_to()}
         if self._for_roles:
-            answer["host"] |= self._of_host(here, lists, ports, said)
-        return answer
+            groups = self._vars.get("group_names", [])
+            serves_names = (
+                "dnsservers" in groups and self._of_inventory("dns_publish", "authoritative") == "authoritative"
+            )
+            serves_web = "webservers" in groups
+            http3 = serves_web and boolean(self._of_inventory("nginx_http3", False), strict=False)
+            host |= wiring.host_inputs(here, lists, said, serves_web=serves_web, serves_names=serves_names, http3=http3)
+            if "dnsservers" in groups:
+                zone = self._of_inventory("dns_zone", "")
+                host["dns_records"] = [*wiring.records(self._web_names(), zone), *lists.get("dns_records", [])]
+        return {**wiring.told_names(sites), "sites": told, "host": host}
+
+    def _of_inventory(self, name: str, default: Any) -> Any:
+        """A variable of the host with its templates worked out."""
+        return self._value(name, self._vars.get(name, default))
 
     def _belongs_to(self) -> str:
         if "base_belongs_to" in self._vars:
-            return str(self._value("base_belongs_to", self._vars["base_belongs_to"]))
+            return str(self._of_inventory("base_belongs_to", ""))
         folder = str(self._vars.get("inventory_dir") or "").rstrip("/").rpartition("/")[2]
         return f"{self._host} in inventory {folder}"
 
-    def _of_host(
-        self, here: list[wiring.Site], lists: dict[str, list[Any]], ports: dict[str, int], said: dict[str, Any]
-    ) -> dict[str, Any]:
-        """The inputs of the roles that a host has once."""
-        groups = self._vars.get("group_names", [])
-        firewall: list[dict[str, Any]] = []
-        if "webservers" in groups:
-            firewall.append({"port": ports["http"]})
-            if any(site.has_certificate for site in here):
-                firewall.append({"port": ports["https"]})
-            if boolean(self._value("nginx_http3", self._vars.get("nginx_http3", False)), strict=False):
-                firewall.append({"port": ports["https"], "protocol": "udp"})
-        publish = self._value("dns_publish", self._vars.get("dns_publish", "authoritative"))
-        if "dnsservers" in groups and publish == "authoritative":
-            firewall += [{"port": 53}, {"port": 53, "protocol": "udp"}]
-        databases = wiring.told_database(here)
-        told: dict[str, Any] = {
-            "base_firewall_open": firewall + lists.get("base_firewall_open", []),
-            "nginx_challenge_root": said.get(
-                "nginx_challenge_root", said.get("certificate_acme_root", wiring.CHALLENGES)
-            ),
-            "nginx_sites": [wiring.nginx_site(site) for site in here] + lists.get("nginx_sites", []),
-            "mysql_databases": databases["mysql_databases"] + lists.get("mysql_databases", []),
-            "mysql_users": databases["mysql_users"] + lists.get("mysql_users", []),
-        }
-        if "dnsservers" in groups:
-            told["dns_records"] = self._records() + lists.get("dns_records", [])
-        return told
+    def _web_names(self) -> list[tuple[str, str]]:
+        """The names of all sites of all web servers, each with the address of its host."""
+        return [
+            (name, str(self._vars["hostvars"][host].get("public_address")))
+            for host in self._vars["groups"].get("webservers", [])
+            for names in self._raw_sites(host).values()
+            for name in names
+        ]
 
-    def _records(self) -> list[dict[str, Any]]:
-        """The names of all sites in this host's zone, each with the address of its web server."""
-        zone = self._value("dns_zone", self._vars.get("dns_zone", ""))
-        records = []
-        for host in self._vars["groups"].get("webservers", []):
-            address = self._vars["hostvars"][host].get("public_address")
-            for names in self._raw_sites(host).values():
-                records += [
-                    {"name": f"{name}.", "type": "AAAA" if ":" in str(address) else "A", "values": [str(address)]}
-                    for name in names
-                    if wiring.in_zone(name, zone)
-                ]
-        return records
-
-    def _walk(self, site: wiring.Site, ports: dict[str, int], public: str) -> dict[str, Any]:
-        """What the walk along the request's way is told of a site."""
-        servers = []
-        for host in self._vars["groups"].get("dnsservers", []):
-            theirs = self._vars["hostvars"][host]
-            if theirs.get("dns_publish", "authoritative") == "authoritative" and site.is_in(theirs.get("dns_zone", "")):
-                servers.append(str(theirs.get("public_address")))
-        address = self._vars.get("walk_address", self._vars.get("ansible_host", self._host))
-        nginx = wiring.nginx_site(site)
-        own = f"{site.home}/static"
-        # What the application writes itself may be empty.
-        static = [
-            item for item in nginx.get("static") or []
-            if str(item.get("url", "")).endswith("/")
-            and not str(item.get("path", "")).startswith(f"{site.home}/shared/")
-            and (item.get("path") != own or site.of_app("static", ""))
-        ]  # fmt: skip
-        authority = site.entry.get("authority", "")
-        if not authority and site.certificate_source == "private":
-            authority = f"{site.authority_folder}/authority.pem"
-        walk = {
-            "domain": site.entry["domain"],
-            "address": self._value("walk_address", address),
-            "port": self._value("walk_port", self._vars.get("walk_port", "")),
-            "name_servers": servers,
-            "public_address": public if servers else "",
-            "tls": site.has_certificate,
-            "authority": authority,
-            "host_port": ports["https" if site.has_certificate else "http"],
-            "app": site.name if site.has_app else "",
-            "names": site.names,
-            "page_path": site.entry.get("page_path", ""),
-            "page_status": site.entry.get("page_status", ""),
-            "health_path": site.of_app("health_path", ""),
-            "maintenance": f"{wiring.MAINTENANCE}/{site.name}",
-            "static_url": static[0]["url"] if static else "",
-            "static_path": static[0]["path"] if static else "",
-        }
-        return {key: value for key, value in walk.items() if key == "app" or value not in ("", None)}
+    def _name_servers(self, site: wiring.Site) -> list[str]:
+        """The addresses of the name servers of this inventory that have the site's zone."""
+        hosts = [self._vars["hostvars"][host] for host in self._vars["groups"].get("dnsservers", [])]
+        return [
+            str(host.get("public_address"))
+            for host in hosts
+            if host.get("dns_publish", "authoritative") == "authoritative" and site.is_in(host.get("dns_zone", ""))
+        ]
 
     def _facts(self, result: dict[str, Any]) -> dict[str, Any]:
         facts = self._vars.get("ansible_facts", {})
@@ -582,8 +515,9 @@ def _accept(database: dict[str, Any], passwords: str) -> None:
 
 
 def _like(missing: str, variables: dict[str, Any]) -> str:
-    """Of a variable that is not set: what is set under a name like it."""
-    if missing.startswith("vault_"):
-        return "; it is a secret, for the vault (make secrets)"
-    close = difflib.get_close_matches(missing, [name for name in variables if isinstance(name, str)], 1, 0.85)
-    return f" (there is a {close[0]})" if close else ""
+    """For a complaint about a variable that is not set: where it belongs, or a similar name that is set."""
+    return (
+        "; it is a secret, for the vault (make secrets)"
+        if missing.startswith("vault_")
+        else similar(missing, variables)
+    )

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +30,6 @@ from ansible_collections.foobar.webstack.plugins.plugin_utils.specs import (
 )
 
 UNDEFINED = re.compile(r"'(\w+)' is undefined")
-NOT_SET = re.compile(r"(\w+): not set")
 
 
 class ActionModule(ActionBase):
@@ -55,6 +53,8 @@ class ActionModule(ActionBase):
             return refused(who, [rule["say"] for rule in args["rules"] if rule["refuse"]], self._vars)
         if "rules_from" in args and args["rules_from"] not in self._vars:
             raise AnsibleActionFail(f"rules_from: there is no variable {args['rules_from']}")
+        if not role_path.name:
+            raise AnsibleActionFail("Outside a role there are no inputs to judge, only rules; give them as rules")
         result: dict[str, Any] = {}
         faults = self._faults(role_path, result)
         if result.get("failed"):
@@ -63,38 +63,32 @@ class ActionModule(ActionBase):
 
     def _faults(self, role_path: Path, result: dict[str, Any]) -> list[str]:
         """All that is wrong; facts that had to be gathered for it go to `result`."""
-        facts = self._vars.get("ansible_facts", {})
-        if role_path.name:
-            faults = self._role_faults(role_path)
-            if faults:
-                return faults
-            if not {"distribution", "memtotal_mb", "service_mgr", "virtualization_type"} <= set(facts):
-                gathered = self._execute_module(
-                    module_name="foobar.webstack.host_facts", module_args={}, task_vars=self._vars
-                )
-                if gathered.get("failed"):
-                    result |= _explained(gathered)
-                    return []
-                result["ansible_facts"] = gathered["ansible_facts"]
-                facts = facts | {
-                    key.removeprefix("ansible_"): value for key, value in gathered["ansible_facts"].items()
-                }
-            try:
-                _refuse_host(facts, read_yaml(role_path / "meta/main.yml")["galaxy_info"]["platforms"])
-            except AnsibleActionFail as error:
-                if not is_collected(self._vars):
-                    raise
-                return [str(error)]
-        elif faults := templates_in_secrets(self._vars, "vault_"):
+        faults = self._role_faults(role_path)
+        if faults:
             return faults
+        facts = self._vars.get("ansible_facts", {})
+        if not {"distribution", "memtotal_mb", "service_mgr", "virtualization_type"} <= set(facts):
+            gathered = self._execute_module(
+                module_name="foobar.webstack.host_facts", module_args={}, task_vars=self._vars
+            )
+            if gathered.get("failed"):
+                result |= _explained(gathered)
+                return []
+            result["ansible_facts"] = gathered["ansible_facts"]
+            facts = facts | {key.removeprefix("ansible_"): value for key, value in gathered["ansible_facts"].items()}
+        try:
+            _refuse_host(facts, read_yaml(role_path / "meta/main.yml")["galaxy_info"]["platforms"])
+        except AnsibleActionFail as error:
+            if not is_collected(self._vars):
+                raise
+            return [str(error)]
         if "rules_from" not in self._task.args:
             return []
         templar = self._templar.copy_with_new_env(available_variables={**self._vars, "ansible_facts": facts})
         try:
-            broken = _broken(self._vars[self._task.args["rules_from"]], templar.template)
+            return _broken(self._vars[self._task.args["rules_from"]], templar.template)
         except AnsibleError as error:
             return self._unworkable(self._task.args["rules_from"], True, error)
-        return [fault + _misspelt(fault, self._vars) for fault in broken]
 
     def _role_faults(self, role_path: Path) -> list[str]:
         """What the spec of a role refuses in its inputs."""
@@ -154,16 +148,6 @@ def _broken(rules: Any, template: Callable[[Any], Any]) -> list[str]:
     listed = template(rules) if isinstance(rules, str) else rules
     found = [template(rule) if isinstance(rule, str) else rule for rule in listed]
     return [template(rule["say"]) for rule in found if template(rule["refuse"])]
-
-
-def _misspelt(fault: str, variables: dict[str, Any]) -> str:
-    """Of a variable that is not set: what is set under a name like it."""
-    missing = NOT_SET.match(fault)
-    if not missing or missing[1] in variables:
-        return ""
-    family = missing[1].split("_")[0]
-    close = difflib.get_close_matches(missing[1], [name for name in variables if name.startswith(family)], 1, 0.85)
-    return f" (there is a {close[0]})" if close else ""
 
 
 def _explained(gathered: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ description:
     keys in the same way, holds every input marked C(no_log) in the spec to the rules for secrets,
     never prints a secret's value, and refuses hosts that the role does not support.
   - Gathers the facts that the roles use where the play has not.
-  - Outside a role it judges O(rules_from) alone, and secrets of a vault that hold a template.
+  - Outside a role it takes O(rules) or O(collected) only.
   - A play that sets the variable C(webstack_collect) gets everything that its tasks refuse in one report. Each of them
     registers its result, which has the faults then, and the last one says O(collected=true).
 options:

@@ -31,8 +31,6 @@ EXAMPLE_ADDRESS = re.compile(r"8\.8\.8\.8|192\.0\.2\.[0-9]+|198\.51\.100\.[0-9]+
 NONE = "none"
 # Keys that may be a word: `none`, or for a certificate its source.
 WORDS = {"app": None, "database": None, "certificate": "source"}
-# Of the application there is one for each language, by the number that its requests have in the uwsgi protocol.
-MODIFIERS = {"psgi": 5, "php": 14}
 DATABASE_SOCKET = "/run/mysqld/mysqld.sock"
 MAINTENANCE = "/var/lib/webstack/maintenance"
 CHALLENGES = "/var/lib/webstack/challenges"
@@ -67,6 +65,13 @@ def site_options() -> Options:
             spec.pop("required", None)  # what is missing, the role says
             spec.pop("default", None)
     return options
+
+
+@cache
+def modifier(plugin: str) -> int:
+    """The number of a language in the uwsgi protocol, as role app_server has it; 0, which is Python's, for an unknown one."""
+    languages = read_yaml(ROOT / "roles/app_server/vars/main.yml")["__app_server_languages"]
+    return int(languages.get(plugin, {}).get("modifier", 0))
 
 
 def with_keys(entry: Entry) -> Entry:
@@ -284,8 +289,10 @@ def nginx_site(site: Site) -> Entry:
         # Names of static files change with their content, so that browsers may keep them.
         static.append({"url": "/static/", "path": folder, "max_age": YEAR, "immutable": True})
     told["static"] = static
-    modifier = MODIFIERS.get(str(site.of_app("plugin", "")), 0)
-    own: Entry = {"kind": "uwsgi", "target": site.socket, **({"modifier": modifier} if modifier else {})}
+    number_of_language = modifier(str(site.of_app("plugin", "")))
+    own: Entry = {"kind": "uwsgi", "target": site.socket}
+    if number_of_language:
+        own["modifier"] = number_of_language
     locations = [
         {**own, **location} if location.get("kind") == "uwsgi" and not location.get("target") else location
         for location in nginx.get("locations") or []
@@ -324,6 +331,11 @@ def database_environment(site: Site) -> tuple[dict[str, str], dict[str, str]]:
     )
     parts = {"DB_NAME": name, "DB_USER": name, "DB_HOST": "localhost", "DB_SOCKET": DATABASE_SOCKET}
     return parts, {"DATABASE_URL": url, "DB_PASSWORD": password}
+
+
+def nginx_ports(said: dict[str, Any]) -> dict[str, int]:
+    """The ports of nginx, by scheme."""
+    return {"http": number(said.get("nginx_http_port"), 80), "https": number(said.get("nginx_https_port"), 443)}
 
 
 def public_url(site: Site, ports: dict[str, int]) -> str:
@@ -379,6 +391,105 @@ def told_certificate(site: Site, options: Options, addresses: list[str]) -> dict
         "certificate_source": site.certificate_source if site.has_certificate else "acme",
         "certificate_reload": ["nginx.service"],
     }
+
+
+def told_site(site: Site, ports: dict[str, int], public_address: str, workers: dict[str, int]) -> dict[str, Any]:
+    """The inputs of the roles that are called for a site."""
+    if not site.is_there:
+        return {"app_server_name": site.name, "certificate_name": site.name}
+    inputs = told_certificate(site, role_options("certificate"), [public_address] if public_address else [])
+    if site.has_app:
+        inputs |= told_app(site, role_options("app_server"), ports, workers.get(site.name, 0))
+    return inputs
+
+
+def told_names(sites: list[Site]) -> dict[str, Any]:
+    """Which sites a play calls which role for, and where the inventory says what a host's roles are told."""
+    here = [site for site in sites if site.is_there]
+    return {
+        "all": [site.name for site in here],
+        "apps": [site.name for site in here if site.has_app],
+        "absent": [site.name for site in sites if not site.is_there],
+        "certificates": [site.name for site in here if site.has_certificate],
+        "orders": [site.name for site in here if site.has_certificate and site.certificate_source == "acme"],
+        "no_certificates": [site.name for site in sites if not (site.is_there and site.has_certificate)],
+        "maintenance": MAINTENANCE,
+        "places": places_on_host(here),
+    }
+
+
+def host_inputs(
+    here: list[Site],
+    lists: dict[str, list[Any]],
+    said: dict[str, Any],
+    *,
+    serves_web: bool,
+    serves_names: bool,
+    http3: bool,
+) -> dict[str, Any]:
+    """The inputs of the roles that a host has once: what its sites need, and then what the inventory adds."""
+    firewall: list[Entry] = []
+    port = nginx_ports(said)
+    if serves_web:
+        firewall.append({"port": port["http"]})
+        if any(site.has_certificate for site in here):
+            firewall.append({"port": port["https"]})
+        if http3:
+            firewall.append({"port": port["https"], "protocol": "udp"})
+    if serves_names:
+        firewall += [{"port": 53}, {"port": 53, "protocol": "udp"}]
+    told = {
+        "base_firewall_open": firewall,
+        "nginx_sites": [nginx_site(site) for site in here],
+        **told_database(here),
+    }
+    challenges = said.get("nginx_challenge_root", said.get("certificate_acme_root", CHALLENGES))
+    return {"nginx_challenge_root": challenges, **{name: told[name] + lists.get(name, []) for name in told}}
+
+
+def records(names: list[tuple[str, str]], zone: Any) -> list[Entry]:
+    """The DNS records of those names, each with an address, that are in a zone."""
+    return [
+        {"name": f"{name}.", "type": "AAAA" if ":" in address else "A", "values": [address]}
+        for name, address in names
+        if in_zone(name, zone)
+    ]
+
+
+def walk(
+    site: Site, ports: dict[str, int], address: Any, port: Any, public_address: str, name_servers: list[str]
+) -> dict[str, Any]:
+    """What the walk along a request's way is told of a site: `address` and `port` are where it begins."""
+    own = f"{site.home}/static"
+    # A folder that the application writes itself may be empty.
+    static = [
+        item for item in nginx_site(site).get("static") or []
+        if str(item.get("url", "")).endswith("/")
+        and not str(item.get("path", "")).startswith(f"{site.home}/shared/")
+        and (item.get("path") != own or site.of_app("static", ""))
+    ]  # fmt: skip
+    authority = site.entry.get("authority", "")
+    if not authority and site.certificate_source == "private":
+        authority = f"{site.authority_folder}/authority.pem"
+    told = {
+        "domain": site.entry["domain"],
+        "address": address,
+        "port": port,
+        "name_servers": name_servers,
+        "public_address": public_address if name_servers else "",
+        "tls": site.has_certificate,
+        "authority": authority,
+        "host_port": ports["https" if site.has_certificate else "http"],
+        "app": site.name if site.has_app else "",
+        "names": site.names,
+        "page_path": site.entry.get("page_path", ""),
+        "page_status": site.entry.get("page_status", ""),
+        "health_path": site.of_app("health_path", ""),
+        "maintenance": f"{MAINTENANCE}/{site.name}",
+        "static_url": static[0]["url"] if static else "",
+        "static_path": static[0]["path"] if static else "",
+    }
+    return {key: value for key, value in told.items() if key == "app" or value not in ("", None)}
 
 
 def told_database(sites: list[Site]) -> dict[str, list[Entry]]:

@@ -37,8 +37,15 @@ def plain(value: Any) -> Any:
 
 
 def nearest(name: str, known: Any) -> str:
+    """For a complaint about an unknown name: the known one that is closest."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]}?" if close else ""
+
+
+def similar(missing: str, variables: Any, cutoff: float = 0.85) -> str:
+    """For a complaint about a variable that is not set: the one of a similar name that is set."""
+    close = difflib.get_close_matches(missing, [name for name in variables if isinstance(name, str)], 1, cutoff)
+    return f" (there is a {close[0]})" if close else ""
 
 
 def spec_faults(options: dict[str, Any], inputs: dict[str, Any]) -> list[str]:

@@ -350,6 +350,42 @@ def test_what_nginx_shows_of_an_application():
     assert answer["sites"]["shop"]["inputs"]["app_server_shared_published"] == ["media"]
 
 
+def test_the_walk_of_a_site_begins_where_visitors_do():
+    site = wiring.Site("shop", {**SHOP, "certificate": {"source": "private", "authority_folder": "/ca"}})
+    ports = {"http": 80, "https": 8443}
+    walk = wiring.walk(site, ports, "10.0.0.5", "", "192.0.2.1", [])
+    assert walk["address"] == "10.0.0.5" and walk["host_port"] == 8443 and walk["authority"] == "/ca/authority.pem"
+    assert walk["app"] == "shop" and walk["maintenance"] == "/var/lib/webstack/maintenance/shop"
+    # Without a name server nobody finds the public address; what the application has no folder for is not looked at.
+    assert not {"port", "name_servers", "public_address", "static_url"} & {key for key, value in walk.items() if value}
+    asked = wiring.walk(site, ports, "10.0.0.5", 9000, "192.0.2.1", ["192.0.2.53"])
+    assert (asked["port"], asked["public_address"], asked["name_servers"]) == (9000, "192.0.2.1", ["192.0.2.53"])
+    built = wiring.Site("shop", {**SHOP, "app": {**SHOP["app"], "static": "public"}})
+    assert wiring.walk(built, ports, "", "", "", [])["static_path"] == "/srv/shop/static"
+    static = wiring.walk(wiring.Site("docs", wiring.with_keys(DOCS)), ports, "", "", "", [])
+    assert static["app"] == "" and "health_path" not in static
+
+
+def test_a_zone_gets_the_names_that_are_in_it():
+    names = [("www.shop.example", "192.0.2.1"), ("shop.example", "2001:db8::1"), ("www.other.example", "192.0.2.2")]
+    assert wiring.records(names, "Shop.Example.") == [
+        {"name": "www.shop.example.", "type": "A", "values": ["192.0.2.1"]},
+        {"name": "shop.example.", "type": "AAAA", "values": ["2001:db8::1"]},
+    ]
+
+
+def test_a_host_without_web_servers_opens_no_port_of_theirs():
+    closed = {"serves_web": False, "serves_names": False, "http3": False}
+    inputs = wiring.host_inputs([], {"base_firewall_open": [{"port": 22}]}, {}, **closed)
+    assert inputs["base_firewall_open"] == [{"port": 22}] and inputs["nginx_sites"] == inputs["mysql_users"] == []
+
+
+def test_requests_are_addressed_to_the_language_as_the_role_has_it():
+    choices = wiring.role_options("app_server")["app_server_plugin"]["choices"]
+    assert {plugin: wiring.modifier(plugin) for plugin in choices} == {"python3": 0, "psgi": 5, "php": 14}
+    assert wiring.modifier("cobol") == wiring.modifier("") == 0
+
+
 @pytest.mark.parametrize("given", ["false", "no", False, "true", True])
 def test_the_firewall_opens_http_3_where_it_is_spoken(given):
     ports = told(nginx_http3=given)["host"]["base_firewall_open"]
