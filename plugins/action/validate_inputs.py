@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.template import is_trusted_as_template
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import (
@@ -29,6 +30,7 @@ from ansible_collections.foobar.webstack.plugins.plugin_utils.specs import (
     templates_in_secrets,
 )
 
+INPUTS = "role_inputs"  # the variable in which rules find all inputs of the role
 UNDEFINED = re.compile(r"'(\w+)' is undefined")
 
 
@@ -63,7 +65,7 @@ class ActionModule(ActionBase):
 
     def _faults(self, role_path: Path, result: dict[str, Any]) -> list[str]:
         """All that is wrong; facts that had to be gathered for it go to `result`."""
-        faults = self._role_faults(role_path)
+        faults, inputs = self._role_faults(role_path)
         if faults:
             return faults
         facts = self._vars.get("ansible_facts", {})
@@ -84,14 +86,15 @@ class ActionModule(ActionBase):
             return [str(error)]
         if "rules_from" not in self._task.args:
             return []
-        templar = self._templar.copy_with_new_env(available_variables={**self._vars, "ansible_facts": facts})
+        known = {**self._vars, "ansible_facts": facts, INPUTS: inputs}
+        templar = self._templar.copy_with_new_env(available_variables=known)
         try:
             return _broken(self._vars[self._task.args["rules_from"]], templar.template)
         except AnsibleError as error:
             return self._unworkable(self._task.args["rules_from"], True, error)
 
-    def _role_faults(self, role_path: Path) -> list[str]:
-        """What the spec of a role refuses in its inputs."""
+    def _role_faults(self, role_path: Path) -> tuple[list[str], dict[str, Any]]:
+        """What the spec of a role refuses in its inputs; and these inputs, as its rules are given them."""
         prefix = f"{role_path.name}_"
         options = read_yaml(role_path / "meta/argument_specs.yml")["argument_specs"]["main"]["options"]
         faults = [
@@ -108,7 +111,9 @@ class ActionModule(ActionBase):
             except AnsibleError as error:
                 faults += self._unworkable(name, _holds_secrets(option), error)
                 del judged[name]
-        return list(dict.fromkeys(faults + spec_faults(judged, inputs)))
+        faults = list(dict.fromkeys(faults + spec_faults(judged, inputs)))
+        flags = {name for name, value in inputs.items() if options[name].get("type") == "bool" and value is not None}
+        return faults, inputs if faults else inputs | {name: boolean(inputs[name]) for name in flags}
 
     def _unworkable(self, name: str, secret: bool, error: AnsibleError) -> list[str]:
         """Why a template has no value. Ansible's words repeat a part of it, which may be a part of a secret."""
@@ -144,10 +149,15 @@ def _holds_secrets(option: dict[str, Any]) -> bool:
 
 
 def _broken(rules: Any, template: Callable[[Any], Any]) -> list[str]:
-    """What the rules refuse. One that is kept has nothing to say, so that is not worked out."""
-    listed = template(rules) if isinstance(rules, str) else rules
-    found = [template(rule) if isinstance(rule, str) else rule for rule in listed]
-    return [template(rule["say"]) for rule in found if template(rule["refuse"])]
+    """What the rules refuse. The words of a rule that is kept are not worked out."""
+    faults: list[str] = []
+    for rule in template(rules) if isinstance(rules, str) else rules:
+        found = template(rule) if isinstance(rule, str) else rule
+        if isinstance(found, list):
+            faults += found
+        elif template(found["refuse"]):
+            faults.append(template(found["say"]))
+    return faults
 
 
 def _explained(gathered: dict[str, Any]) -> dict[str, Any]:

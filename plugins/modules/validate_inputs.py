@@ -25,6 +25,8 @@ options:
     description:
       - The name of a variable with rules, in the form of O(rules), for what no spec can say. They are worked out,
         one by one, once the spec has found no fault; Ansible works out what an argument holds before that.
+      - The variable C(role_inputs) has all inputs of the role then. A rule may also be a template that gives a list of
+        faults, as the filters C(<role>_faults) do.
     type: str
   rules:
     description: What to refuse, and how to say it. With it, nothing else is judged.

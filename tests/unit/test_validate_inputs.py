@@ -302,6 +302,32 @@ def test_rules_are_worked_out_one_by_one_and_their_words_only_where_they_are_bro
     ]
     assert action._broken(rules, templar.template) == ["web_port: 0 is none"]
     assert action._broken(trust_as_template("{{ web_rules }}"), templar.template) == ["web_name: taken"]
+    faults = trust_as_template("{{ ['web_port: none', 'web_name: taken'] }}")
+    assert action._broken([faults, *rules], templar.template) == [
+        "web_port: none",
+        "web_name: taken",
+        "web_port: 0 is none",
+    ]
+
+
+def test_rules_are_given_all_inputs_with_flags_that_are_true_or_false(monkeypatch, tmp_path):
+    monkeypatch.setattr(action.ActionBase, "run", lambda *_args, **_options: {})
+    (tmp_path / "web/meta").mkdir(parents=True)
+    options = {"web_on": {"type": "bool"}, "web_port": {"type": "int"}, "web_unset": {"type": "bool"}}
+    for name, content in (
+        ("argument_specs", {"argument_specs": {"main": {"options": options}}}),
+        ("main", {"galaxy_info": {"platforms": SUPPORTED}}),
+    ):
+        (tmp_path / f"web/meta/{name}.yml").write_text(yaml.safe_dump(content), encoding="utf-8")
+    rules = [{"refuse": True, "say": trust_as_template("{{ role_inputs }}")}]
+    task_vars = {"role_path": str(tmp_path / "web"), "ansible_facts": FACTS, "__rules": rules}
+    task_vars |= {"web_on": "no", "web_port": "80", "web_unset": None}
+    plugin = action.ActionModule.__new__(action.ActionModule)
+    plugin._task = SimpleNamespace(args={"rules_from": "__rules"})
+    plugin._templar = Templar(variables=task_vars)
+    plugin._vars = task_vars
+    (said,) = plugin._faults(tmp_path / "web", {})
+    assert said == {"web_on": False, "web_port": "80", "web_unset": None}
 
 
 # The host
