@@ -18,6 +18,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.foobar.webstack.plugins.module_utils import names
+from ansible_collections.foobar.webstack.plugins.module_utils.faults import controller_lacks
 
 SECONDS = 5
 STEPS = 9
@@ -36,6 +37,8 @@ class ActionModule(ActionBase):
         domain, address, tls = args["domain"], args["address"], boolean(args.get("tls", False))
         usual = 443 if tls else 80
         port, host_port = (int(args.get(name) or usual) for name in ("port", "host_port"))
+        if args.get("name_servers") and not names.dns:
+            raise AnsibleActionFail(f"name_servers: {controller_lacks('dnspython', '2.3', 'python3-dnspython')}")
         try:
             lock = ssl.create_default_context(cafile=args.get("authority")) if tls else None
         except OSError as error:

@@ -3,6 +3,7 @@
 """The records of role dns: what is wrong with them, and the one form in which they are published.
 
 A value is never copied as it came into a zone or a message: it is taken apart, judged, and written anew.
+Not by dnspython: its parser also accepts comments, escapes and RFC 3597 data, and its errors do not say what to write.
 """
 
 from __future__ import annotations

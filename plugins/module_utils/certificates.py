@@ -4,20 +4,19 @@
 
 from __future__ import annotations
 
+from ansible_collections.foobar.webstack.plugins.module_utils.faults import controller_lacks
+
 try:
     from cryptography import x509
 except ImportError:  # `lacks` says so where it is needed
     x509 = None
 
-LACKS = (
-    "the Python of ansible-playbook, on the controller, lacks the package cryptography, release 42 or newer; install it "
-    "there, as with `pip install 'cryptography>=42'` (or apt-get install python3-cryptography, from Debian 13 on)"
-)
-
 
 def lacks() -> str:
     """What is missing on the controller to read or sign certificates, in words for the operator; empty where nothing is."""
-    return "" if x509 and hasattr(x509.Certificate, "not_valid_after_utc") else LACKS
+    if x509 and hasattr(x509.Certificate, "not_valid_after_utc"):
+        return ""
+    return controller_lacks("cryptography", "42", "python3-cryptography, from Debian 13 on")
 
 
 def certificate_names(certificate: x509.Certificate) -> list[str]:

@@ -19,6 +19,7 @@ description:
   - certbot's own timer renews what certbot has ordered, until O(state=absent) ends that, because the
     certificate now comes from elsewhere. What the authority has signed stays in C(/etc/letsencrypt), and
     an order later takes it up again.
+requirements: ["python3-dnspython, with O(order)"]
 options:
   state:
     description: Whether this certificate is one that an ACME authority signs.
@@ -326,6 +327,8 @@ def main() -> None:
         module.exit_json(changed=False)
     if module.check_mode:
         module.exit_json(changed=True)  # the same run may be about to publish the names
+    if names.dns is None:
+        module.fail_json(msg="python3-dnspython is missing on this host.")
     strays = [] if current else certificate.strays()
     if strays:
         module.fail_json(

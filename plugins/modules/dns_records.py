@@ -1,7 +1,10 @@
 #!/usr/bin/python
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Have records answered as declared: change them at a primary (RFC 2136), and ask them back."""
+"""Have records answered as declared: change them at a primary (RFC 2136), and ask them back.
+
+On the host, not on the controller: it asks on the loopback too, and a primary's firewall may let in the host alone.
+"""
 
 from __future__ import annotations
 
@@ -106,6 +109,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.foobar.webstack.plugins.module_utils import names
 
 try:
     import dns.exception
@@ -124,7 +128,6 @@ try:
 except ImportError:
     dns = None
 
-ANSWER_SECONDS = 5  # for one answer; over UDP that is two tries
 COPY_SECONDS = 15  # until servers that copy the zone from another have to have it
 SHOWN = 3  # differences in a warning
 TRIES = 3  # when another changes the same records meanwhile
@@ -154,15 +157,12 @@ class Server:
         """Its answer: to an update over TCP, to a question as resolvers ask, with a second try."""
         try:
             if message.opcode() == dns.opcode.UPDATE:
-                return dns.query.tcp(message, self.address, timeout=ANSWER_SECONDS)
-            try:
-                return dns.query.udp_with_fallback(message, self.address, timeout=ANSWER_SECONDS / 2)[0]
-            except dns.exception.Timeout:
-                return dns.query.udp_with_fallback(message, self.address, timeout=ANSWER_SECONDS / 2)[0]
+                return dns.query.tcp(message, self.address, timeout=names.SECONDS)
+            return names.send(message, self.address)
         except (dns.exception.Timeout, OSError, EOFError) as error:
             if getattr(error, "errno", None) in UNREACHABLE:
                 raise
-            reason = f"nothing within {ANSWER_SECONDS} s" if isinstance(error, dns.exception.Timeout) else str(error)
+            reason = f"nothing within {names.SECONDS} s" if isinstance(error, dns.exception.Timeout) else str(error)
             raise Silent(
                 f"{self.label} does not answer ({reason}). Is it up, and does its firewall let this host reach port 53, "
                 "UDP and TCP?"
@@ -359,7 +359,7 @@ def others(server: Server, zone: Any, known: set[str]) -> list[Server]:
                 if name.is_subdomain(zone):
                     addresses = found(server.ask(name, kind), name, kind) or ()
                 else:
-                    addresses = dns.resolver.resolve(name, kind, lifetime=ANSWER_SECONDS, search=False)
+                    addresses = dns.resolver.resolve(name, kind, lifetime=names.SECONDS, search=False)
             except dns.exception.DNSException:  # it has none of this kind, or the resolver does not answer
                 continue
             result += [Server(item.address, str(name)) for item in addresses if item.address not in known]
@@ -419,7 +419,7 @@ def resolver_differences(wanted: Iterable[Any]) -> list[str]:
         for rrset in wanted:
             try:
                 got = resolver.resolve(
-                    rrset.name, rrset.rdtype, raise_on_no_answer=False, lifetime=ANSWER_SECONDS, search=False
+                    rrset.name, rrset.rdtype, raise_on_no_answer=False, lifetime=names.SECONDS, search=False
                 ).rrset
             except dns.resolver.NXDOMAIN:
                 got = None
@@ -431,10 +431,10 @@ def resolver_differences(wanted: Iterable[Any]) -> list[str]:
     return result
 
 
-def looked_up(names: list[str]) -> list[Server]:
+def looked_up(servers: list[str]) -> list[Server]:
     """Every address of every server."""
     result = []
-    for name in names:
+    for name in servers:
         try:
             addresses = [item[4][0] for item in socket.getaddrinfo(name, 53, type=socket.SOCK_STREAM)]
         except socket.gaierror as error:

@@ -13,6 +13,7 @@ description:
     each one saw. Fails at the first that is broken, and says where to look.
   - Steps 1, 2 and 9 are asked on the controller, as a visitor would; the others on the host.
   - Changes nothing.
+requirements: ["dnspython 2.3 or newer, on the controller, with O(name_servers)"]
 options:
   domain:
     description: The name that visitors type.

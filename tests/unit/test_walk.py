@@ -142,6 +142,17 @@ def test_every_name_server_of_ours_is_asked(name, server):
     assert "the name server 127.0.0.2 does not answer" in saw and look
 
 
+def test_a_controller_without_dnspython_is_told_what_to_install(monkeypatch):
+    monkeypatch.setattr(action.names, "dns", None)
+    monkeypatch.setattr(action.ActionBase, "run", lambda *_args, **_options: {})
+    plugin = action.ActionModule.__new__(action.ActionModule)
+    plugin._task = SimpleNamespace(
+        args={"domain": "www.example.com", "address": "127.0.0.1", "name_servers": ["127.0.0.1"]}
+    )
+    with pytest.raises(action.AnsibleActionFail, match="lacks the package dnspython"):
+        plugin.run(task_vars={})
+
+
 @pytest.mark.parametrize(
     ("args", "ports"),
     [
