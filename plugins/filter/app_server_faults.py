@@ -14,12 +14,11 @@ from typing import Any
 
 from ansible_collections.foobar.webstack.plugins.module_utils.commits import NAME as REF
 from ansible_collections.foobar.webstack.plugins.module_utils.faults import CONTROL, shown
+from ansible_collections.foobar.webstack.plugins.plugin_utils.formats import APPLICATION, VARIABLE, least_faults
 
 Inputs = dict[str, Any]
 Faults = Iterator[str]
 
-
-NAME = re.compile(r"[a-z][a-z0-9-]{0,24}")
 # Folders, users and units are named after the application: these belong to somebody else. What else is taken, the
 # host is asked (app_preflight).
 SYSTEM = (
@@ -91,7 +90,6 @@ ITEMS = {
     ),
 }
 
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 SET_BY_ROLE = ("APP_RELEASE", "RELEASE", "SLOT", "SETTINGS", "FILES", "PATH")
 PHP_SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 OPTION = re.compile(r"[a-z0-9-]+")
@@ -158,7 +156,7 @@ def app_server_faults(inputs: Inputs, facts: dict[str, Any], login: str = "") ->
 
 
 def _name_faults(name: str, login: str) -> Faults:
-    if not NAME.fullmatch(name):
+    if not APPLICATION.fullmatch(name):
         yield (
             f"app_server_name: '{shown(name)}' is not a name of 1 to 25 lower case letters, digits and '-', "
             "a letter first"
@@ -411,9 +409,7 @@ def _job_faults(jobs: list[dict[str, Any]]) -> Faults:
 
 
 def _number_faults(inputs: Inputs) -> Faults:
-    for name, least in LEAST.items():
-        if int(inputs[name]) < least:
-            yield f"{name}: {inputs[name]} is not possible; it must be at least {least}"
+    yield from least_faults(inputs, LEAST)
     if not 1 <= int(inputs["app_server_listen_backlog"]) <= 65535:
         yield f"app_server_listen_backlog: {inputs['app_server_listen_backlog']} is not possible; it is from 1 to 65535"
 

@@ -7,14 +7,13 @@ Values have the right type when they come here, or read as such: `"80"` for a po
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from ansible_collections.foobar.webstack.plugins.module_utils.faults import CONTROL, shown
+from ansible_collections.foobar.webstack.plugins.plugin_utils import formats
 
-PORT = re.compile(r"[0-9]{1,5}")
 SSH_OPTION = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 LOGIN_OPTION = re.compile(r"[A-Z][A-Z0-9_]*")
 LOGIN_VALUE = re.compile(r"[!-~]+")
@@ -44,9 +43,8 @@ def base_faults(inputs: dict[str, Any]) -> list[str]:
 def _faults(inputs: dict[str, Any]) -> Iterator[str]:
     for name in ("base_firewall_open", "base_listening_expected"):
         for index, item in enumerate(inputs[name] or []):
-            port = str(item["port"])
-            if not PORT.fullmatch(port) or not 1 <= int(port) <= 65535:
-                yield f"{name}[{index}].port: {port} is not a port; ports are 1 to 65535"
+            if not formats.is_port(item["port"]):
+                yield f"{name}[{index}].port: {item['port']} is not a port; {formats.PORTS}"
             yield from _address_faults(f"{name}[{index}].from", item.get("from"))
     yield from _address_faults("base_ssh_from", inputs["base_ssh_from"])
     yield from _ssh_option_faults(inputs.get("base_ssh_options") or {}, inputs.get("__base_ssh_options") or {})
@@ -81,10 +79,8 @@ def _ssh_option_faults(options: dict[str, Any], own: dict[str, Any]) -> Iterator
 
 def _address_faults(path: str, addresses: list[Any] | None) -> Iterator[str]:
     for index, address in enumerate(addresses or []):
-        try:
-            ipaddress.ip_network(str(address))
-        except ValueError as error:
-            yield f"{path}[{index}]: {error}; it must be an address, or a network such as 192.0.2.0/24 or 2001:db8::/32"
+        if not formats.is_network(address):
+            yield f"{path}[{index}]: '{shown(address)}' is not possible; {formats.NETWORKS}"
 
 
 class FilterModule:

@@ -16,16 +16,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible_collections.foobar.webstack.plugins.module_utils.faults import CONTROL, shown
+from ansible_collections.foobar.webstack.plugins.plugin_utils import formats
 
 Inputs = dict[str, Any]
 Faults = Iterator[str]
 
-LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
-LABEL_OF_SERVICE = re.compile(r"_?[a-z0-9]([a-z0-9_-]*[a-z0-9])?")
 NUMBER = re.compile(r"[0-9]{1,5}")
 CAA = re.compile(r'([0-9]{1,3})\s+([a-z]+)\s+("?)([^"\\]*)\3')
 CAA_TAGS = ("issue", "issuewild", "issuemail", "iodef", "contactemail", "contactphone")
-CONTACT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._+-]*)@([^@]+)")
 # What stands at a host's name, which has no underscore, and what at the name of a service or a key.
 UNDERSCORE_ALLOWED = ("CNAME", "SRV", "TXT")
 LONGEST_TTL = 604800  # a week; resolvers take no longer one
@@ -71,7 +69,7 @@ def dns_rrsets(inputs: Inputs) -> list[dict[str, Any]]:
 
 def dns_mailbox(address: str) -> str:
     """A mail address as a zone names its contact, with a dot in the place of the @."""
-    found = CONTACT.fullmatch(address)
+    found = formats.MAIL.fullmatch(address)
     if not found:
         raise Refused("is not a mail address such as hostmaster@example.com")
     return found[1].replace(".", "\\.") + "." + _domain(found[2])
@@ -144,27 +142,19 @@ def _server_faults(inputs: Inputs, zone: str) -> Faults:
     if not inputs["dns_listen"]:
         yield "dns_listen: empty; name at least one address of the host, or 0.0.0.0 for all"
     for index, address in enumerate(inputs["dns_listen"]):
-        try:
-            ipaddress.ip_address(str(address))
-        except ValueError:
+        if not formats.is_address(address):
             yield f"dns_listen[{index}]: '{shown(address)}' is not an address such as 192.0.2.53, 0.0.0.0 or ::"
 
 
 def _primary_faults(inputs: Inputs) -> Faults:
     """What another's server needs to know before it takes a change. No fault says the secret."""
     primary = str(inputs["dns_primary"])
-    try:
-        ipaddress.ip_address(primary)
-    except ValueError:
-        try:
-            _domain(primary)
-        except Refused as refused:
-            yield f"dns_primary: '{shown(primary)}' {refused}; it is the server that takes updates of the zone"
+    if not formats.is_address(primary) and (fault := formats.domain_fault(primary)):
+        yield f"dns_primary: '{shown(primary)}' {fault}; it is the server that takes updates of the zone"
     tsig = inputs["dns_tsig"] or {}
-    try:
-        _domain(str(tsig.get("name") or ""), LABEL_OF_SERVICE)
-    except Refused as refused:
-        yield f"dns_tsig.name: '{shown(tsig.get('name') or '')}' {refused}; it is the key's name at the primary"
+    key = str(tsig.get("name") or "")
+    if fault := formats.domain_fault(key, underscore=True):
+        yield f"dns_tsig.name: '{shown(key)}' {fault}; it is the key's name at the primary"
     secret = tsig.get("secret")
     if not secret:
         yield "dns_tsig.secret: not set; the primary takes updates with a key only. Keep it in the vault"
@@ -183,27 +173,11 @@ def _ttl_faults(path: str, ttl: Any) -> Faults:
         yield f"{path}: {ttl} is not possible; for how long an answer may be kept is in seconds, 1 to {LONGEST_TTL}"
 
 
-def _domain(text: str, label_form: re.Pattern[str] = LABEL) -> str:
+def _domain(text: str, *, underscore: bool = False) -> str:
     """A domain name in full and in small letters, with the dot at its end."""
-    bare = text.lower().removesuffix(".")
-    if not bare:
-        raise Refused("is empty; a domain name is like www.example.com")
-    if "/" in bare or ":" in bare or "@" in bare:
-        raise Refused("is an address or has a port; write the domain name alone, like www.example.com")
-    if not bare.isascii():
-        raise Refused("has letters beyond a to z; write it as the DNS does, beginning with xn--")
-    if len(bare) > 253:
-        raise Refused(f"has {len(bare)} characters; a domain name has at most 253")
-    for label in bare.split("."):
-        if len(label) > 63:
-            raise Refused(f"has a part of {len(label)} characters; 63 are allowed between two dots")
-        if "_" in label and label_form is LABEL:
-            raise Refused("has an underscore, which names of hosts cannot have")
-        if not label_form.fullmatch(label):
-            raise Refused(
-                "is not a domain name: between dots stand letters, digits and '-', which neither begins nor ends a part"
-            )
-    return f"{bare}."
+    if fault := formats.domain_fault(text, underscore=underscore):
+        raise Refused(fault)
+    return f"{text.lower().removesuffix('.')}."
 
 
 def _within(name: str, zone: str) -> bool:
@@ -216,21 +190,21 @@ def _owner(text: str, zone: str, kind: str) -> str:
         return zone
     if text == "*":
         return f"*.{zone}"
-    form = LABEL_OF_SERVICE if kind in UNDERSCORE_ALLOWED else LABEL
+    underscore = kind in UNDERSCORE_ALLOWED
     star, bare = ("*.", text[2:]) if text.startswith("*.") else ("", text)
-    name = _domain(bare, form)
+    name = _domain(bare, underscore=underscore)
     if _within(name, zone):
         return star + name
     if text.endswith("."):
         raise Refused(f"is not in the zone {zone}")
-    return star + _domain(f"{bare}.{zone}", form)
+    return star + _domain(f"{bare}.{zone}", underscore=underscore)
 
 
 def _target(text: str) -> str:
     """The name that a value leads to, which must be in full: a short one would mean another in each zone."""
     if "." not in text.removesuffix("."):
         raise Refused("is not a name in full, such as www.example.com")
-    return _domain(text, LABEL_OF_SERVICE)
+    return _domain(text, underscore=True)
 
 
 def _host(text: str) -> str:

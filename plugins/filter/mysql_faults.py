@@ -41,6 +41,8 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ansible_collections.foobar.webstack.plugins.plugin_utils.formats import is_address, is_file_path, is_port
+
 DATABASE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 DATABASE_FORM = "letters, digits, '_' and '-', 64 at most, the first a letter or digit"
 USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
@@ -49,7 +51,6 @@ HOST = re.compile(r"localhost|%|[0-9]{1,3}(\.[0-9]{1,3}){0,2}\.%|[0-9.]+/[0-9.]+
 COLLATION = re.compile(r"utf8mb4_[a-z0-9_]+")
 OPTION = re.compile(r"[a-z][a-z0-9_-]*")
 OPTION_VALUE = re.compile(r"[^\x00-\x1f\x7f\"'\\#]*")
-PEM_PATH = re.compile(r"/[A-Za-z0-9_./@+-]+")
 
 SYSTEM_DATABASES = {"mysql", "sys", "information_schema", "performance_schema", "test"}
 SYSTEM_USERS = {"root", "mysql", "debian-sys-maint", "mariadb.sys", "mysql.sys", "mysql.session", "mysql.infoschema"}
@@ -125,7 +126,7 @@ def _users(inputs: dict[str, Any]) -> Iterator[str]:
     for index, user in enumerate(inputs["users"]):
         path, name, host = f"users[{index}]", str(user["name"]), str(user.get("host", "localhost"))
         yield from _name_faults(f"{path}.name", name, USER, USER_FORM, SYSTEM_USERS)
-        if not HOST.fullmatch(host) and not _is_address(host):
+        if not HOST.fullmatch(host) and not is_address(host):
             yield (
                 f"{path}.host: '{host}' is neither localhost nor an address (192.0.2.7, 192.0.2.%, "
                 "192.0.2.0/255.255.255.0, %); names of hosts are not looked up"
@@ -160,20 +161,18 @@ def _proof_faults(path: str, host: str, user: dict[str, Any]) -> Iterator[str]:
 def _network(inputs: dict[str, Any]) -> Iterator[str]:
     addresses = [inputs["listen_address"]] if isinstance(inputs["listen_address"], str) else inputs["listen_address"]
     for index, address in enumerate(addresses):
-        if not _is_address(str(address)):
+        if not is_address(address):
             yield f"listen_address[{index}]: '{address}' is not an address such as 127.0.0.1 or 0.0.0.0"
-    public = [
-        address for address in addresses if _is_address(str(address)) and not ipaddress.ip_address(address).is_loopback
-    ]
+    public = [address for address in addresses if is_address(address) and not ipaddress.ip_address(address).is_loopback]
     for name in ("tls_certificate", "tls_key"):
         if public and not inputs[name]:
             yield f"{name}: required, as mysql_listen_address holds {public[0]}, which others can reach"
     if bool(inputs["tls_certificate"]) != bool(inputs["tls_key"]) and not public:
         yield "tls_certificate and mysql_tls_key: set both or neither"
     for name in ("tls_certificate", "tls_key", "tls_ca"):
-        if inputs[name] and not PEM_PATH.fullmatch(str(inputs[name])):
+        if inputs[name] and not is_file_path(str(inputs[name])):
             yield f"{name}: '{inputs[name]}' is not an absolute path without blanks"
-    if not 1 <= int(inputs["port"]) <= 65535:
+    if not is_port(inputs["port"]):
         yield f"port: {inputs['port']} is not between 1 and 65535"
 
 
@@ -226,14 +225,6 @@ def _name_faults(path: str, name: str, form: re.Pattern[str], words: str, reserv
         yield f"{path}: '{name}' is not made of {words}"
     elif name.lower() in reserved:
         yield f"{path}: '{name}' belongs to the server itself"
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 class FilterModule:

@@ -14,17 +14,17 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ansible_collections.foobar.webstack.plugins.module_utils.faults import CONTROL, shown
+from ansible_collections.foobar.webstack.plugins.plugin_utils import formats
+from ansible_collections.foobar.webstack.plugins.plugin_utils.formats import is_network, is_port
 
 Inputs = dict[str, Any]
 Faults = Iterator[str]
 
 TRUE = ("true", "yes")
-LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 SITE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 SIZE = re.compile(r"[0-9]{1,9}[kKmMgG]?")
 HEADER_SIZE = re.compile(r"[1-9][0-9]{0,3}[kK]")
 URL_PATH = re.compile(r"/[A-Za-z0-9._~!&()*+,=:@%/-]*")
-FILE_PATH = re.compile(r"/[A-Za-z0-9._~+,=:@%/-]*")
 SOCKET = re.compile(r"unix:(/[A-Za-z0-9._~+,=@%/-]+)")
 HOST_PORT = re.compile(r"(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})")
 PROXY = re.compile(
@@ -41,7 +41,16 @@ DIRECTIVE = re.compile(r"[a-z][a-z0-9_]*")
 BREAKS_OUT = re.compile(r"[\x00-\x1f\x7f;{}#]")
 HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]*")
 BREAKS_QUOTES = re.compile(r"[\x00-\x1f\x7f\"\\$]")
-NETWORK = "an address nor a network such as 192.0.2.0/24 or 2001:db8::/32 (no bits set behind the prefix)"
+LEAST = {
+    "nginx_answer_seconds": 1,
+    "nginx_client_connections": 0,
+    "nginx_client_requests": 0,
+    "nginx_keepalive_timeout": 0,
+    "nginx_log_days": 1,
+    "nginx_maintenance_retry": 1,
+    "nginx_open_files": 1,
+    "nginx_worker_connections": 1,
+}
 HIDDEN_BY_SANDBOX = ("/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev", "/proc")
 KEY_OF_KIND = {"uwsgi": "target", "proxy": "target", "static": "target", "redirect": "target", "raw": "raw"}
 
@@ -63,10 +72,10 @@ def nginx_faults(inputs: Inputs) -> list[str]:
 
 def _number_faults(inputs: Inputs) -> Faults:
     for name in ("nginx_http_port", "nginx_https_port", "nginx_status_port"):
-        if not 1 <= int(inputs[name]) <= 65535:
-            yield f"{name}: {inputs[name]} is not a port; ports are 1 to 65535"
-    if not 0 <= int(inputs["nginx_http2_port"]) <= 65535:
-        yield f"nginx_http2_port: {inputs['nginx_http2_port']} is not a port; ports are 1 to 65535, 0 stands for none"
+        if not is_port(inputs[name]):
+            yield f"{name}: {inputs[name]} is not a port; {formats.PORTS}"
+    if inputs["nginx_http2_port"] != "0" and not is_port(inputs["nginx_http2_port"]):
+        yield f"nginx_http2_port: {inputs['nginx_http2_port']} is not a port; {formats.PORTS}, 0 stands for none"
     ports: dict[str, str] = {}
     https = ["nginx_https_port"] if any(_given(site, "certificate") for site in inputs["nginx_sites"] or []) else []
     for name in ("nginx_http_port", *https, "nginx_http2_port", "nginx_status_port"):
@@ -76,23 +85,9 @@ def _number_faults(inputs: Inputs) -> Faults:
     workers = inputs["nginx_worker_processes"]
     if workers != "auto" and not re.fullmatch(r"[1-9][0-9]{0,3}", workers):
         yield f"nginx_worker_processes: '{shown(workers)}' is neither auto nor a number from 1 on"
-    positive = (
-        "nginx_worker_connections",
-        "nginx_open_files",
-        "nginx_answer_seconds",
-        "nginx_maintenance_retry",
-        "nginx_log_days",
-    )
-    for name in positive:
-        if int(inputs[name]) < 1:
-            yield f"{name}: {inputs[name]} is not possible; it must be 1 or more"
-    for name in ("nginx_client_connections", "nginx_client_requests"):
-        if int(inputs[name]) < 0:
-            yield f"{name}: {inputs[name]} is not possible; it is 0 for no limit, or more"
+    yield from formats.least_faults(inputs, LEAST)
     if inputs["nginx_challenge_root"]:
         yield from _file_faults("nginx_challenge_root", inputs["nginx_challenge_root"])
-    if int(inputs["nginx_keepalive_timeout"]) < 0:
-        yield f"nginx_keepalive_timeout: {inputs['nginx_keepalive_timeout']} is not possible; it is in seconds, 0 for never"
     connections = int(inputs["nginx_worker_connections"])
     if int(inputs["nginx_open_files"]) < 2 * connections:
         yield (
@@ -103,15 +98,15 @@ def _number_faults(inputs: Inputs) -> Faults:
 
 def _guest_faults(addresses: list[str | None]) -> Faults:
     for index, address in enumerate(addresses):
-        if not _is_network(address or ""):
-            yield f"nginx_maintenance_allow[{index}]: '{shown(address)}' is neither {NETWORK}"
+        if not is_network(address):
+            yield f"nginx_maintenance_allow[{index}]: '{shown(address)}' is not possible; {formats.NETWORKS}"
 
 
 def _proxy_faults(addresses: list[str | None]) -> Faults:
     for index, address in enumerate(addresses):
         path = f"nginx_trusted_proxies[{index}]"
-        if not _is_network(address or ""):
-            yield f"{path}: '{shown(address)}' is neither {NETWORK}"
+        if not is_network(address):
+            yield f"{path}: '{shown(address)}' is not possible; {formats.NETWORKS}"
         elif ipaddress.ip_network(address or "").prefixlen == 0:
             yield f"{path}: '{shown(address)}' would trust everybody; name the proxies' own addresses"
 
@@ -150,8 +145,7 @@ def _site_faults(path: str, site: dict[str, Any]) -> Faults:
     if not site["server_names"]:
         yield f"{path}.server_names: empty; a site needs at least one domain name"
     for key, name in _domains(site):
-        fault = _domain_fault(name)
-        if fault:
+        if fault := formats.domain_fault(name, wildcard=True):
             yield f"{path}.{key}: '{shown(name)}' {fault}"
     if site.get("redirect_names") and (site["server_names"] or [""])[0].startswith("*"):
         yield f"{path}.server_names[0]: '{shown(site['server_names'][0])}' cannot be what redirect_names lead to"
@@ -189,33 +183,9 @@ def _domains(site: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"{key}[{index}]", name or ""
 
 
-def _domain_fault(name: str) -> str:
-    """What is wrong with a domain name, as the end of a sentence; empty when nothing is."""
-    bare = name.lower().removesuffix(".")
-    if not bare:
-        return "is empty; a domain name is like www.example.com"
-    if "/" in bare or ":" in bare:
-        return "is an address or has a port; write the domain name alone, like www.example.com"
-    if not bare.isascii():
-        return "has letters beyond a to z; write it as the DNS does, beginning with xn--"
-    if len(bare) > 253:
-        return f"has {len(bare)} characters; a domain name has at most 253"
-    for label in bare.removeprefix("*.").split("."):
-        if len(label) > 63:
-            return f"has a part of {len(label)} characters; 63 are allowed between two dots"
-        if "_" in label:
-            return "has an underscore, which host names cannot have"
-        if not LABEL.fullmatch(label):
-            return (
-                "is not a domain name: between dots stand letters, digits and '-', which neither begins nor ends "
-                "a part; only the whole first part may be '*'"
-            )
-    return ""
-
-
 def _file_faults(path: str, value: str | None) -> Faults:
     text = value or ""
-    if not FILE_PATH.fullmatch(text) or ".." in PurePosixPath(text).parts:
+    if not formats.is_file_path(text):
         yield (
             f"{path}: '{shown(text)}' is not the full path of a file or folder; it begins with '/', has no '..', "
             "and is made of letters, digits and . _ ~ + , = : @ % -"
@@ -235,8 +205,8 @@ def _access_faults(path: str, access: dict[str, Any]) -> Faults:
         yield f"{path}: neither allow nor deny has an address, so everybody would come in; remove it, or say allow: [all]"
     for key in ("allow", "deny"):
         for index, address in enumerate(access.get(key) or []):
-            if address != "all" and not _is_network(address or ""):
-                yield f"{path}.{key}[{index}]: '{shown(address)}' is neither {NETWORK}, nor all"
+            if address != "all" and not is_network(address):
+                yield f"{path}.{key}[{index}]: '{shown(address)}' is not possible; {formats.NETWORKS}, or all"
 
 
 def _error_page_faults(path: str, pages: dict[str, Any]) -> Faults:
@@ -309,13 +279,13 @@ def _target_faults(path: str, kind: str, target: str) -> Faults:
             )
     elif kind == "proxy":
         found = PROXY.fullmatch(target)
-        if not found or not _is_port(found["port"] or "80"):
+        if not found or not is_port(found["port"] or "80"):
             yield f"{path}: '{shown(target)}' is not an address such as http://127.0.0.1:8000"
     else:
         socket, address = SOCKET.fullmatch(target), HOST_PORT.fullmatch(target)
         if socket:
             yield from _hidden_faults(path, socket[1])
-        elif not address or not _is_port(address["port"]):
+        elif not address or not is_port(address["port"]):
             yield f"{path}: '{shown(target)}' is neither a socket such as unix:/run/foobar/live.sock nor host:port"
 
 
@@ -368,17 +338,6 @@ def _texts(value: Any) -> Any:
 def _given(item: dict[str, Any], key: str) -> bool:
     """Whether a key is set to something; an empty text or list counts as not set."""
     return item.get(key) not in (None, "", [], {})
-
-
-def _is_network(text: str) -> bool:
-    try:
-        return bool(ipaddress.ip_network(text))
-    except ValueError:
-        return False
-
-
-def _is_port(text: str) -> bool:
-    return 1 <= int(text) <= 65535
 
 
 class FilterModule:

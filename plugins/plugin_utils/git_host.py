@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from ansible.errors import AnsibleActionFail
 from ansible_collections.foobar.webstack.plugins.module_utils.commits import Commits
+from ansible_collections.foobar.webstack.plugins.plugin_utils.formats import VARIABLE
 from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import complaint
 
 REACH_SECONDS = 5  # for an address
@@ -30,7 +31,6 @@ REACH = (
 )
 NO_WAY, NO_ANSWER, NO_GIT = 3, 4, 5  # exit codes of the script
 COMMIT = re.compile(r"[0-9a-f]{7,64}")
-VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # What git, ssh and the well-known git hosts say, by what it is about.
 STRANGER = re.compile(r"host key verification failed|remote host identification|host key is known", re.IGNORECASE)
 NOTHING = re.compile(

@@ -17,13 +17,13 @@ from typing import Any
 from urllib.parse import quote
 
 from ansible_collections.foobar.webstack.plugins.module_utils.faults import shown
+from ansible_collections.foobar.webstack.plugins.plugin_utils.formats import APPLICATION as NAME
 from ansible_collections.foobar.webstack.plugins.plugin_utils.specs import read_yaml, spec_faults
 
 Entry = dict[str, Any]
 Options = dict[str, dict[str, Any]]
 
 ROOT = Path(__file__).parents[2]
-NAME = re.compile(r"[a-z][a-z0-9-]{0,24}")
 PLACEHOLDER = "REPLACE_ME"
 EXAMPLE_DOMAIN = "www.foobar.com"  # of the template for production
 # Addresses of examples, and of everybody's resolver.

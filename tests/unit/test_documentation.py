@@ -21,10 +21,16 @@ SUPPORT = ("full", "partial", "none", "N/A")
 MODULES = sorted(path.stem for path in ROOT.glob("plugins/modules/*.py"))
 ACTIONS = sorted(path.stem for path in ROOT.glob("plugins/action/*.py"))
 FILTERS = {
-    name: function
+    f"filter/{name}": function
     for path in sorted(ROOT.glob("plugins/filter/*.py"))
     for name, function in load(f"plugins/filter/{path.name}").FilterModule().filters().items()
 }
+TESTS = {
+    f"test/{name}": function
+    for path in sorted(ROOT.glob("plugins/test/*.py"))
+    for name, function in load(f"plugins/test/{path.name}").TestModule().tests().items()
+}
+IN_TEMPLATES = FILTERS | TESTS
 
 
 class Taken(Exception):
@@ -105,16 +111,17 @@ def test_an_action_has_the_documentation_of_a_module():
 
 
 def test_a_filter_is_documented_and_no_other():
-    assert {path.stem for path in ROOT.glob("plugins/filter/*.yml")} == set(FILTERS)
+    paths = (ROOT / "plugins").glob("*/*.yml")
+    assert {f"{path.parent.name}/{path.stem}" for path in paths} == set(IN_TEMPLATES)
 
 
-@pytest.mark.parametrize("name", FILTERS)
-def test_a_filter_takes_the_options_that_its_documentation_has(name):
-    said = yaml.safe_load((ROOT / f"plugins/filter/{name}.yml").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("plugin", IN_TEMPLATES)
+def test_a_filter_or_test_takes_the_options_that_its_documentation_has(plugin):
+    said, name = yaml.safe_load((ROOT / f"plugins/{plugin}.yml").read_text(encoding="utf-8")), Path(plugin).name
     assert said["DOCUMENTATION"]["name"] == name
     assert f"foobar.webstack.{name}" in said["EXAMPLES"] and yaml.safe_load(said["EXAMPLES"])
     assert said["RETURN"]["_value"]["type"]
-    parameters = [*inspect.signature(FILTERS[name]).parameters.values()]
+    parameters = [*inspect.signature(IN_TEMPLATES[plugin]).parameters.values()]
     options = said["DOCUMENTATION"]["options"]
     assert [*options] == ["_input", *(parameter.name for parameter in parameters[1:])]
     required = {parameter.name for parameter in parameters[1:] if parameter.default is parameter.empty}

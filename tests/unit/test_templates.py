@@ -283,7 +283,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
     work = tmp_path_factory.mktemp("rendered")
     plugins = work / "collections/ansible_collections/foobar/webstack/plugins"
     (plugins / "action").mkdir(parents=True)
-    for name in ("modules", "module_utils", "plugin_utils", "callback", "filter"):
+    for name in ("modules", "module_utils", "plugin_utils", "callback", "filter", "test"):
         (plugins / name).symlink_to(ROOT / "plugins" / name)
     (plugins / "action/validate_inputs.py").symlink_to(ROOT / "plugins/action/validate_inputs.py")
     for name in (
