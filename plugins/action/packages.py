@@ -15,27 +15,27 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-# One remote shell, three answers, parted by lines that hold only dashes. dpkg-query exits 1 for a
-# package that it never heard of, hence the `;`. An entry in dpkg's updates folder is a run cut short.
+# One remote shell, three answers, separated by lines of dashes. dpkg-query exits 1 for an unknown package, hence
+# the `;`. A file in dpkg's updates folder means that dpkg was interrupted.
 QUERY = (
     "dpkg-query --show --showformat '${{binary:Package}} ${{db:Status-Status}}\\n' {names} 2>/dev/null; "
     "echo ---; ls -A /var/lib/dpkg/updates; "
     "echo ---; find /var/lib/apt/lists -maxdepth 1 -name '*_Packages*' -print -quit; "
     "find /var/lib/apt/lists -maxdepth 0 -mmin -60"
 )
-PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*[a-z0-9+]")  # to apt, a minus at the end means: remove
-BROKE_OFF = "dpkg returned an error code"
+PACKAGE_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*[a-z0-9+]")  # apt removes a package whose name is followed by a minus
+DPKG_FAILED = "dpkg returned an error code"
 LOCK_WAIT = 300  # seconds for apt's locks: unattended upgrades may hold them for minutes
 LOCK_PAUSE = 3  # seconds between two tries
 LOCKED = re.compile(
     r"could not get lock|unable to (acquire|lock)|failed to lock|lock was locked|is locked", re.IGNORECASE
 )
-# Nothing asks, what an operator has edited stays, and an archive that cannot be reached is said soon.
+# No questions; configuration files that an operator has edited stay; one retry only of an archive that does not answer.
 APT = (
     "apt-get -q -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
     f" -o DPkg::Lock::Timeout={LOCK_WAIT} -o Acquire::Retries=1"
 )
-QUIETLY = "export LC_ALL=C DEBIAN_FRONTEND=noninteractive DEBIAN_PRIORITY=critical APT_LISTCHANGES_FRONTEND=none"
+UNATTENDED = "export LC_ALL=C DEBIAN_FRONTEND=noninteractive DEBIAN_PRIORITY=critical APT_LISTCHANGES_FRONTEND=none"
 COMPLETE = "dpkg --force-confdef --force-confold --configure --pending"
 # Without the option, apt reports success where a list could not be fetched.
 REFRESH = f"{APT} -o APT::Update::Error-Mode=any update"
@@ -56,8 +56,8 @@ class ActionModule(ActionBase):
                 "start": {"type": "bool", "default": True},
             },
         )
-        # With it systemctl starts nothing, and enables all the same; the scripts of packages go through it.
-        self._exports = QUIETLY if args["start"] else f"{QUIETLY} SYSTEMD_OFFLINE=1"
+        # SYSTEMD_OFFLINE: systemctl, which packages' scripts call, enables units but starts none.
+        self._exports = UNATTENDED if args["start"] else f"{UNATTENDED} SYSTEMD_OFFLINE=1"
         names = list(dict.fromkeys(args["name"]))
         for name in names:
             if not PACKAGE_NAME.fullmatch(name):
@@ -77,7 +77,7 @@ class ActionModule(ActionBase):
         return result
 
     def _state(self, names: list[str]) -> tuple[list[str], bool, bool]:
-        """What is missing of `names`, whether dpkg was interrupted, whether apt's lists are fresh."""
+        """Which of `names` are not installed, whether dpkg was interrupted, whether apt's lists are fresh."""
         query = QUERY.format(names=" ".join(shlex.quote(name) for name in names))
         outcome = self._low_level_execute_command(query)
         parts = outcome["stdout"].replace("\r\n", "\n").split("---\n")
@@ -89,7 +89,7 @@ class ActionModule(ActionBase):
             package, _space, state = line.partition(" ")
             states[package.split(":")[0]] = state
         missing = [name for name in names if states.get(name) != "installed"]
-        # Half-configured packages count as interrupted too, wherever the run was cut.
+        # A half-configured package, too, is what an interrupted dpkg leaves.
         interrupted = bool(parts[1].strip()) or any(
             states.get(name) in ("unpacked", "half-configured", "triggers-pending") for name in names
         )
@@ -100,31 +100,31 @@ class ActionModule(ActionBase):
         install = f"{APT} --no-install-recommends {release}install -- {' '.join(missing)}"
         if args["refresh"] or not lists_fresh:
             install = f"{REFRESH} && {install}"
-        outcome = self._patiently(install)
-        if outcome["rc"] != 0 and BROKE_OFF in outcome["stderr"]:
-            # The script of a package may fail for a passing reason, such as a service slow to start.
+        outcome = self._run_unlocked(install)
+        if outcome["rc"] != 0 and DPKG_FAILED in outcome["stderr"]:
+            # A package's script may fail for a temporary reason, such as a service that is slow to start.
             self._complete()
-            outcome = self._patiently(install)
-        if outcome["rc"] != 0 and BROKE_OFF in outcome["stderr"]:
-            raise _script_fails(outcome)
+            outcome = self._run_unlocked(install)
+        if outcome["rc"] != 0 and DPKG_FAILED in outcome["stderr"]:
+            raise _script_failure(outcome)
         if outcome["rc"] != 0:
             raise AnsibleActionFail(
-                f"{', '.join(missing)}: not installed. Nothing of this role was changed.\napt says: {_words(outcome)}\n"
+                f"{', '.join(missing)}: not installed. Nothing of this role was changed.\napt says: {_output(outcome)}\n"
                 "If the package archive is not reachable from the host, look at its network, its DNS and "
                 "/etc/apt/sources.list*; then run the play again."
             )
 
     def _complete(self) -> None:
-        """Finishes what dpkg has begun, here or in a run that was cut short."""
-        outcome = self._patiently(COMPLETE)
+        """Configures the packages that dpkg has unpacked but not configured, in this run or an interrupted one."""
+        outcome = self._run_unlocked(COMPLETE)
         if outcome["rc"] != 0:
-            raise _script_fails(outcome)
+            raise _script_failure(outcome)
 
-    def _patiently(self, command: str) -> dict[str, Any]:
+    def _run_unlocked(self, command: str) -> dict[str, Any]:
         """The outcome of a command, repeated while another program holds one of apt's locks.
 
-        It comes to the shell as input: so there is no terminal to be asked on, and a proxy's password
-        in the task's environment is not in the list of processes.
+        The shell reads it from standard input: no terminal that a script could ask on, and a proxy's password in the
+        task's environment does not appear in the process list.
         """
         exports = f"{self._exports} {self._compute_environment_string()}"
         deadline = time.monotonic() + LOCK_WAIT
@@ -137,13 +137,13 @@ class ActionModule(ActionBase):
             time.sleep(LOCK_PAUSE)
 
 
-def _script_fails(outcome: dict[str, Any]) -> AnsibleActionFail:
+def _script_failure(outcome: dict[str, Any]) -> AnsibleActionFail:
     return AnsibleActionFail(
-        f"A package's own script fails.\ndpkg says: {_words(outcome)}\nOn the host, `dpkg --audit` names the package, "
+        f"A package's own script fails.\ndpkg says: {_output(outcome)}\nOn the host, `dpkg --audit` names the package, "
         "and `journalctl -b -p warning` shows what its service said; then run the play again."
     )
 
 
-def _words(outcome: dict[str, Any]) -> str:
-    """The last that a command has said, its complaints at the end."""
+def _output(outcome: dict[str, Any]) -> str:
+    """The end of a command's output, standard error last."""
     return f"{outcome['stdout'][-1500:]}\n{outcome['stderr'][-3000:]}".strip()

@@ -21,7 +21,7 @@ try:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-except ImportError:  # the action says so
+except ImportError:  # the action reports it
     pass
 
 AUTHORITY_DAYS = 3650
@@ -34,7 +34,7 @@ Pair = tuple["x509.Certificate", "ec.EllipticCurvePrivateKey"]
 
 
 class ActionModule(ActionBase):
-    """Runs on the controller alone. In check mode it signs, and keeps nothing."""
+    """Runs on the controller alone. In check mode it signs, and saves nothing."""
 
     TRANSFERS_FILES = False
 
@@ -49,11 +49,11 @@ class ActionModule(ActionBase):
         if missing := lacks():
             raise AnsibleActionFail(f"No certificate can be signed: {missing}")
         folder, names = Path(args["folder"]), args["names"]
-        with self._alone(folder):
+        with self._locked(folder):
             if not self._task.check_mode:
-                for pair in folder.rglob(".*.pair"):
-                    _place(pair)
-            authority, changed = _kept(folder / "authority"), False
+                for pair_file in folder.rglob(".*.pair"):
+                    _split(pair_file)
+            authority, changed = _load(folder / "authority"), False
             if authority and authority[0].not_valid_after_utc < datetime.datetime.now(datetime.UTC):
                 raise AnsibleActionFail(
                     f"The authority in {folder} has expired. Move the folder away, and a new one is made, which clients must "
@@ -61,16 +61,20 @@ class ActionModule(ActionBase):
                 )
             if authority is None:
                 authority, changed = _make_authority(names[0]), True
-                self._keep(folder / "authority", authority)
-            leaf = _kept(folder / "signed" / names[0])
-            if leaf is None or not _serves(leaf[0], authority[0], names):
+                self._save(folder / "authority", authority)
+            leaf = _load(folder / "signed" / names[0])
+            if leaf is None or not _is_valid_for(leaf[0], authority[0], names):
                 leaf, changed = _sign(authority, names), True
-                self._keep(folder / "signed" / names[0], leaf)
-        return {"changed": changed, "chain": _pem(leaf[0]) + _pem(authority[0]), "key": _secret(leaf[1])}
+                self._save(folder / "signed" / names[0], leaf)
+        return {
+            "changed": changed,
+            "chain": _certificate_pem(leaf[0]) + _certificate_pem(authority[0]),
+            "key": _key_pem(leaf[1]),
+        }
 
     @contextlib.contextmanager
-    def _alone(self, folder: Path) -> Iterator[None]:
-        """The hosts of a play are served at the same time, and shall have one authority."""
+    def _locked(self, folder: Path) -> Iterator[None]:
+        """Ansible runs this for several hosts at once: without a lock, each could make an authority of its own."""
         if self._task.check_mode:
             yield
             return
@@ -79,30 +83,30 @@ class ActionModule(ActionBase):
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _keep(self, path: Path, pair: Pair) -> None:
+    def _save(self, path: Path, pair: Pair) -> None:
         if self._task.check_mode:
             return
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        whole = path.with_name(f".{path.name}.pair")
-        write_atomically(whole, _secret(pair[1]) + _pem(pair[0]), 0o600)
-        _place(whole)
+        pair_file = path.with_name(f".{path.name}.pair")
+        write_atomically(pair_file, _key_pem(pair[1]) + _certificate_pem(pair[0]), 0o600)
+        _split(pair_file)
 
 
-def _place(whole: Path) -> None:
-    """Puts the halves of a pair in their places. It was written as one file: who is killed in between is made up for by the next."""
-    name, text = whole.name.removeprefix(".").removesuffix(".pair"), whole.read_text(encoding="utf-8")
+def _split(pair_file: Path) -> None:
+    """Splits a pair into its two files. It is saved as one file first, so that the next run completes an interrupted split."""
+    name, text = pair_file.name.removeprefix(".").removesuffix(".pair"), pair_file.read_text(encoding="utf-8")
     key, begin, certificate = text.partition("-----BEGIN CERTIFICATE-----")
-    write_atomically(whole.with_name(f"{name}.key"), key, 0o600)
-    write_atomically(whole.with_name(f"{name}.pem"), begin + certificate, 0o644)
-    whole.unlink()
+    write_atomically(pair_file.with_name(f"{name}.key"), key, 0o600)
+    write_atomically(pair_file.with_name(f"{name}.pem"), begin + certificate, 0o644)
+    pair_file.unlink()
 
 
-def _kept(path: Path) -> Pair | None:
-    """A certificate and its key, out of the folder; None where there is none."""
+def _load(path: Path) -> Pair | None:
+    """A certificate and its key from the folder; None where there are none."""
     certificate, key = path.with_name(f"{path.name}.pem"), path.with_name(f"{path.name}.key")
     authority = path.name == "authority"
     if not certificate.exists() and not (authority and key.exists() and any(path.with_name("signed").glob("*"))):
-        return None  # a key of which nothing is signed is what a killed run left
+        return None  # an interrupted run left a key that has signed nothing
     try:
         pair = (
             x509.load_pem_x509_certificate(certificate.read_bytes()),
@@ -120,11 +124,11 @@ def _kept(path: Path) -> Pair | None:
         ) from error
 
 
-def _serves(leaf: x509.Certificate, authority: x509.Certificate, names: list[str]) -> bool:
-    """Whether a certificate is this authority's, for just these names, and not near its end."""
+def _is_valid_for(leaf: x509.Certificate, authority: x509.Certificate, names: list[str]) -> bool:
+    """Whether this authority signed the certificate for exactly these names, and it is not about to expire."""
     try:
         leaf.verify_directly_issued_by(authority)
-    except Exception:  # of many types
+    except Exception:  # cryptography raises several types
         return False
     left = leaf.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
     return set(certificate_names(leaf)) == set(names) and left > datetime.timedelta(days=RENEW_DAYS)
@@ -155,8 +159,8 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
 
 
 def _make_authority(name: str) -> Pair:
-    # Not constrained to names: one that comes later, or another site that shares this authority, would need
-    # a new one, which all clients must trust anew.
+    # No name constraints: a name or a site added later would need a new authority, and all clients would have to
+    # trust that one.
     key = ec.generate_private_key(ec.SECP256R1())
     builder = _builder(f"Private authority of {name}", None, key, AUTHORITY_DAYS)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -178,10 +182,10 @@ def _sign(authority: Pair, names: list[str]) -> Pair:
     return builder.sign(authority[1], hashes.SHA256()), key
 
 
-def _pem(certificate: x509.Certificate) -> str:
+def _certificate_pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _secret(key: ec.EllipticCurvePrivateKey) -> str:
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
     form = serialization.PrivateFormat.PKCS8
     return key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()).decode()

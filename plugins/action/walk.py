@@ -77,7 +77,7 @@ def _name(domain: str, address: str, servers: list[str], published: str) -> tupl
     for server in servers:
         wanted = ipaddress.ip_address(published)
         try:
-            answer = names.asked(server, domain, wanted.version)
+            answer = names.addresses(server, domain, wanted.version)
         except OSError as error:
             saw = f"the name server {server} does not answer: {error}"
             return saw, "on it, systemctl status knot; port 53 of its firewall"

@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What is wrong with a certificate that somebody brings: a web server starts with most of it, a browser refuses."""
+"""What is wrong with a certificate that an operator brings: a web server starts with most such faults, a browser refuses them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.foobar.webstack.plugins.module_utils.certificates impor
 try:
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
-except ImportError:  # `_need` says so
+except ImportError:  # `_need` reports it
     pass
 
 
@@ -58,7 +58,7 @@ def _chain_faults(certificates: list[x509.Certificate]) -> list[str]:
     for number, (lower, upper) in enumerate(itertools.pairwise(certificates), start=2):
         try:
             lower.verify_directly_issued_by(upper)
-        except Exception:  # of many types, for a wrong name as for a wrong signature
+        except Exception:  # cryptography raises several types, for a wrong issuer and for a wrong signature
             return [
                 f"certificate_file: the certificate in place {number} ({upper.subject.rfc4514_string()}) has not signed the "
                 "one before it; the site's own comes first, then the one that signed it, and so on"

@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What is read out of certificates, on the controller."""
+"""Reading certificates, on the controller."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from ansible_collections.foobar.webstack.plugins.module_utils.faults import cont
 
 try:
     from cryptography import x509
-except ImportError:  # `lacks` says so where it is needed
+except ImportError:  # `lacks` reports it
     x509 = None
 
 
 def lacks() -> str:
-    """What is missing on the controller to read or sign certificates, in words for the operator; empty where nothing is."""
+    """Which library the controller lacks to read or sign certificates, for the operator; empty where it has it."""
     if x509 and hasattr(x509.Certificate, "not_valid_after_utc"):
         return ""
     return controller_lacks("cryptography", "42", "python3-cryptography, from Debian 13 on")

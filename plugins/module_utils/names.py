@@ -13,7 +13,7 @@ try:
     import dns.query
     import dns.rcode
     import dns.rdatatype
-except ImportError:  # who asks says so
+except ImportError:  # the callers report it
     dns = None
 
 PORT = 53
@@ -22,7 +22,7 @@ TYPES = {4: "A", 6: "AAAA"}
 
 
 def send(question: Any, server: str) -> Any:
-    """A name server's answer, asked as resolvers ask: over UDP, and over TCP where that does not hold the answer."""
+    """A name server's answer over UDP, or over TCP where it was truncated. Raises Timeout after SECONDS."""
 
     def ask() -> Any:
         return dns.query.udp_with_fallback(question, server, timeout=SECONDS / 2, port=PORT)[0]
@@ -33,10 +33,10 @@ def send(question: Any, server: str) -> Any:
         return ask()
 
 
-def asked(server: str, domain: str, version: int) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
-    """The addresses of a version of IP that a name server answers for a name.
+def addresses(server: str, domain: str, version: int) -> set[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """The addresses of this IP version that a name server has for a domain.
 
-    Raises OSError where nothing comes within SECONDS, or no answer to the question.
+    Raises OSError where it does not answer within SECONDS, or not with addresses or "no such name".
     """
     try:
         answer = send(dns.message.make_query(domain, TYPES[version]), server)

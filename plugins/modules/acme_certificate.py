@@ -108,12 +108,13 @@ CERTBOT = Path("/etc/letsencrypt")
 PLACEHOLDER_DAYS = 30
 NEAR_END = 86400  # seconds; certbot's timer should have renewed long before
 CERTBOT_SECONDS = 300
-# The first that is there tells whom this host asks for names; systemd-resolved knows the hosts file, too.
+# The first that exists lists this host's name servers. systemd-resolved's own stub also answers from /etc/hosts, hence
+# the file with the servers behind it goes first.
 RESOLVERS = (Path("/run/systemd/resolve/resolv.conf"), Path("/etc/resolv.conf"))
 
 
 class Certificate:
-    """One certificate: what the web server reads, and what certbot keeps."""
+    """One certificate: the files that the web server reads, and certbot's."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module, self.params = module, module.params
@@ -125,12 +126,12 @@ class Certificate:
         return self.match(self.chain, self.key)
 
     def match(self, chain: Path, key: Path) -> bool:
-        """Whether there is a certificate and its key: a run that was killed between the two leaves halves of two pairs."""
+        """Whether both files exist and belong together: an interrupted run may have replaced only one of them."""
         if not (chain.exists() and key.exists()):
             return False
         openssl = self.module.get_bin_path("openssl")
         if openssl is None:
-            return True  # a dry run of a host that has yet to get it
+            return True  # check mode on a host without openssl yet
         questions = (
             ["x509", "-in", str(chain), "-noout", "-pubkey"],
             ["pkey", "-in", str(key), "-pubout", "-passin", "pass:"],
@@ -139,7 +140,7 @@ class Certificate:
         return all(rc == 0 for rc, _out, _err in answers) and answers[0][1] == answers[1][1]
 
     def mend(self) -> None:
-        """Has something to serve: what the authority has signed, where that is there, else what signs itself."""
+        """Puts a certificate in place: the authority's, where certbot has one, else a self-signed one."""
         if self.match(self.kept / "fullchain.pem", self.kept / "privkey.pem"):
             self.link()
         else:
@@ -155,7 +156,7 @@ class Certificate:
         names = ",".join(f"DNS:{name}" for name in self.params["names"])
         fresh = [path.with_name(f".{path.name}.new") for path in (self.key, self.chain)]
         for path in (*fresh, self.key, self.chain):
-            path.unlink(missing_ok=True)  # of a run that was cut short, or links that lead nowhere
+            path.unlink(missing_ok=True)  # left by an interrupted run, or broken links
         argv = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         argv += ["-days", str(PLACEHOLDER_DAYS), "-subj", "/CN=placeholder", "-addext", f"subjectAltName={names}"]
         self.module.run_command([*argv, "-keyout", str(fresh[0]), "-out", str(fresh[1])], check_rc=True, umask=0o077)
@@ -164,7 +165,7 @@ class Certificate:
         fresh[1].replace(self.chain)
 
     def current(self) -> bool:
-        """Whether what is served was ordered of this authority for just these names, and is valid still."""
+        """Whether the served certificate is from this authority, for exactly these names, and still valid."""
         if not self.linked() or self.authority() != self.params["directory"]:
             return False
         argv = ["openssl", "x509", "-in", str(self.chain), "-noout"]
@@ -180,11 +181,11 @@ class Certificate:
         )
 
     def authority(self) -> str:
-        """The directory of which certbot ordered; empty where it has not."""
-        return self.noted("server")
+        """The authority's directory URL in certbot's renewal settings; empty where there are none."""
+        return self.renewal_setting("server")
 
-    def noted(self, setting: str) -> str:
-        """What certbot has noted for the renewals of this certificate; empty where there is nothing."""
+    def renewal_setting(self, setting: str) -> str:
+        """A setting of this certificate in certbot's renewal file; empty where it is not set."""
         try:
             text = (CERTBOT / "renewal" / f"{self.params['name']}.conf").read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -193,9 +194,9 @@ class Certificate:
         return found[1] if found else ""
 
     def renew(self, wanted: bool) -> None:
-        """Has certbot's timer renew this certificate, or not."""
+        """Turns certbot's automatic renewal of this certificate on or off."""
         path = CERTBOT / "renewal" / f"{self.params['name']}.conf"
-        if not path.exists() or wanted == (self.noted("autorenew") != "False"):
+        if not path.exists() or wanted == (self.renewal_setting("autorenew") != "False"):
             return
         text = re.sub(r"^autorenew = .*\n", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
         if not wanted:
@@ -203,24 +204,24 @@ class Certificate:
         write_atomically(path, text, stat.S_IMODE(path.stat().st_mode))
 
     def hook(self) -> Path:
-        """What certbot runs after a renewal; its file says, too, that certbot renews this certificate for the role."""
+        """The script that certbot runs after a renewal. It exists as long as the role has certbot renew this certificate."""
         return CERTBOT / "renewal-hooks/deploy" / self.params["name"]
 
     def accounts(self) -> Path:
-        """Where certbot keeps the accounts at this authority, each in a folder of its name."""
+        """certbot's folder of the accounts at this authority, one folder each."""
         directory = urlsplit(self.params["directory"])
         return CERTBOT / "accounts" / f"{directory.netloc}{directory.path}"
 
     def email_note(self) -> Path:
-        """Where stands which address the account has: certbot does not keep it, and an authority need not tell."""
-        return self.accounts() / self.noted("account") / "webstack_email"
+        """The file that records the account's email address: neither certbot nor the authority can be asked for it."""
+        return self.accounts() / self.renewal_setting("account") / "webstack_email"
 
-    def told(self) -> bool:
+    def email_is_current(self) -> bool:
         note = self.email_note()
         return note.exists() and note.read_text(encoding="utf-8") == self.params["email"]
 
-    def strays(self) -> list[str]:
-        """Names that do not lead to this host, each with where it leads."""
+    def names_elsewhere(self) -> list[str]:
+        """Names that do not resolve to this host, each with its addresses."""
         _rc, out, _err = self.module.run_command(["hostname", "--all-ip-addresses"])
         own = {*out.split(), *self.params["addresses"]}
         found = []
@@ -231,8 +232,8 @@ class Certificate:
                 found.append(f"{name} is not in the DNS ({error})")
                 continue
             leads = {address for address in found_here if not address.startswith("127.") and address != "::1"}
-            # A host's own name is often on its loopback in /etc/hosts, which says nothing of the DNS.
-            if not leads and (known := in_the_dns(name)) is not None:
+            # /etc/hosts often has the host's own name with a loopback address; the DNS may have another.
+            if not leads and (known := addresses_in_dns(name)) is not None:
                 leads = known
                 if not known:
                     found.append(f"{name} is not in the DNS, but for this host's own /etc/hosts")
@@ -245,7 +246,7 @@ class Certificate:
         for folder in (root, root / ".well-known", root / ".well-known/acme-challenge"):
             folder.mkdir(mode=0o755, parents=True, exist_ok=True)
             folder.chmod(0o755)
-        # What another authority has signed is not kept for being valid.
+        # After a change of authority, a certificate that is still valid must be ordered anew.
         self.renew(True)
         moved = self.authority() not in ("", self.params["directory"])
         known = {path.name for path in self.accounts().glob("*")}
@@ -255,23 +256,23 @@ class Certificate:
             "--webroot", "--webroot-path", str(root), "--force-renewal" if moved else "--keep-until-expiring",
             *(f"--domain={name}" for name in self.params["names"]),
         )  # fmt: skip
-        if self.noted("account") not in known:
+        if self.renewal_setting("account") not in known:
             self.email_note().write_text(self.params["email"], encoding="utf-8")
         self.link()
         for unit in self.params["reload"]:
             self.module.run_command(["systemctl", "reload", unit], check_rc=True)
         return said
 
-    def tell(self) -> str:
+    def update_email(self) -> str:
         said = self.certbot(
             "does not take certificate_acme_email; certificates are renewed still",
-            "update_account", "--no-eff-email", "--account", self.noted("account"),
+            "update_account", "--no-eff-email", "--account", self.renewal_setting("account"),
         )  # fmt: skip
         self.email_note().write_text(self.params["email"], encoding="utf-8")
         return said
 
     def certbot(self, failure: str, verb: str, *options: str) -> str:
-        """certbot's words; where it fails, the run fails with them behind `failure`."""
+        """certbot's output; where certbot fails, the module fails with `failure` and that output."""
         directory, email = self.params["directory"], self.params["email"]
         contact = f"--email={email}" if email else "--register-unsafely-without-email"
         argv = ["certbot", verb, "--non-interactive", "--server", directory, contact, *options]
@@ -282,12 +283,12 @@ class Certificate:
         return out.strip()
 
 
-def in_the_dns(name: str) -> set[str] | None:
-    """Where a name leads for others than this host; None where no name server tells, or one that reads a hosts file, too."""
+def addresses_in_dns(name: str) -> set[str] | None:
+    """A name's addresses in the DNS; None where no name server answers, or only with a loopback address of its hosts file."""
     text = next((path.read_text(encoding="utf-8") for path in RESOLVERS if path.exists()), "")
     for server in re.findall(r"^nameserver\s+(\S+)", text, re.MULTILINE):
         with contextlib.suppress(OSError):
-            found = names.asked(server, name, 4) | names.asked(server, name, 6)
+            found = names.addresses(server, name, 4) | names.addresses(server, name, 6)
             others = {str(address) for address in found if not address.is_loopback}
             return others if others or not found else None
     return None
@@ -309,13 +310,13 @@ def main() -> None:
         required_if=[("state", "present", ("names",)), ("order", True, ("directory", "root"))],
         supports_check_mode=True,
     )
-    os.umask(0o022)  # the web server's user must come to the challenges
+    os.umask(0o022)  # the web server's user must be able to read the challenges
     certificate = Certificate(module)
     if module.params["state"] == "absent":
         stands = certificate.hook().exists()
         if stands and not module.check_mode:
             certificate.renew(False)
-            certificate.hook().unlink()  # last, so that a run that is killed before is made up for
+            certificate.hook().unlink()  # last: a later run repeats an interrupted removal as long as it exists
         module.exit_json(changed=stands)
     if not module.params["order"]:
         missing = not certificate.exists()
@@ -323,13 +324,13 @@ def main() -> None:
             certificate.mend()
         module.exit_json(changed=missing)
     current = certificate.current()
-    if current and certificate.told():
+    if current and certificate.email_is_current():
         module.exit_json(changed=False)
     if module.check_mode:
-        module.exit_json(changed=True)  # the same run may be about to publish the names
+        module.exit_json(changed=True)  # the DNS is not checked: this very run may be about to publish the names
     if names.dns is None:
         module.fail_json(msg="python3-dnspython is missing on this host.")
-    strays = [] if current else certificate.strays()
+    strays = [] if current else certificate.names_elsewhere()
     if strays:
         module.fail_json(
             msg="The authority was not asked, since it would look elsewhere; what was served before is served still.\n  - "
@@ -337,8 +338,8 @@ def main() -> None:
             + "\nMend the DNS; or, where other addresses lead here, name them in certificate_addresses."
         )
     said = [] if current else [certificate.order()]
-    if not certificate.told():
-        said.append(certificate.tell())
+    if not certificate.email_is_current():
+        said.append(certificate.update_email())
     module.exit_json(changed=True, said="\n".join(said))
 
 

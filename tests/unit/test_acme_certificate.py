@@ -58,15 +58,15 @@ def test_an_order_names_the_domains_and_agrees_to_the_terms(ordered):
 
 @pytest.mark.parametrize("email", ["", "ops@example.com"])
 def test_a_new_account_has_the_address_that_it_was_made_with(ordered, email):
-    assert ordered(email).told()
+    assert ordered(email).email_is_current()
 
 
 def test_an_account_that_was_there_is_told_of_another_address_once(ordered):
     ordered("ops@example.com")
     certificate = ordered("")
-    assert not certificate.told()
-    certificate.tell()
-    assert certificate.told()
+    assert not certificate.email_is_current()
+    certificate.update_email()
+    assert certificate.email_is_current()
     assert certificate.module.calls[-1] == [
         "update_account", "--non-interactive", "--server", DIRECTORY, "--register-unsafely-without-email",
         "--no-eff-email", "--account", "abc",
@@ -76,11 +76,11 @@ def test_an_account_that_was_there_is_told_of_another_address_once(ordered):
 def test_of_an_account_of_which_nothing_is_noted_nothing_is_assumed(ordered):
     certificate = ordered("ops@example.com")
     certificate.email_note().unlink()
-    assert not certificate.told()
+    assert not certificate.email_is_current()
 
 
 @pytest.fixture
-def strays(monkeypatch: pytest.MonkeyPatch) -> Any:
+def names_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What is said of one name that leads to `leads`, on a host with the addresses `OWN`."""
 
     def ask(*leads: str, addresses: tuple[str, ...] = ()) -> list[str]:
@@ -92,19 +92,21 @@ def strays(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(module.socket, "getaddrinfo", resolve)
         params = {"name": "shop", "names": ["shop.example.com"], "addresses": list(addresses)}
         host = SimpleNamespace(params=params, run_command=lambda _argv: (0, OWN, ""))
-        return module.Certificate(host).strays()
+        return module.Certificate(host).names_elsewhere()
 
     return ask
 
 
-def test_a_name_that_leads_here_is_no_stray(strays):
-    assert strays("10.0.0.5") == strays("10.0.0.5", "2001:db8::5") == []
+def test_a_name_that_leads_here_is_no_stray(names_elsewhere):
+    assert names_elsewhere("10.0.0.5") == names_elsewhere("10.0.0.5", "2001:db8::5") == []
 
 
 @pytest.mark.parametrize("entry", ["127.0.1.1", "::1"])
-def test_the_hosts_own_entry_for_its_name_says_nothing_and_the_dns_is_asked(strays, entry, monkeypatch, tmp_path):
+def test_the_hosts_own_entry_for_its_name_says_nothing_and_the_dns_is_asked(
+    names_elsewhere, entry, monkeypatch, tmp_path
+):
     """As Debian's installer writes it into the hosts file."""
-    assert strays(entry, "10.0.0.5") == []
+    assert names_elsewhere(entry, "10.0.0.5") == []
     (tmp_path / "resolv.conf").write_text("search example.com\nnameserver 192.0.2.53\nnameserver 192.0.2.54\n")
     monkeypatch.setattr(module, "RESOLVERS", (tmp_path / "none", tmp_path / "resolv.conf"))
     said: dict[str, set[str]] = {}
@@ -114,30 +116,30 @@ def test_the_hosts_own_entry_for_its_name_says_nothing_and_the_dns_is_asked(stra
             raise TimeoutError
         return {address for text in said[server] if (address := ipaddress.ip_address(text)).version == version}
 
-    monkeypatch.setattr(module.names, "asked", asked)
+    monkeypatch.setattr(module.names, "addresses", asked)
     nowhere = ["shop.example.com is not in the DNS, but for this host's own /etc/hosts"]
-    assert strays(entry) == [], "nobody tells"
+    assert names_elsewhere(entry) == [], "nobody tells"
     said["192.0.2.54"] = set()
-    assert strays(entry) == nowhere
+    assert names_elsewhere(entry) == nowhere
     said["192.0.2.54"] = {"10.0.0.5", "2001:db8::5"}
-    assert strays(entry) == []
+    assert names_elsewhere(entry) == []
     said["192.0.2.53"] = {"10.0.0.5", "192.0.2.1"}
-    assert "leads to 192.0.2.1;" in strays(entry)[0]
+    assert "leads to 192.0.2.1;" in names_elsewhere(entry)[0]
     said["192.0.2.53"] = {"127.0.1.1"}
-    assert strays(entry) == [], "a name server that reads the hosts file"
+    assert names_elsewhere(entry) == [], "a name server that reads the hosts file"
 
 
-def test_an_address_in_front_of_the_host_is_declared(strays):
-    (said,) = strays("203.0.113.7")
+def test_an_address_in_front_of_the_host_is_declared(names_elsewhere):
+    (said,) = names_elsewhere("203.0.113.7")
     assert said == "shop.example.com leads to 203.0.113.7; this host is 10.0.0.5, 2001:db8::5"
-    assert strays("203.0.113.7", addresses=("203.0.113.7",)) == []
+    assert names_elsewhere("203.0.113.7", addresses=("203.0.113.7",)) == []
 
 
-def test_one_address_elsewhere_is_enough(strays):
-    (said,) = strays("10.0.0.5", "192.0.2.1")
+def test_one_address_elsewhere_is_enough(names_elsewhere):
+    (said,) = names_elsewhere("10.0.0.5", "192.0.2.1")
     assert "leads to 192.0.2.1;" in said
 
 
-def test_a_name_that_is_not_there_is_said(strays):
-    (said,) = strays()
+def test_a_name_that_is_not_there_is_said(names_elsewhere):
+    (said,) = names_elsewhere()
     assert said.startswith("shop.example.com is not in the DNS")
