@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Action of foobar.webstack.walk: a visitor's steps here, the host's steps there, printed in order."""
+"""Action of foobar.webstack.walk: the steps of a visitor on the controller, the others on the host, printed in order."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from ansible_collections.foobar.webstack.plugins.module_utils.faults import cont
 SECONDS = 5
 STEPS = 9
 SOON = 14  # days; certbot renews with 30 days left
-HOPS = 5  # redirects from the page asked for to the one that a visitor sees
+HOPS = 5  # redirects that are followed
 
 
 class ActionModule(ActionBase):
-    """Steps 1, 2 and 9 are a visitor's; 3 to 8 are asked on the host by the module of this name."""
+    """Takes steps 1, 2 and 9 here, as a visitor; the module of this name takes 3 to 8 on the host."""
 
     TRANSFERS_FILES = False
 
@@ -40,39 +40,39 @@ class ActionModule(ActionBase):
         if args.get("name_servers") and not names.dns:
             raise AnsibleActionFail(f"name_servers: {controller_lacks('dnspython', '2.3', 'python3-dnspython')}")
         try:
-            lock = ssl.create_default_context(cafile=args.get("authority")) if tls else None
+            context = ssl.create_default_context(cafile=args.get("authority")) if tls else None
         except OSError as error:
             raise AnsibleActionFail(f"authority: {args.get('authority')} on this machine: {error}") from error
         lines: list[str] = []
 
-        def told(title: str, saw: str, look: str = "") -> bool:
+        def report(title: str, saw: str, look: str = "") -> bool:
             lines.append(f"{len(lines) + 1}. {title}: {saw}" + (f"  ← broken. Look at: {look}" if look else ""))
             return not look
 
         name = _name(domain, address, args.get("name_servers") or [], args.get("public_address", ""))
-        if told("the name", *name) and told("the address", *_address(domain, address, port, lock)):
+        if report("the name", *name) and report("the address", *_address(domain, address, port, context)):
             outcome = self._execute_module(
                 module_name="foobar.webstack.walk", module_args={**args, "host_port": host_port}, task_vars=task_vars
             )
             if outcome.get("failed"):
                 return outcome
-            whole = all(told(step["title"], step["saw"], step.get("look", "")) for step in outcome["steps"])
-            if whole:
+            passed = all(report(step["title"], step["saw"], step.get("look", "")) for step in outcome["steps"])
+            if passed:
                 page = {
                     "path": args.get("page_path") or "/",
                     "wanted": int(args.get("page_status") or 0),
                     "names": args.get("names") or [],
                 }
-                whole = told("the page", *_page(domain, address, port, lock, outcome["maintenance"], **page))
-        whole = len(lines) == STEPS and "← broken" not in lines[-1]
-        # The callback prints the lines of a task that has this set, as it does for debug.
-        return {"changed": False, "failed": not whole, "msg": "\n".join(lines), "_ansible_verbose_always": True}
+                passed = report("the page", *_page(domain, address, port, context, outcome["maintenance"], **page))
+        passed = len(lines) == STEPS and "← broken" not in lines[-1]
+        # Has the callback print the lines, as it does for debug.
+        return {"changed": False, "failed": not passed, "msg": "\n".join(lines), "_ansible_verbose_always": True}
 
 
 def _name(domain: str, address: str, servers: list[str], published: str) -> tuple[str, str]:
-    """What our own name servers say, and the controller's resolver.
+    """What our own name servers answer, and the controller's resolver.
 
-    A name that the resolver does not have (yet), or has with another address, is told, not held against the host.
+    A name that the resolver does not know yet, or with another address, is reported and is no failure.
     """
     for server in servers:
         wanted = ipaddress.ip_address(published)
@@ -95,18 +95,18 @@ def _name(domain: str, address: str, servers: list[str], published: str) -> tupl
     return f"{ours}{domain} → {found} (the inventory says {address})", ""
 
 
-def _address(domain: str, address: str, port: int, lock: ssl.SSLContext | None) -> tuple[str, str]:
+def _address(domain: str, address: str, port: int, context: ssl.SSLContext | None) -> tuple[str, str]:
     started = time.monotonic()
     try:
         connection = socket.create_connection((address, port), timeout=SECONDS)
     except OSError as error:
         return f"{address}:{port} does not accept: {error}", "the host's network and firewall; systemctl status nginx"
     saw = f"{address}:{port} accepts, {1000 * (time.monotonic() - started):.1f} ms"
-    if lock is None:
+    if context is None:
         connection.close()
         return saw, ""
     try:
-        with lock.wrap_socket(connection, server_hostname=domain) as secured:
+        with context.wrap_socket(connection, server_hostname=domain) as secured:
             return f"{saw}; {secured.version()}, {_certificate(secured.getpeercert())}", ""
     except OSError as error:
         return (
@@ -123,16 +123,16 @@ def _certificate(certificate: dict[str, Any]) -> str:
 
 
 def _page(
-    domain: str, address: str, port: int, lock: ssl.SSLContext | None, maintenance: str,
+    domain: str, address: str, port: int, context: ssl.SSLContext | None, maintenance: str,
     path: str = "/", wanted: int = 0, names: Iterable[str] = (),
 ) -> tuple[str, str]:  # fmt: skip
-    """The page that a visitor sees: an answer of the status `wanted`, or of any below 400, by this very site.
+    """Whether a visitor gets a page of this very site: with the status `wanted`, or any below 400.
 
-    A redirect is followed as long as it leads to this site, on this port.
+    Redirects are followed within this site and port.
     """
     look = "/var/log/nginx/access.log"
     ours = {name.lower().rstrip(".") for name in (domain, *names)}
-    scheme, target, seen, saw = "https" if lock else "http", path, [], ""
+    scheme, target, seen, saw = "https" if context else "http", path, [], ""
     url = f"{scheme}://{domain}:{port}"
     started = time.monotonic()
     while True:
@@ -148,7 +148,7 @@ def _page(
                 return f"{saw}another port of this site", ""
             if url in seen or len(seen) > HOPS:
                 return f"{saw}round and round", f"{look}; what the application knows of HTTPS and of its own name"
-            status, target, body = _answer(site, address, port, lock)
+            status, target, body = _answer(site, address, port, context)
         except (OSError, http.client.HTTPException, ValueError) as error:
             return f"{saw}{error}", look
         if wanted or not 300 <= status < 400 or not target:
@@ -160,7 +160,7 @@ def _page(
     saw += f"{status}, {len(body)} characters, {took:.0f} ms" + (f', "{title[1].strip()}"' if title else "")
     right = status == wanted if wanted else status < 400
     if maintenance and (right or status == 503):
-        # Somebody wants it so, and what is behind it has answered the host.
+        # Maintenance is intended, and the application behind it has answered in the steps on the host.
         guest = "" if status == 503 else ", and this machine is one that sees the site"
         return f"{saw}; under maintenance since {maintenance}{guest}, until make maintenance STATE=off", ""
     if right:
@@ -171,20 +171,20 @@ def _page(
 
 
 def _with_port(url: str, scheme: str, port: int) -> str:
-    """An address with its port. One without, of our scheme, has ours: that is where visitors come in."""
+    """A URL with its port. One of our scheme without a port gets ours, at which visitors come in."""
     site = urlsplit(url)
     usual = port if site.scheme == scheme else 443 if site.scheme == "https" else 80
     return site._replace(netloc=f"{(site.hostname or '').rstrip('.')}:{site.port or usual}").geturl()
 
 
-def _answer(site: SplitResult, address: str, port: int, lock: ssl.SSLContext | None) -> tuple[int, str, str]:
-    """Status, where it leads, and text of what an address answers for a page of a site."""
+def _answer(site: SplitResult, address: str, port: int, context: ssl.SSLContext | None) -> tuple[int, str, str]:
+    """Status, Location and body of the answer for a page of a site at this address."""
     connection = http.client.HTTPConnection(address, port, timeout=SECONDS)
     name = site.hostname or ""
     try:
-        if lock is not None:
+        if context is not None:
             connection.connect()
-            connection.sock = lock.wrap_socket(connection.sock, server_hostname=name)
+            connection.sock = context.wrap_socket(connection.sock, server_hostname=name)
         page = site._replace(scheme="", netloc="", fragment="").geturl()
         connection.request("GET", page or "/", headers={"Host": name})
         answer = connection.getresponse()

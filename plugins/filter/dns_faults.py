@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The records of role dns: what is wrong with them, and the one form in which they are published.
 
-A value is never copied as it came into a zone or a message: it is taken apart, judged, and written anew.
+A value never goes into a zone as it was written: it is parsed, checked, and written anew in one form.
 Not by dnspython: its parser also accepts comments, escapes and RFC 3597 data, and its errors do not say what to write.
 """
 
@@ -24,10 +24,10 @@ Faults = Iterator[str]
 NUMBER = re.compile(r"[0-9]{1,5}")
 CAA = re.compile(r'([0-9]{1,3})\s+([a-z]+)\s+("?)([^"\\]*)\3')
 CAA_TAGS = ("issue", "issuewild", "issuemail", "iodef", "contactemail", "contactphone")
-# What stands at a host's name, which has no underscore, and what at the name of a service or a key.
+# Types whose names may have underscores: names of services and keys, such as _dmarc. Names of hosts may not.
 UNDERSCORE_ALLOWED = ("CNAME", "SRV", "TXT")
-LONGEST_TTL = 604800  # a week; resolvers take no longer one
-LONGEST_TEXT = 4000  # bytes; more does not fit an answer that every resolver takes
+LONGEST_TTL = 604800  # a week; resolvers cap longer ones
+LONGEST_TEXT = 4000  # bytes; a larger answer does not reach every resolver
 KEY_BYTES = 16
 
 
@@ -117,7 +117,7 @@ def _value_faults(path: str, record: dict[str, Any]) -> Faults:
 
 
 def _server_faults(inputs: Inputs, zone: str) -> Faults:
-    """What a zone of our own needs."""
+    """Faults in the inputs of an authoritative zone."""
     if not inputs["dns_nameservers"]:
         yield "dns_nameservers: empty; a zone names at least one server, such as ns1.example.com"
     addressed = set()
@@ -126,7 +126,7 @@ def _server_faults(inputs: Inputs, zone: str) -> Faults:
             try:
                 addressed.add(_owner(str(record["name"]), zone, record["type"]))
             except Refused:
-                continue  # said already
+                continue  # reported by _record_faults
     for index, name in enumerate(inputs["dns_nameservers"]):
         try:
             server = _domain(str(name))
@@ -147,7 +147,7 @@ def _server_faults(inputs: Inputs, zone: str) -> Faults:
 
 
 def _primary_faults(inputs: Inputs) -> Faults:
-    """What another's server needs to know before it takes a change. No fault says the secret."""
+    """Faults in the inputs for updates at another server. No fault shows the secret."""
     primary = str(inputs["dns_primary"])
     if not formats.is_address(primary) and (fault := formats.domain_fault(primary)):
         yield f"dns_primary: '{shown(primary)}' {fault}; it is the server that takes updates of the zone"
@@ -201,7 +201,7 @@ def _owner(text: str, zone: str, kind: str) -> str:
 
 
 def _target(text: str) -> str:
-    """The name that a value leads to, which must be in full: a short one would mean another in each zone."""
+    """The name in a value. It must be in full: a short name would be relative to the zone."""
     if "." not in text.removesuffix("."):
         raise Refused("is not a name in full, such as www.example.com")
     return _domain(text, underscore=True)
@@ -259,7 +259,7 @@ def _authority(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Text as strings of at most 255 bytes each; what is not plain is a number, and so cannot end its string."""
+    """Text as quoted strings of at most 255 bytes each; quotes, backslashes and bytes beyond ASCII become \\DDD."""
     if CONTROL.search(text):
         raise Refused("holds a newline, a tab or another control character")
     data = text.encode()

@@ -128,22 +128,22 @@ try:
 except ImportError:
     dns = None
 
-COPY_SECONDS = 15  # until servers that copy the zone from another have to have it
+COPY_SECONDS = 15  # in which secondaries must have copied a change
 SHOWN = 3  # differences in a warning
-TRIES = 3  # when another changes the same records meanwhile
-UNREACHABLE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETUNREACH)  # as IPv6 is to a host without it
+TRIES = 3  # while somebody else changes the same records
+UNREACHABLE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETUNREACH)  # as on a host without IPv6
 
 
 class Failure(Exception):
-    """What an operator is told."""
+    """A failure, with the message for the operator."""
 
 
 class Silent(Failure):
     """A server did not answer."""
 
 
-class Overtaken(Exception):
-    """The records have changed since they were asked for."""
+class Conflict(Exception):
+    """The primary refused the update: its records have changed since they were read."""
 
 
 class Server:
@@ -154,7 +154,7 @@ class Server:
         self.label = f"{name} ({address})" if name and name != address else address
 
     def send(self, message: Any) -> Any:
-        """Its answer: to an update over TCP, to a question as resolvers ask, with a second try."""
+        """The server's answer: to an update over TCP, to a question over UDP first, as resolvers ask."""
         try:
             if message.opcode() == dns.opcode.UPDATE:
                 return dns.query.tcp(message, self.address, timeout=names.SECONDS)
@@ -169,7 +169,7 @@ class Server:
             ) from None
 
     def ask(self, name: Any, kind: Any) -> Any:
-        """What it has itself of a name and a type."""
+        """Its own records of a name and a type: without recursion."""
         question = dns.message.make_query(name, kind)
         question.flags &= ~dns.flags.RD
         try:
@@ -207,7 +207,7 @@ class Server:
 
 
 def found(answer: Any, name: Any, kind: Any) -> Any:
-    """The records of a name in an answer; those of a delegated part are not in its answer section."""
+    """The records of a name in an answer. Those of a delegated name are in the authority or additional section."""
     for section in (answer.answer, answer.authority, answer.additional):
         rrset = answer.get_rrset(section, name, dns.rdataclass.IN, kind)
         if rrset:
@@ -216,7 +216,7 @@ def found(answer: Any, name: Any, kind: Any) -> Any:
 
 
 def values(rrset: Any) -> set[Any]:
-    """What is compared. Where a long text is cut into strings means nothing."""
+    """The values for a comparison. How a long text is cut into strings makes no difference."""
     return {b"".join(rdata.strings) if rdata.rdtype == dns.rdatatype.TXT else rdata for rdata in rrset or ()}
 
 
@@ -237,7 +237,7 @@ def lines(rrset: Any) -> str:
 
 
 class Plan:
-    """What a primary has to change so that it has the declared records."""
+    """The changes that bring a primary to the declared records."""
 
     def __init__(self, primary: Server, zone: Any, key: Any) -> None:
         self.primary, self.zone, self.key = primary, zone, key
@@ -251,7 +251,7 @@ class Plan:
             if same(current, rrset):
                 continue
             if current and not self._stands(rrset.name, rrset.rdtype):
-                current = None  # a wildcard has answered
+                current = None  # the answer came from a wildcard
             if self._in_the_way(rrset, current, answer):
                 continue
             if current and values(current) != values(rrset) and not replace:
@@ -262,13 +262,13 @@ class Plan:
                 self.changes.append((current, rrset))
 
     def _stands(self, name: Any, *kind: Any) -> bool:
-        """Whether the zone itself has the name (and type): an update with a condition and nothing else."""
+        """Whether the zone itself has the name (and type), no wildcard: asked by an update that has only a condition."""
         question = dns.update.UpdateMessage(self.zone)
         question.absent(name, *kind)
         return not self.primary.update(question, self.key)
 
     def _in_the_way(self, rrset: Any, current: Any, answer: Any) -> bool:
-        """Beside a CNAME nothing can stand, and servers pass over such an update without a word."""
+        """Refuses records beside a CNAME: a server would silently ignore that update."""
         other = ""
         if rrset.rdtype == dns.rdatatype.CNAME:
             if not current and self._stands(rrset.name):
@@ -293,11 +293,11 @@ class Plan:
                 message.absent(rrset.name, rrset.rdtype)
             message.replace(rrset.name, rrset)
         if not self.primary.update(message, self.key):
-            raise Overtaken
+            raise Conflict
 
 
 def reachable(servers: list[Server], zone: Any) -> Server:
-    """The first that answers, of one server's addresses; it must have the zone."""
+    """The first of a server's addresses that answers; it must have the zone."""
     reasons = []
     for server in servers:
         try:
@@ -311,7 +311,7 @@ def reachable(servers: list[Server], zone: Any) -> Server:
 
 
 def change(module: AnsibleModule, primary: Server, zone: Any, key: Any, wanted: list[Any]) -> list[tuple[Any, Any]]:
-    """Changes what differs at the primary; returns that as (before, after)."""
+    """Changes the records that differ at the primary; returns them as (before, after)."""
     for _try in range(TRIES):
         plan = Plan(primary, zone, key)
         plan.make(wanted, module.params["replace"])
@@ -325,7 +325,7 @@ def change(module: AnsibleModule, primary: Server, zone: Any, key: Any, wanted: 
         try:
             plan.carry_out()
             return plan.changes
-        except Overtaken:
+        except Conflict:
             continue
     raise Failure(f"Somebody else keeps changing these records at {primary.label}; run the play again")
 
@@ -350,8 +350,8 @@ def differences(server: Server, wanted: Iterable[Any]) -> list[str]:
     return result
 
 
-def others(server: Server, zone: Any, known: set[str]) -> list[Server]:
-    """The name servers that the zone names, by their addresses, without those that are known."""
+def other_servers(server: Server, zone: Any, known: set[str]) -> list[Server]:
+    """The zone's NS, each of their addresses, without those in `known`."""
     result = []
     for name in [rdata.target for rdata in found(server.ask(zone, dns.rdatatype.NS), zone, dns.rdatatype.NS) or ()]:
         for kind in (dns.rdatatype.A, dns.rdatatype.AAAA):
@@ -360,14 +360,14 @@ def others(server: Server, zone: Any, known: set[str]) -> list[Server]:
                     addresses = found(server.ask(name, kind), name, kind) or ()
                 else:
                     addresses = dns.resolver.resolve(name, kind, lifetime=names.SECONDS, search=False)
-            except dns.exception.DNSException:  # it has none of this kind, or the resolver does not answer
+            except dns.exception.DNSException:  # no address of this kind, or no answer of the resolver
                 continue
             result += [Server(item.address, str(name)) for item in addresses if item.address not in known]
     return result
 
 
-def settled(server: Server, zone: Any, wanted: list[Any]) -> list[str]:
-    """What a server answers wrongly, also after the time that a copy of the zone may take."""
+def lasting_differences(server: Server, zone: Any, wanted: list[Any]) -> list[str]:
+    """What a server still answers wrongly after COPY_SECONDS, in which a secondary should have copied the zone."""
     deadline = time.monotonic() + COPY_SECONDS
     while True:
         try:
@@ -383,20 +383,20 @@ def settled(server: Server, zone: Any, wanted: list[Any]) -> list[str]:
 
 
 def ask_back(module: AnsibleModule, required: list[Server], zone: Any, wanted: list[Any]) -> None:
-    """Fails where a name server answers wrongly; warns of those that are silent, and of the resolver."""
+    """Fails where a name server answers wrongly; warns where one does not answer, or the resolver has old records."""
     wrong: list[str] = []
     reached = []
     for server in required:
         try:
-            wrong += settled(server, zone, wanted)
+            wrong += lasting_differences(server, zone, wanted)
             reached.append(server)
-        except OSError:  # of an address family that the host does not have
+        except OSError:  # an address family that the host does not have
             continue
     if not reached:
         raise Failure(f"None of {', '.join(server.label for server in required)} can be reached from this host")
-    for server in [] if wrong else others(reached[0], zone, {server.address for server in required}):
+    for server in [] if wrong else other_servers(reached[0], zone, {server.address for server in required}):
         try:
-            wrong += settled(server, zone, wanted)
+            wrong += lasting_differences(server, zone, wanted)
         except OSError:
             continue
         except Silent as silent:
@@ -412,7 +412,7 @@ def ask_back(module: AnsibleModule, required: list[Server], zone: Any, wanted: l
 
 
 def resolver_differences(wanted: Iterable[Any]) -> list[str]:
-    """What a visitor behind this host's resolver would still see, and for how long."""
+    """The old records that this host's resolver still has in its cache, and for how long."""
     result = []
     try:
         resolver = dns.resolver.Resolver()
@@ -431,8 +431,8 @@ def resolver_differences(wanted: Iterable[Any]) -> list[str]:
     return result
 
 
-def looked_up(servers: list[str]) -> list[Server]:
-    """Every address of every server."""
+def resolved_servers(servers: list[str]) -> list[Server]:
+    """Each address of each server."""
     result = []
     for name in servers:
         try:
@@ -479,7 +479,7 @@ def main() -> None:
             dns.rrset.from_text_list(item["name"], item["ttl"], dns.rdataclass.IN, item["type"], item["values"])
             for item in params["rrsets"]
         ]
-        servers = looked_up(params["servers"])
+        servers = resolved_servers(params["servers"])
         if params["key_name"]:
             key = dns.tsig.Key(params["key_name"], params["key_secret"], params["key_algorithm"])
             servers = [reachable(servers, zone)]

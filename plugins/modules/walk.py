@@ -143,7 +143,7 @@ class Walk:
     def get(self, path: str, host: str) -> tuple[int, bytes]:
         sock = socket.create_connection(("127.0.0.1", self.params["host_port"]), SECONDS)
         if self.params["tls"]:
-            # Whether the certificate is to be trusted, a visitor judges (step 2).
+            # Step 2 verifies the certificate.
             context = ssl.create_default_context()
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
             sock = context.wrap_socket(sock, server_hostname=host)
@@ -236,7 +236,7 @@ class Walk:
     def code(self) -> str:
         path = self.params["page_path"]
         status, body = self.ask(path)
-        # Whether anything below is the page that is meant, a visitor judges (step 9).
+        # Step 9 judges any status below 500.
         if status >= 500 and status != self.params["page_status"]:
             raise Broken(f"the code answers {status}", self.blame())
         return f"the code answers {status}, {len(body)} characters"
@@ -247,7 +247,7 @@ class Walk:
         said = " ".join(body.split())
         if status == 200:
             return f"{path} says {said}"
-        # By 503 an application says that something that it needs is not there.
+        # 503: the application lacks something that it needs, such as the database.
         if status == 503:
             raise Broken(f"{path} says {said}", "systemctl status mariadb mysql; /run/mysqld/mysqld.sock")
         raise Broken(f"{path} answers {status}: {said[:200]}", f"{self.blame()}; app.health_path of the site")
@@ -268,7 +268,7 @@ def main() -> None:
             "address": {"type": "str", "required": True},
             "tls": {"type": "bool", "default": False},
             "port": {"type": "int"},
-            "host_port": {"type": "int"},  # the action says which, if nobody else does
+            "host_port": {"type": "int"},  # the action always sets it
             "name_servers": {"type": "list", "elements": "str", "default": []},
             "public_address": {"type": "str"},
             "authority": {"type": "path"},
