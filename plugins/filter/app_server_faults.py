@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What role app_server refuses beyond its argument spec: the host would find out, and some of it never.
+"""What role app_server refuses beyond its argument spec: faults that would show late on the host, or never.
 
 Values have the right type when they come here, or read as such: `5` for a name, `"80"` for a number.
 """
@@ -19,15 +19,15 @@ from ansible_collections.foobar.webstack.plugins.plugin_utils.formats import APP
 Inputs = dict[str, Any]
 Faults = Iterator[str]
 
-# Folders, users and units are named after the application: these belong to somebody else. What else is taken, the
-# host is asked (app_preflight).
+# Folders, users and units are named after the application, so these names would clash on every host. app_preflight asks
+# the host for other clashes.
 SYSTEM = (
     "apt", "cron", "default", "dpkg", "lock", "mariadb", "mysql", "mysqld", "nginx", "root", "ssh", "ssl", "systemd",
     "uwsgi", "webstack", "www-data",
 )  # fmt: skip
-# Every unit `shop-job-*` is taken for a job of `shop`, and removed where that declares none of the name.
+# A unit shop-job-* counts as a job of application `shop`, and is removed unless declared.
 UNIT_OF_JOB = re.compile(r"-job(-|$)")
-# Who builds and who fetches an application (__app_server_users), each apart from who runs any.
+# Users that build and fetch an application (__app_server_users); they run none.
 OTHER_USER = re.compile(r"(.+)-(build|fetch)")
 
 CREDENTIALS = re.compile(r"://[^/]*:[^/]*@|\Ahttps://[^/]*@")
@@ -37,12 +37,12 @@ REPOSITORY = re.compile(r"(https://|ssh://|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:)[A-Za
 MODULE = re.compile(r"(?!.*\.\.)[A-Za-z_][A-Za-z0-9_.]*(:[A-Za-z_][A-Za-z0-9_]*(\(\))?)?")
 RELATIVE = re.compile(r"(?!/)(?!.*\.\.)[./]*[A-Za-z0-9_:-][A-Za-z0-9_./:-]*")
 PROJECT = re.compile(r"\.(\[[A-Za-z0-9._-]+(,[A-Za-z0-9._-]+)*\])?")
-# A name, extras, versions, a marker: no option, no address, no file.
+# A name, extras and versions; no option, no address, no file.
 PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9._,-]+\])?( ?(===|[=<>!~]=|[<>]) ?[A-Za-z0-9.*+!_-]+,?)*")
 RELATIVE_OR_NONE = re.compile(f"({RELATIVE.pattern})?")
 RELATIVE_FORM = "a path that is relative to the repository and below its top, without '..'"
 GROUP = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-# What a text must be, and each item of a list.
+# The format of each text, and below of each item of a list.
 TEXTS = {
     "app_server_version": (REF, "the name of a branch, a tag or a commit"),
     "app_server_ref": (re.compile(f"({REF.pattern})?"), "the name of a branch, a tag or a commit"),
@@ -93,18 +93,18 @@ ITEMS = {
 SET_BY_ROLE = ("APP_RELEASE", "RELEASE", "SLOT", "SETTINGS", "FILES", "PATH")
 PHP_SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 OPTION = re.compile(r"[a-z0-9-]+")
-# uWSGI puts the environment in for $(…), and a file, an address or a command's output for @(…).
+# uWSGI replaces $(…) by an environment variable, and @(…) by the content of a file or URL, or a command's output.
 OPTION_EXPANDS = re.compile(r"[\n\r]|\$\(|@\(")
 
 JOB = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
-# Each may be a list of commands, which run one after the other; a job is one process.
+# Each may be a list of commands, which run one after the other; a job has a single command.
 COMMANDS = ("app_server_static_command", "app_server_migrate_command", "app_server_notify_command")
 SHELLS = ("sh", "bash", "dash")
-ASSIGNMENT = re.compile(r".*=.*", re.DOTALL)  # what `env`, behind which a command stands, takes for one
+ASSIGNMENT = re.compile(r".*=.*", re.DOTALL)  # commands run by `env`, which would take such a word for a variable
 BUILTINS = (
     ".", "alias", "cd", "eval", "exec", "export", "for", "if", "pushd", "set", "source", "umask", "unset", "while",
 )  # fmt: skip
-# What a shell makes of a character outside of quotes, and what to write instead.
+# Characters that a shell would interpret outside of quotes, each with what to write instead.
 SEVERAL = "write a list of commands, which run one after the other"
 IN_A_SHELL = "write sh -c '…' around what is for a shell"
 MEANT = {
@@ -112,7 +112,7 @@ MEANT = {
     "`": IN_A_SHELL, "$": IN_A_SHELL, "*": IN_A_SHELL, "?": IN_A_SHELL, "[": IN_A_SHELL,
 }  # fmt: skip
 ONE_PROCESS = "a job is one process: write a job for each, or a script of the repository"
-# Words that need no quotes in a unit; to systemd a lone `;` is one of its own.
+# Words that need no quotes in a unit file. A lone `;` does: systemd separates commands by it.
 PLAIN_WORD = re.compile(r"[A-Za-z0-9_@+=:,./-]+")
 SCHEDULE = re.compile(r"[A-Za-z0-9 :*/.,~-]*")
 
@@ -121,7 +121,7 @@ LEAST = {
     "app_server_health_answer_seconds": 1,
     "app_server_health_seconds": 1,
     "app_server_migrate_seconds": 1,
-    "app_server_keep_releases": 2,  # the live one, and one to go back to
+    "app_server_keep_releases": 2,  # the live one, and one to roll back to
     "app_server_processes": 0,
     "app_server_request_seconds": 1,
     "app_server_threads": 1,
@@ -136,7 +136,7 @@ def app_server_faults(inputs: Inputs, facts: dict[str, Any], login: str = "") ->
 
     `login` is the user who logs in on the host. No fault says a secret.
     """
-    # A spec lets a text be null, and no default comes in its place: the host would be told None.
+    # A spec accepts null for a text and sets no default: the host would get the text None.
     nulls = [name for name, value in inputs.items() if value is None]
     if nulls:
         return [f"{name}: has no value; remove the line, or give it one" for name in nulls]
@@ -174,7 +174,7 @@ def _name_faults(name: str, login: str) -> Faults:
 
 
 def _repository_faults(inputs: Inputs) -> Faults:
-    """What is wrong with the repository. No fault says it: a password may stand in any place of it."""
+    """What is wrong with the repository. No fault shows its URL: a password may be anywhere in it."""
     repository = str(inputs["app_server_repository"])
     if CREDENTIALS.search(repository):
         yield (
@@ -196,7 +196,7 @@ def _repository_faults(inputs: Inputs) -> Faults:
 
 
 def _text_faults(inputs: Inputs) -> Faults:
-    """What a value alone shows, of the inputs that are a text or a list of texts."""
+    """Faults that a single text, or a single list of texts, shows by itself."""
     python = inputs["app_server_plugin"] == "python3"
     entry = (
         (MODULE, "a module:callable, such as foobar.wsgi:application or foobar:create_app()")
@@ -242,7 +242,7 @@ def _requirement_faults(value: Any, python: bool) -> Faults:
 
 
 def commands(value: Any) -> list[Any]:
-    """The commands of an input that takes one, or a list of them; an empty text is none."""
+    """The commands of an input that is one command or a list of them; an empty text is no command."""
     if isinstance(value, (list, tuple)):
         return list(value)
     return [] if value == "" else [value]
@@ -260,7 +260,7 @@ def _command_faults(inputs: Inputs) -> Faults:
 
 
 def command_faults(place: str, command: str, several: str = SEVERAL) -> Faults:
-    """What is wrong with a command. It is run as it stands: no shell takes it apart, whatever it looks like."""
+    """What is wrong with a command. It is split into words and executed without a shell."""
     start = f"{place}: '{shown(command)}'"
     if CONTROL.search(command):
         yield f"{start} is not a command of one line, without control characters"
@@ -292,10 +292,10 @@ def command_faults(place: str, command: str, several: str = SEVERAL) -> Faults:
 
 
 def _for_a_shell(command: str, is_shell: bool) -> str:
-    """The first sign that a shell would not take as it stands; empty where there is none.
+    """The first character that a shell would interpret; empty where there is none.
 
-    Quotes are told apart as shlex.split does. In double quotes a shell puts in variables; what is in the quotes
-    of an `sh -c`, that shell takes apart.
+    Quotes work as in shlex.split. In double quotes a shell still expands variables, unless the command is an `sh -c`,
+    whose shell interprets the quoted text.
     """
     quote, new_word, signs = "", True, iter(command)
     for sign in signs:
@@ -340,7 +340,7 @@ def _published_faults(inputs: Inputs) -> Faults:
 
 
 def _environment_faults(inputs: Inputs) -> Faults:
-    """What is wrong with environment variables. No fault says a value: it may be a secret in the wrong place."""
+    """What is wrong with environment variables. No fault shows a value: it may be a secret in the wrong input."""
     for source in ("app_server_environment", "app_server_secrets", "app_server_build_environment"):
         for name in map(str, inputs[source]):
             if not VARIABLE.fullmatch(name):
@@ -349,7 +349,7 @@ def _environment_faults(inputs: Inputs) -> Faults:
                 yield f"{source}.{name}: is set by the role; choose another name"
             if name in inputs["app_server_secrets"] and source == "app_server_environment":
                 yield f"{source}.{shown(name)}: stands in app_server_secrets, too; remove it from one of them"
-    # Those of the secrets are judged with the spec (validate_inputs).
+    # validate_inputs checks the values of app_server_secrets.
     for source in ("app_server_environment", "app_server_build_environment"):
         for name, value in inputs[source].items():
             if not isinstance(value, str):
@@ -403,7 +403,7 @@ def _job_faults(jobs: list[dict[str, Any]]) -> Faults:
             yield from command_faults(f"{path}.command", str(job["command"]), ONE_PROCESS)
         if not SCHEDULE.fullmatch(schedule):
             yield f"{path}.schedule: '{shown(schedule)}' is not a schedule such as *-*-* 03:30"
-        # To systemd 0 is for ever: a change would wait for a job that does not end.
+        # For systemd, 0 is no limit: a change would wait for ever for a job that does not end.
         if int(job.get("stop_seconds", 30)) < 1:
             yield f"{path}.stop_seconds: {job['stop_seconds']} is not possible; it must be at least 1"
 

@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What role base refuses of its lists of ports and addresses, which become rules of the firewall, and of options of files.
+"""What role base refuses beyond its argument spec: in firewall rules, and in options of sshd and login.defs.
 
 Values have the right type when they come here, or read as such: `"80"` for a port.
 """
@@ -19,7 +19,7 @@ LOGIN_OPTION = re.compile(r"[A-Z][A-Z0-9_]*")
 LOGIN_VALUE = re.compile(r"[!-~]+")
 MODULE = re.compile(r"[a-z0-9][a-z0-9_-]*")
 KEYS_ALONE = "a login by ssh takes a key, and nothing else"
-# What has an input of its own, or would take the ground from under the role's checks.
+# Options that have an input of their own, or that would defeat the role's checks, with what to write instead.
 NOT_OPTIONS = {
     "permitrootlogin": "set base_ssh_root_login instead",
     "banner": "set base_login_banner instead",

@@ -55,7 +55,7 @@ OPTION_VALUE = re.compile(r"[^\x00-\x1f\x7f\"'\\#]*")
 SYSTEM_DATABASES = {"mysql", "sys", "information_schema", "performance_schema", "test"}
 SYSTEM_USERS = {"root", "mysql", "debian-sys-maint", "mariadb.sys", "mysql.sys", "mysql.session", "mysql.infoschema"}
 
-# What the role sets and relies on; the value says where to set it instead.
+# Options that the role sets, each with what to write instead, or why not.
 OWNED = {
     "bind_address": "use mysql_listen_address",
     "skip_networking": "use mysql_listen_address",
@@ -145,7 +145,7 @@ def _users(inputs: dict[str, Any]) -> Iterator[str]:
 
 
 def _proof_faults(path: str, host: str, user: dict[str, Any]) -> Iterator[str]:
-    """Whether the user can prove who it is."""
+    """Faults in how a user authenticates."""
     auth, removed = user.get("auth", "password"), user.get("state", "present") == "absent"
     if auth == "password" and not user.get("password") and not removed:
         yield f"{path}.password: required, unless auth is socket"
@@ -199,7 +199,7 @@ def _options(inputs: dict[str, Any]) -> Iterator[str]:
 
 
 def _host(inputs: dict[str, Any], facts: dict[str, Any]) -> Iterator[str]:
-    """What the host lacks, with both figures."""
+    """Memory and disk that the host lacks; a fault has the figures needed and present."""
     memory = int(facts["memtotal_mb"])
     pool = memory * int(inputs["buffer_pool_share"]) // 100
     needed = max(pool, SMALLEST_POOL) + int(inputs["max_connections"]) * CONNECTION + REST_OF_SERVER

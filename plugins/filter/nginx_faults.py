@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What role nginx refuses beyond its argument spec: nginx -t passes most of it, a visitor would find out.
+"""What role nginx refuses beyond its argument spec. nginx -t accepts most of these faults; visitors would see them.
 
 Values have the right type when they come here, or read as such: `5` for a name, `"80"` for a port.
 """
@@ -31,8 +31,8 @@ PROXY = re.compile(
     r"http://(?P<host>[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?(/[A-Za-z0-9._~!&()*+,=:@%/-]*)?"
 )
 PROXY_FOLDER = re.compile(r"http://[^/]+/(.*/)?$")
-# The variables of a redirect are those that hold what the visitor sent, still encoded: a decoded
-# one, such as $uri, would let a visitor's line break into the answer's headers.
+# Only variables with the request as it was sent, still encoded. A decoded one, such as $uri, may hold a line break, with
+# which a visitor could write headers into the answer.
 REDIRECT = re.compile(
     r"(https?://([A-Za-z0-9.:\[\]-]|\$host\b)+|(?=/)|(?=\$request_uri\b)|\$scheme\b://([A-Za-z0-9.:\[\]-]|\$host\b)+)"
     r"([A-Za-z0-9._~!&()*+,=:@%/?#\[\]'-]|\$(request_uri|host|scheme|args)\b)*"
@@ -177,7 +177,7 @@ def _site_faults(path: str, site: dict[str, Any]) -> Faults:
 
 
 def _domains(site: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every domain name of a site, after the key under which it stands."""
+    """Every domain name of a site, each with the key that has it."""
     for key in ("server_names", "redirect_names"):
         for index, name in enumerate(site.get(key) or []):
             yield f"{key}[{index}]", name or ""
@@ -241,7 +241,7 @@ def _location_faults(path: str, location: dict[str, Any]) -> Faults:
     if match == "regex" and kind == "static":
         yield f"{path}.match: files are found by prefix or exact; for a regex use kind raw"
     if match == "prefix" and kind == "static" and not location["path"].endswith("/"):
-        # Without it, /files../secret would be looked up beside the folder.
+        # Without the slash, /files../secret would serve a file from beside the folder.
         yield f"{path}.path: '{shown(location['path'])}' stands for a folder; end it in '/', or use match exact for one file"
     if (
         match == "prefix"
@@ -249,7 +249,7 @@ def _location_faults(path: str, location: dict[str, Any]) -> Faults:
         and not location["path"].endswith("/")
         and PROXY_FOLDER.match(location.get("target") or "")
     ):
-        # Likewise: /api../secret would be asked for beside the folder of the target.
+        # Likewise, /api../secret would be requested from beside the target's folder.
         yield f"{path}.path: '{shown(location['path'])}' takes the place of the target's folder; end it in '/', or the target without '/'"
 
     needed = KEY_OF_KIND[kind]
@@ -290,7 +290,7 @@ def _target_faults(path: str, kind: str, target: str) -> Faults:
 
 
 def _clash_faults(sites: list[dict[str, Any]]) -> Faults:
-    """What stands twice where it may stand once; both places are named."""
+    """Values that must be unique and are not; a fault names both places."""
     names: dict[str, str] = {}
     domains: dict[str, str] = {}
     defaults: dict[str, str] = {}
@@ -327,7 +327,7 @@ def _twice(path: str, value: str, seen: dict[str, str], here: str, what: str) ->
 
 
 def _texts(value: Any) -> Any:
-    """A copy in which every value is a text, a list, a dict or None, so that no check meets another type."""
+    """A copy in which every value is a text, a list, a dict or None, the only types that the checks take."""
     if isinstance(value, dict):
         return {str(key): _texts(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
