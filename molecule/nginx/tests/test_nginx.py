@@ -272,6 +272,18 @@ def test_what_others_say_of_the_visitor_is_ignored(server, version):
     assert f"wsgi.url_scheme={scheme} " in told.body
 
 
+@pytest.mark.parametrize("version", OVER)
+def test_a_proxied_server_hears_of_the_visitor_what_a_trusted_proxy_says(server, version):
+    port, how = OVER[version]
+    words = "HTTP_X_FORWARDED_FOR={0} REMOTE_ADDR=127.0.0.1 HTTP_X_REAL_IP={0} HTTP_X_FORWARDED_PROTO={1} "
+    told = f"{how} {forwarded('198.51.100.7')}"
+    said = get(server, "/proxied", "shop.example.com", f"{BALANCER} {told}", port)
+    assert words.format("198.51.100.7", "https") in said.body
+    # What anybody else says is ignored. The port for HTTP/2 is for proxies that have ended TLS.
+    said = get(server, "/proxied", "shop.example.com", told, port)
+    assert said.status == 301 if version == "1.1" else words.format("127.0.0.1", "https") in said.body
+
+
 def test_to_https_leads_all_but_what_a_trusted_proxy_says(server):
     shop, path = "shop.example.com", "/.well-known/acme-challenge/token"
     for options in ("", forwarded("198.51.100.7"), BALANCER, f"{BALANCER} {forwarded('198.51.100.7', 'https, http')}"):
