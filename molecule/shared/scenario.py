@@ -19,7 +19,9 @@ from typing import Any
 
 import pytest
 import testinfra
+import testinfra.backend.docker
 import yaml
+from entering import ENVIRONMENT, NSENTER, enterable
 
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
@@ -28,7 +30,6 @@ RUN_SECONDS = 600  # a run that takes longer hangs
 # Where the runs have their temporary files, and the facts about the hosts: these stay the same, so
 # the first run asks and the others remember. (Molecule's own runs, before the tests, ask each time.)
 SCRATCH = tempfile.TemporaryDirectory(prefix="scenario-")
-
 Host = testinfra.host.Host
 
 
@@ -68,12 +69,43 @@ def names() -> list[str]:
     return sorted(platforms["all"]["hosts"])
 
 
-def addresses() -> dict[str, str]:
-    """Where each host is now; the inventories would ask the engine each time that they need it."""
-    one = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-    argv = ["docker", "container", "inspect", "--format", one, *names()]
+@dataclass(frozen=True)
+class Whereabouts:
+    """Of a container; others after a reboot."""
+
+    id: str
+    pid: int
+    address: str
+
+
+def whereabouts(*hosts: str) -> dict[str, Whereabouts]:
+    """Of these containers, or of all the scenario's."""
+    form = "{{.Id}} {{.State.Pid}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    argv = ["docker", "container", "inspect", "--format", form, *(hosts or names())]
     said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-    return dict(zip(names(), said.split(), strict=True))
+    lines = [line.split(" ") for line in said.splitlines()]
+    return {
+        host: Whereabouts(id_, int(pid), address)
+        for host, (id_, pid, address) in zip(hosts or names(), lines, strict=True)
+    }
+
+
+class Container(testinfra.backend.docker.DockerBackend):
+    """testinfra's, but it enters the container where it can."""
+
+    pid = 0
+
+    def run(self, command: str, *args: str, **options: Any) -> testinfra.backend.base.CommandResult:
+        if not (self.pid and Path(f"/proc/{self.pid}").exists()):
+            now = whereabouts(self.name)[self.name]
+            self.pid = now.pid if enterable(now.id, now.pid) else 0
+        if not self.pid or self.user:
+            return super().run(command, *args, **options)
+        words = [*NSENTER, f"--target={self.pid}", *ENVIRONMENT, "/bin/sh", "-c", self.get_command(command, *args)]
+        return self.run_local(" ".join(["%s"] * len(words)), *words)
+
+
+testinfra.backend.BACKENDS["docker"] = f"{__name__}.Container"
 
 
 def until(question: Callable[[], Any], seconds: float = 60) -> None:
@@ -147,6 +179,18 @@ def servers() -> list[Host]:
     return [testinfra.get_host(f"docker://{name}") for name in names()]
 
 
+def ways(hosts: dict[str, Whereabouts]) -> Path:
+    """An inventory beside molecule's, which says what containers Ansible can enter."""
+    entered = {
+        host: {"ansible_connection": "container", "container_pid": where.pid}
+        for host, where in hosts.items()
+        if enterable(where.id, where.pid)
+    }
+    path = Path(SCRATCH.name, "ways.json")
+    path.write_text(json.dumps({"all": {"hosts": entered}}), encoding="utf-8")
+    return path
+
+
 def playbook(
     *arguments: str,
     name: str = "converge.yml",
@@ -160,8 +204,13 @@ def playbook(
     """
     recap = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "changed.log"
     recap.unlink(missing_ok=True)
-    command = ["ansible-playbook", "--inventory", str(inventory), str(SCENARIO / name), *arguments]
-    command += ["--extra-vars", json.dumps({"addresses": addresses(), **variables})]
+    hosts = whereabouts()
+    command = ["ansible-playbook", "--inventory", str(inventory)]
+    if inventory == INVENTORY:
+        command += ["--inventory", str(ways(hosts))]
+    command += [str(SCENARIO / name), *arguments]
+    addresses = {host: where.address for host, where in hosts.items()}
+    command += ["--extra-vars", json.dumps({"addresses": addresses, **variables})]
     environment = {
         **os.environ,
         "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
@@ -169,6 +218,7 @@ def playbook(
         "ANSIBLE_LOCAL_TEMP": SCRATCH.name,
         "ANSIBLE_CACHE_PLUGIN": "jsonfile",
         "ANSIBLE_CACHE_PLUGIN_CONNECTION": SCRATCH.name + "/facts",
+        "ANSIBLE_CONNECTION_PLUGINS": str(PROJECT / "molecule/shared/connection"),
         "ANSIBLE_CALLBACK_PLUGINS": str(PROJECT / "molecule/shared/callback"),
         "ANSIBLE_CALLBACKS_ENABLED": "changed_tasks",
         "CHANGED_TASKS_FILE": str(recap),

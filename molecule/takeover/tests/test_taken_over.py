@@ -5,7 +5,7 @@ import socket
 
 import pytest
 import testinfra
-from scenario import PROJECT, addresses, names, playbook
+from scenario import PROJECT, names, playbook, whereabouts
 
 WORDS = {"nginx_take_over": True, "dns_take_over": True, "base_take_over": True, "mysql_take_over": True}
 # Files by their content, and links by where they lead.
@@ -49,7 +49,7 @@ def tool(server):
 
 def is_open(server, port):
     try:
-        socket.create_connection((addresses()[server.backend.name], port), timeout=2).close()
+        socket.create_connection((whereabouts()[server.backend.name].address, port), timeout=2).close()
     except OSError:
         return False
     return True

@@ -1,0 +1,36 @@
+"""A connection to a container of this machine by nsenter, which takes a hundredth of the processor time of `docker exec`.
+
+The collection's own plugin hands the controller's environment on, and goes by way of a file for what can be piped.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible_collections.community.docker.plugins.connection import nsenter
+from entering import ENVIRONMENT
+
+DOCUMENTATION = """
+name: container
+short_description: run tasks in a container of this machine
+description: As P(community.docker.nsenter#connection).
+options:
+  nsenter_pid:
+    description: The container's first process.
+    type: int
+    required: true
+    vars:
+      - name: container_pid
+"""
+
+
+class Connection(nsenter.Connection):
+    transport = "container"
+    has_pipelining = True
+
+    def exec_command(self, cmd: Any, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
+        if self.get_option("nsenter_pid") <= 1:  # this machine's own
+            raise AnsibleConnectionFailure("container_pid is not a container's")
+        cmd = " ".join([*ENVIRONMENT, cmd]) if isinstance(cmd, str) else [*ENVIRONMENT, *cmd]
+        return super().exec_command(cmd, in_data, sudoable)
