@@ -85,13 +85,14 @@ class ActionModule(ActionBase):
         if self._for_roles:
             self._faults += self._layout_faults(sites)
         self._refuse_placeholder()
-        changes = boolean(self._task.args.get("changes", False))
-        if changes or (self._for_roles and not before):
-            self._faults += self._host_faults(sites, lists, changes)
         result: dict[str, Any] = {"changed": False, "said": said, "lists": lists}
         if self._for_roles:
             self._faults += self._misspelt(sites)
         chosen = self._chosen(sites)
+        changes = boolean(self._task.args.get("changes", False))
+        # A verb that is refused needs no host for that.
+        if (self._for_roles and not before) or (changes and not self._faults):
+            self._faults += self._host_faults(sites, lists, changes)
         result["before"] = [self._declared_before[name] for name in chosen if name in self._declared_before]
         for site in sites:
             if site.name in chosen and site.database is not None:
