@@ -207,6 +207,15 @@ def test_what_a_killed_run_left_is_made_anew(checkout):
     assert toolchain(checkout).communicate()[0] == ""
 
 
+def test_a_toolchain_of_older_requirements_is_made_anew_from_a_python_that_stays(checkout):
+    """make has .venv first on PATH."""
+    toolchain(checkout).communicate()
+    (checkout / "requirements.txt").write_text("# newer\n")
+    path = f"{checkout}/.venv/bin:{os.environ['PATH']}"
+    done = subprocess.run([checkout / "tools/toolchain"], env=os.environ | {"PATH": path}, check=False)
+    assert done.returncode == 0 and (checkout / ".venv/bin/pip").exists()
+
+
 @pytest.mark.parametrize(
     "verb",
     ["site", "check", "verify", "deploy", "rollback", "maintenance", "status", "secrets", "rekey", "rotate", "run"],
