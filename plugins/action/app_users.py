@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Action of foobar.webstack.app_users: a shell on the host answers who is there, in a third of a module's time."""
+"""Action of foobar.webstack.app_users: a shell on the host lists the users, in a third of the time of a module."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import compl
 
 
 class ActionModule(ActionBase):
-    """Makes who is missing, and nobody where a name is somebody else's; takes away groups that nobody declared."""
+    """Makes missing users, none if any name is somebody else's; removes them from groups that are not declared."""
 
     TRANSFERS_FILES = False
 

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Action of foobar.webstack.packages: dpkg answers what is installed, apt-get does the rest.
 
-The apt module would cost four seconds more on a bare host: it opens apt's cache, and that once a call.
+Not ansible.builtin.apt for the rest: it opens apt's cache in each call, where something is missing 0.7 s more (the first
+time 4.7 s), and leaves to the caller what an interrupted dpkg and a failing package script need.
 """
 
 from __future__ import annotations

@@ -1,6 +1,10 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Action of foobar.webstack.private_certificate: an authority of one's own, in a folder on the controller."""
+"""Action of foobar.webstack.private_certificate: an authority of one's own, in a folder on the controller.
+
+By cryptography, not community.crypto: that is another collection and six tasks a certificate, between which two hosts of
+a play could each make an authority.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
 #!/usr/bin/python
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The few facts about a host that the roles use."""
+"""The few facts about a host that the roles use.
+
+Not by ansible.builtin.setup: its subset for memory also looks at every disk and device, 0.3 s of 0.6 s in a container.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The system users of an application: how a host is asked for them, and what its answer means."""
+"""The system users of an application: the question to a host, and the commands that its answer asks for.
+
+Not by systemd-sysusers: it takes no user out of a group, and accepts a user of that name that is somebody else's.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ MAKE = ["useradd", "--system", "--user-group", "--no-create-home", "--home-dir",
 
 
 def question(users: list[str]) -> str:
-    """For a shell on the host; two answers, parted by a line of dashes. getent exits 2 where one is missing."""
+    """A script for the host, with two answers, separated by a line of dashes. getent exits 2 where a name is missing."""
     names = " ".join(map(shlex.quote, users))
     of_a_group = "|".join(users)
     return (
@@ -23,13 +26,13 @@ def question(users: list[str]) -> str:
 
 @dataclass
 class Accounts:
-    """What a host has of the users that an application needs."""
+    """The state of an application's users on a host."""
 
     missing: list[str] = field(default_factory=list)
     make: list[list[str]] = field(default_factory=list)  # commands
-    # Who is, or would be, somebody else's; in words for the operator.
+    # Names that are somebody else's on this host, as messages for the operator.
     strange: list[str] = field(default_factory=list)
-    # Commands that bring a user back to its own group, and to no other.
+    # Commands that put a user into its own and the declared groups, and take it out of all others.
     mend: list[list[str]] = field(default_factory=list)
 
     @property
@@ -38,7 +41,7 @@ class Accounts:
 
 
 def read(users: list[str], passwd: list[str], groups: list[str], further: list[str]) -> Accounts:
-    """What the two answers to `question` say. The first user is to be in the groups `further`, the others in none."""
+    """Reads the two answers to `question`. The first user belongs in the groups `further`, the others in none."""
     known = {entry[0]: entry for line in passwd if len(entry := line.split(":")) == 7}
     of_group = {entry[0]: entry for line in groups if len(entry := line.split(":")) == 4}
     accounts = Accounts()
@@ -47,7 +50,7 @@ def read(users: list[str], passwd: list[str], groups: list[str], further: list[s
         if user not in known:
             if user in of_group:
                 accounts.strange.append(f"this host has a group {user} and no user of that name")
-            # The application's own user is made last: where it is, those that work for it are, too.
+            # The application's own user is made last, so that where it exists, the others do, too.
             accounts.missing.insert(0, user)
             accounts.make.insert(0, [*MAKE, "--groups", ",".join(wanted), user] if wanted else [*MAKE, user])
             continue
