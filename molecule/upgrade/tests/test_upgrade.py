@@ -11,7 +11,7 @@ import pytest
 import requests
 import testinfra
 import yaml
-from scenario import PROJECT, addresses, names, playbook
+from scenario import PROJECT, names, playbook, whereabouts
 
 VISITORS = PROJECT / "molecule/deploy/files/visitors.py"
 RATE = 40  # requests a second
@@ -31,9 +31,13 @@ def host():
     return testinfra.get_host(f"docker://{name}")
 
 
+def address():
+    (where,) = whereabouts().values()
+    return where.address
+
+
 def url(path=""):
-    (address,) = addresses().values()
-    return f"http://{address}{path}"
+    return f"http://{address()}{path}"
 
 
 def visitor():
@@ -54,7 +58,7 @@ def last_release():
     """A converge as its user runs it: site.yml of that tree, with its own ansible.cfg, plugins and roles."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     argv = ["ansible-playbook", "--inventory", BEFORE, "site.yml"]
-    argv += ["--extra-vars", json.dumps({"addresses": addresses()})]
+    argv += ["--extra-vars", json.dumps({"addresses": dict.fromkeys(names(), address())})]
     return subprocess.run(
         argv, cwd=CHECKOUT, env={**environment, "ANSIBLE_CONFIG": str(CHECKOUT / "ansible.cfg")},
         capture_output=True, text=True, check=False,
@@ -64,9 +68,8 @@ def last_release():
 @contextlib.contextmanager
 def visitors():
     """Load on the site as long as the block lasts; none of it may fail."""
-    (address,) = addresses().values()
     running = subprocess.Popen(
-        [sys.executable, str(VISITORS), address, str(RATE), "www.foobar.com", "/healthz", "reloads"],
+        [sys.executable, str(VISITORS), address(), str(RATE), "www.foobar.com", "/healthz", "reloads"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
@@ -121,7 +124,7 @@ def test_it_is_upgraded_while_it_serves_and_a_second_run_changes_nothing(host):
         # The host remembers it.
         assert playbook().must_succeed().changed == []
     after = status(host)
-    assert after["release"] == before["release"] and after["active"] and after["settled"]
+    assert after["release"] == before["release"] and after["active"] and after["committed"]
     assert after["slot"] != before["slot"], "the application has new settings, so it was switched"
     assert host.check_output(f"cat {RECORD}") == THIS
     assert ARTICLE in visitor().get(url(), timeout=10).text
