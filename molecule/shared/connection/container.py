@@ -32,5 +32,6 @@ class Connection(nsenter.Connection):
     def exec_command(self, cmd: Any, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
         if self.get_option("nsenter_pid") <= 1:  # this machine's own
             raise AnsibleConnectionFailure("container_pid is not a container's")
-        cmd = " ".join([*ENVIRONMENT, cmd]) if isinstance(cmd, str) else [*ENVIRONMENT, *cmd]
-        return super().exec_command(cmd, in_data, sudoable)
+        # A shell of this machine would run, here, what comes after a `;`.
+        words = ["/bin/sh", "-c", cmd] if isinstance(cmd, str) else cmd
+        return super().exec_command([*ENVIRONMENT, *words], in_data, sudoable)
