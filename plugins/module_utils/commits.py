@@ -1,9 +1,9 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Which commit a name means, who has signed it, which others are a part of it.
+"""Which commit a name means, who has signed it, and its submodules.
 
-The controller asks it of its clone, for a commit that it sends (plugins/action/app_push.py), and the host of
-its mirror, for one that it fetches: it is installed there with webstack-release. Standard library only.
+The controller uses it for its clone (plugins/action/app_push.py). On hosts it is a part of webstack-release, which
+uses it for its mirror and has no Ansible. Standard library only.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ NAME = re.compile(r"[0-9A-Za-z_][0-9A-Za-z_./+-]*")
 
 @dataclass(frozen=True)
 class Commits:
-    """Questions to one repository."""
+    """Queries of one repository."""
 
-    git: Callable[..., str]  # runs a git command there and returns what it says
-    refusal: type[Exception]  # what `git` raises when git fails, and what is raised here
-    source: str  # the repository, in words for the operator
+    git: Callable[..., str]  # runs a git command there and returns its output
+    refusal: type[Exception]  # raised by `git` if git fails, and by this class
+    source: str  # name of the repository for error messages
 
     def resolve(self, version: str) -> str:
         """The full commit of a branch, a tag or an abbreviated commit, if it names exactly one."""
@@ -44,9 +44,9 @@ class Commits:
         return next(iter(found.values()))
 
     def trust(self, commit: str, signers: str) -> None:
-        """Refuses a commit that nobody of the file `signers` has signed, by itself or by a tag."""
+        """Refuses a commit unless a key of the file `signers` has signed it, or a tag of it."""
         settings = ["-c", f"gpg.ssh.allowedSignersFile={signers}"]
-        # Signatures of another kind would be judged by whatever keys the user has.
+        # Accept no other kind of signature: git would verify it with keys of the user's keyring.
         settings += ["-c", "gpg.program=/bin/false", "-c", "gpg.x509.program=/bin/false"]
         try:
             self.git(*settings, "verify-commit", commit)

@@ -5,7 +5,7 @@ and keeps everything else where `layout.Layout` says. Standard library only.
 
 Two uWSGI instances, the slots blue and green, each run one release on a socket of their own. nginx
 connects through one link, /run/APP/live.sock. A new release starts in the idle slot, is asked there
-until its answers are right, goes live by the rename of that link, and is watched; if anything is
-wrong, the slot before is live again. All of it runs as one unit, APP-deploy.service, with its state
-on the disk: whatever ends that unit, what serves afterwards is a verified release.
+until its answers are right, goes live by replacing that link, and is watched; if anything is wrong,
+the previous slot is live again. A change runs as one unit, APP-deploy.service, with its state on the
+disk: however that unit ends, a verified release serves afterwards.
 """

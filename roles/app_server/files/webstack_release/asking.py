@@ -1,4 +1,4 @@
-"""Questions to what serves: over the uwsgi protocol to a slot, through nginx as a visitor, for the counters."""
+"""Requests to a slot over the uwsgi protocol, to nginx as a visitor, and to uWSGI's counters."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-Answer = tuple[int, str]  # status, or 0 for what is no answer, and body or complaint
+Answer = tuple[int, str]  # HTTP status, or 0 if there was no answer; body, or the error
 
 
 def ask(address: Path, path: str, modifier: int, seconds: float = 5, url: str = "") -> Answer:
-    """GET `path` over the uwsgi protocol, as of the site at `url`; raises OSError where nothing answers.
+    """GET `path` over the uwsgi protocol, as a request for the site at `url`; raises OSError if nothing answers.
 
     The packet: modifier1, length of the variables (16 bits, little endian), modifier2, then each
     name and value behind its own length (uWSGI's documentation, "The uwsgi protocol").
@@ -41,33 +41,33 @@ def ask(address: Path, path: str, modifier: int, seconds: float = 5, url: str = 
 
 
 def exchange(address: Path, packet: bytes, seconds: float) -> bytes:
-    """All that a socket of this host says to a packet."""
+    """Sends a packet to a Unix socket and returns everything that it answers."""
     with socket.socket(socket.AF_UNIX) as connection:
         deadline = time.monotonic() + seconds
         connection.settimeout(seconds)
         connection.connect(str(address))
-        if packet:  # who only tells may have told and gone
+        if packet:  # the counters send their answer without a request, and may have closed the socket already
             connection.sendall(packet)
         answer = b""
         while len(answer) < 1_000_000 and (part := connection.recv(65536)):
             answer += part
-            # An answer that trickles in must come to its end in time, too.
+            # The limit is for the whole answer, also if it arrives byte by byte.
             connection.settimeout(max(deadline - time.monotonic(), 0.001))
     return answer
 
 
 def requests_so_far(counters: Path) -> int:
-    """How many requests the workers of a slot have had; 0 for one that does not tell."""
-    # The application may put a socket of its own there, and say anything.
+    """Number of requests that the workers of a slot have had; 0 if uWSGI does not say."""
+    # The application can put its own socket there and answer anything.
     with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError):
         return sum(worker["requests"] for worker in json.loads(exchange(counters, b"", 5))["workers"])
     return 0
 
 
 def ask_at_the_door(url: str, path: str, seconds: float = 5) -> Answer:
-    """GET `path` of a site that the nginx of this host serves, by the site's name.
+    """GET `path` from the nginx of this host, with the site's name.
 
-    Whether its certificate is trusted is a visitor's question; here it is which release answers.
+    The certificate is not verified: the question is which release answers.
     """
     site = urlsplit(url)
     host = site.hostname or ""

@@ -1,4 +1,4 @@
-"""Commands, files and links: what every part of the tool uses."""
+"""Helpers for commands, files and links."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import Any
 
 
 class ReleaseError(Exception):
-    """What went wrong, in words for the operator."""
+    """An error with a message for the operator."""
 
 
 @contextlib.contextmanager
 def explained_as(words: str) -> Iterator[None]:
-    """Says first what it means that something in the block fails, and then how it did."""
+    """If the block fails, puts `words` before the error: what the failure means."""
     try:
         yield
     except ReleaseError as error:
@@ -34,9 +34,9 @@ def run(
 ) -> str:
     """Runs a command; returns its output, raises ReleaseError with its words.
 
-    Where `argv` only runs another command, `inner` is the one to speak of.
+    If `argv` only wraps another command, errors name that one: `inner`.
     """
-    named = list(itertools.dropwhile(lambda word: "=" in word, inner or argv))  # without what `env` is told
+    named = list(itertools.dropwhile(lambda word: "=" in word, inner or argv))  # without the variables that `env` sets
     try:
         done = subprocess.run(
             argv, stdin=stdin or subprocess.DEVNULL, stdout=stdout or subprocess.PIPE, stderr=subprocess.PIPE,
@@ -51,18 +51,18 @@ def run(
 
 
 def succeeds(argv: list[str]) -> bool:
-    """Whether a command that only asks something says yes."""
+    """Whether a command exits with 0; its output is ignored."""
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
 
 def is_running(unit: str) -> bool:
-    """Whether a unit has begun and not ended."""
+    """Whether a unit has started and not ended."""
     state = run(["systemctl", "show", "--property=ActiveState", "--value", unit]).strip()
     return state in ("active", "activating", "deactivating")
 
 
 def read(path: Path) -> str:
-    """The text of a file, whatever bytes it has; empty where there is none."""
+    """The text of a file, also if it is not valid UTF-8; empty if there is no file."""
     try:
         return path.read_text(encoding="utf-8", errors="surrogateescape")
     except FileNotFoundError:
@@ -70,7 +70,7 @@ def read(path: Path) -> str:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object of JSON in a file; empty where there is none, or none that can be read."""
+    """The JSON object in a file; empty if there is no file, or no valid object in it."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         found = json.loads(read(path))
         if isinstance(found, dict):
@@ -79,12 +79,12 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def is_damaged(path: Path) -> bool:
-    """Whether a file should hold an object of JSON and does not, as after a power cut on a bad disk."""
+    """Whether a file exists without a valid JSON object, such as after a power cut."""
     return os.path.lexists(path) and not read_object(path)
 
 
 def in_words(error: BaseException) -> str:
-    """What an exception says, for people."""
+    """The message of an exception, for the operator."""
     if isinstance(error, OSError) and error.strerror:
         said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         return f"{said}; root may" if isinstance(error, PermissionError) and os.geteuid() else said
@@ -92,7 +92,7 @@ def in_words(error: BaseException) -> str:
 
 
 def numbers(owner: str, group: str) -> tuple[int, int]:
-    """Of a user and a group; -1, which is nobody's, for one that the host does not have."""
+    """User id and group id; -1 for a name that the host does not have."""
     found = []
     for ask, name in ((pwd.getpwnam, owner), (grp.getgrnam, group)):
         try:
@@ -103,9 +103,9 @@ def numbers(owner: str, group: str) -> tuple[int, int]:
 
 
 def misplaced(folder: Path, owner: str, group: str, mode: int, *, least: bool = False) -> str:
-    """In which way a folder is not as it should be; empty if it is.
+    """What is wrong with owner, group or mode of a folder; empty if nothing is.
 
-    With `least` its owner and its group may do more than `mode` says, others may not.
+    With `least`, more permissions for owner and group are allowed, but not for others.
     """
     try:
         found = folder.stat()
@@ -121,5 +121,5 @@ def misplaced(folder: Path, owner: str, group: str, mode: int, *, least: bool = 
 
 
 def target(link: Path) -> str:
-    """Where a link leads; empty for anything else."""
+    """The target of a symbolic link; empty for anything else."""
     return os.readlink(link) if link.is_symlink() else ""

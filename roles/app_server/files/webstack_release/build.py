@@ -22,17 +22,17 @@ from .releases import Releases, files_below
 from .sandbox import BUILD_SECONDS, Sandbox
 from .wheels import Wheels, pins
 
-Folder = tuple[Path, str, str, int]  # with its owner, group and mode
+Folder = tuple[Path, str, str, int]  # path, owner, group, mode
 CHECK_SECONDS = 60
-PYTHON_WHEELS = Path("/usr/share/python-wheels")  # what ensurepip installs, on Debian
+PYTHON_WHEELS = Path("/usr/share/python-wheels")  # Debian's wheels for ensurepip
 PROJECT = re.compile(r"\.(\[.*\])?")  # pip's word for the project itself, and for it with extras
-# How what other tools lock becomes what pip reads.
+# Commands that turn a lock file of another tool into one that pip reads.
 EXPORTS = {
     "uv.lock": "uv export --frozen --no-emit-project -o requirements.txt",
     "poetry.lock": "poetry export -o requirements.txt",
 }
 COMPRESSIBLE = {".css", ".html", ".js", ".json", ".map", ".mjs", ".svg", ".txt", ".xml"}
-# With its arguments: a module, the name of what uWSGI calls, and whether workers are to share what it loads.
+# Arguments: a module, the name of the object that uWSGI calls, and whether it is loaded before the workers are forked.
 LOAD = """
 import importlib, os, sys, threading
 module, name, preload = sys.argv[1:]
@@ -63,7 +63,7 @@ BYTE_ORDER_MARKS = {  # the longer ones first: one begins with another
     codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be",
 }  # fmt: skip
 CODING = re.compile(rb"#.*?coding[:=][ \t]*([-_.a-zA-Z0-9]+)")
-GZIP_WORTH = 512  # bytes; below this a compressed copy is not smaller on the wire
+GZIP_WORTH = 512  # bytes; a smaller file needs as many packets when it is compressed
 
 
 class Builder:
@@ -73,7 +73,7 @@ class Builder:
         self.paths, self.config, self.sandbox = paths, config, sandbox
 
     def folders(self) -> list[Folder]:
-        """The folders, with the owners that keep the app's user from changing its own code."""
+        """The folders of an application. Their owners keep the application from changing its own code."""
         roots = (
             self.paths.home, self.paths.releases, self.paths.static, self.paths.shared, self.paths.state, self.paths.bound(""), self.paths.marks,
             self.paths.wheels,
@@ -86,25 +86,25 @@ class Builder:
         ]
 
     def shared_folders(self) -> list[Folder]:
-        """Those of the application. It may open one further to itself and to its group, as some do at each start."""
+        """The shared folders. An application may give itself and its group more permissions; some do so at each start."""
         user, published = self.config["user"], self.config["shared_published"]
-        if published is None:  # declared by an older version of the role, whose folders everybody might read
+        if published is None:  # declared by an older version of the role, where everybody could read them
             return [(self.paths.shared / name, user, user, 0o755) for name in self.config["shared"]]
         return [
             *((self.paths.shared / name, user, user, 0o750) for name in self.config["shared"] if name not in published),
-            # What is made in it belongs to the web server's group, too, and so do its folders, to any depth.
+            # Set-group bit: new files and folders in it, at any depth, get the web server's group.
             *((self.paths.shared / name, user, self.config["socket_group"], 0o2750) for name in published),
         ]
 
     def misplaced(self) -> list[str]:
-        """What of the folders is not as it should be."""
+        """Folders with a wrong owner, group or mode."""
         found = [misplaced(*folder) for folder in self.folders()]
         return [
             words for words in found + [misplaced(*folder, least=True) for folder in self.shared_folders()] if words
         ]
 
     def make_folders(self) -> None:
-        """Makes the folders, and brings to their owners those that somebody has changed."""
+        """Makes missing folders, and repairs owner, group and mode of others."""
         shared = self.shared_folders()
         for path, owner, group, mode in self.folders() + shared:
             if not path.is_dir():
@@ -118,16 +118,16 @@ class Builder:
             else:
                 shutil.chown(path, owner, group)
                 path.chmod(mode)
-        for path in self.paths.build.iterdir():  # a cache of an older version of this tool
+        for path in self.paths.build.iterdir():  # left by an older version of this tool
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         for name in self.config["shared_files"]:
             path = self.paths.shared / name
             if not path.is_file():
-                path.touch(0o640, exist_ok=False)  # not where there is a folder
+                path.touch(0o640, exist_ok=False)  # fails if a folder is there
             shutil.chown(path, self.config["user"], self.config["user"])
 
     def build(self, commit: str, version: str, tar: Path) -> str:
-        """Makes a release of a commit at its final path; nobody but root can change it afterwards."""
+        """Builds a release of a commit at its final path. Afterwards only root can change it."""
         if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
             raise ReleaseError(f"'{commit}' is not a full commit")
         moment = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d%H%M%S")
@@ -144,11 +144,11 @@ class Builder:
                 for command in self.config["static_command"]:
                     self.sandbox.making(release, command)
             hand_to_root(place)
-            # Root writes here, so only after nobody else can put a link in its way.
+            # As root, so only after no other user can put a symbolic link in the way.
             self.link_shared(place)
             if self.config["static"]:
                 compress_folder(place, self.config["static"])
-            # A power cut must not leave a release with empty files.
+            # Else a power cut could leave empty files in a release.
             run(["sync", "--file-system", str(place)], seconds=BUILD_SECONDS)
         except BaseException:
             shutil.rmtree(place, ignore_errors=True)
@@ -161,20 +161,20 @@ class Builder:
     def unpack(self, tar: Path, place: Path) -> None:
         of = f" (app_server_folder: {self.config['folder']})" if self.config["folder"] else ""
         try:
-            # As the building user: a hostile archive reaches no further than that user does.
+            # As the building user, which limits what a malicious archive can do.
             with explained_as(f"the commit could not be unpacked{of}:"), open(tar, "rb") as handle:
                 words = ["tar", "--extract", "--ignore-zeros", "--no-same-owner"]
                 folder = self.config["folder"].strip("/")
-                if folder:  # what is in it becomes the release
+                if folder:  # its content becomes the release
                     words += [f"--strip-components={folder.count('/') + 1}", "--", folder]
                 self.sandbox.building(words, place, stdin=handle)
         finally:
             tar.unlink()
 
     def make_virtualenv(self, place: Path) -> None:
-        """A virtualenv at its final path, since virtualenvs do not move.
+        """Makes the virtualenv at its final path, because virtualenvs cannot be moved.
 
-        Debian's pip runs out of its wheel, so a release carries none and is built a second sooner.
+        pip is run from Debian's wheel: it need not be installed, which saves a second.
         """
         files = [place / name for name in self.config["requirements"] if not PROJECT.fullmatch(name)]
         itself = [name for name in self.config["requirements"] if PROJECT.fullmatch(name)]
@@ -195,12 +195,12 @@ class Builder:
         if self.config["pip_packages"]:
             with explained_as("app_server_pip_packages cannot be installed; nothing was switched."):
                 self.run_pip(pip, ["install", "--no-compile", "--", *self.config["pip_packages"]], place)
-        # On all cores, other than pip; as pip does, it goes over what does not compile.
+        # pip would compile on one core. Like pip, this ignores files that do not compile.
         code = f"import compileall; compileall.compile_dir({str(venv / 'lib')!r}, quiet=2, workers=0)"
         self.sandbox.building([python, "-c", code], place)
 
     def refuse_what_pip_cannot_read(self, place: Path, files: list[Path], itself: list[str]) -> None:
-        """Says what to do where the virtualenv is not described, or by what pip does not read."""
+        """Refuses a commit without requirements, or with a lock file that pip does not read, and says what to do."""
         exports = [f"{name}: {command}" for name, command in EXPORTS.items() if (place / name).is_file()]
         export = f" pip does not read {'; or '.join(exports)}, and commit the file." if exports else ""
         project = any((place / name).is_file() for name in ("pyproject.toml", "setup.py"))
@@ -226,9 +226,9 @@ class Builder:
         self.sandbox.building([*pip, words[0], *quiet, *words[1:]], place, more=writable)
 
     def install(self, pip: list[str], files: list[Path], place: Path) -> None:
-        """Has pip install what is required, and keeps the wheels that are pinned, so that each is downloaded once.
+        """Installs requirements. Wheels that are pinned by a digest are kept, so that each is downloaded once.
 
-        All else is downloaded by each build: a cache of pip's would hand on what a commit may have put there.
+        Everything else is downloaded for each build: in a cache of pip, one commit could leave files for the next.
         """
         text = "\n".join(self.readable(path, place) for path in files)
         hashes = ["--require-hashes"] if "--hash=" in text else []
@@ -246,7 +246,7 @@ class Builder:
             offline = ["--no-compile", "--no-index", "--find-links", str(fresh)]
             try:
                 if any(fresh.iterdir()):
-                    with contextlib.suppress(ReleaseError):  # some wheels are not kept yet
+                    with contextlib.suppress(ReleaseError):  # some wheels are missing
                         run_pip("install", *offline)
                         return
                 with contextlib.suppress(
@@ -262,7 +262,7 @@ class Builder:
         run_pip("install", "--no-compile")
 
     def pinned_by(self, release: str) -> set[str]:
-        """The digests that a release's requirements allow."""
+        """The digests that the requirements of a release pin."""
         found: set[str] = set()
         for name in self.config["requirements"]:
             with contextlib.suppress(OSError, ValueError, LookupError):
@@ -270,30 +270,30 @@ class Builder:
         return found
 
     def readable(self, requirements: Path, place: Path) -> str:
-        """The text of a requirements file, which pip reads the same way afterwards."""
+        """The text of a requirements file. A file that pip cannot decode gets a coding line."""
         try:
             return read_as_pip_does(requirements)
         except UnicodeDecodeError:
-            # Most likely a comment with accents. pip decodes with the locale, UTF-8 here, so a coding line is added.
+            # Probably Latin-1 in a comment. pip would decode it with the locale, which is UTF-8 here.
             self.sandbox.building(["sed", "--in-place", "1i # coding: latin-1", str(requirements)], place)
             return requirements.read_text(encoding="latin-1")
         except LookupError as error:
             raise ReleaseError(f"{requirements.name} (app_server_requirements): {error}") from error
 
     def link_shared(self, place: Path) -> None:
-        """Puts what is shared where the release expects it; what the commit has there is in the way."""
+        """Links shared folders and files into the release. The commit must have nothing at these paths."""
         for name in (*self.config["shared"], *self.config["shared_files"]):
             link = place / name
             if os.path.lexists(link):
                 raise ReleaseError(f"the commit has a {name} of its own, where app_server_shared wants the shared one")
-            # A folder on the way may be missing. It may be the commit's, but no link of it that leads elsewhere.
+            # A folder of the commit on the way is allowed, but not a symbolic link that leads out of the release.
             if not link.parent.resolve().is_relative_to(place.resolve()):
                 raise ReleaseError(f"the commit has a link where app_server_shared wants the folder of {name}")
             open_folders(link.parent, place)
             link.symlink_to(self.paths.shared / name)
 
     def check(self, release: str) -> None:
-        """Imports the entry point with the real environment, before anything is switched."""
+        """Imports the entry point with the application's environment, before anything is switched."""
         if self.config["plugin"] != "python3":
             return
         module, _colon, name = self.config["entry"].partition(":")
@@ -305,9 +305,9 @@ class Builder:
             self.sandbox.serving(release, argv, seconds=CHECK_SECONDS, settings=settings)
 
     def migrate(self, release: str) -> list[str]:
-        """Brings the database to the schema of the release; returns what the command has said.
+        """Runs migrate_command of a release; returns its output.
 
-        It writes to a log: who asked for it may be killed meanwhile, and a migration goes on to its end.
+        The output goes to a file, so that a migration can finish if this process is killed.
         """
         log = self.paths.migration_log
         settings = (f"StandardOutput=append:{log}", f"StandardError=append:{log}")
@@ -315,7 +315,7 @@ class Builder:
         write_atomically(log, "", 0o600)
         try:
             for command in self.config["migrate_command"]:
-                seconds = max(round(deadline - time.monotonic()), 1)  # one limit for all of them
+                seconds = max(round(deadline - time.monotonic()), 1)  # one limit for all commands
                 self.sandbox.serving(release, command, seconds=seconds, settings=settings, unit=unit)
         except ReleaseError as error:
             said = "\n".join(filter(None, [read(log).strip()[-4000:], str(error)]))
@@ -324,7 +324,7 @@ class Builder:
 
 
 def refuse_pointers(place: Path) -> None:
-    """Git LFS keeps large files elsewhere, and in their places texts that visitors would be sent."""
+    """Refuses Git LFS pointers: small text files in the place of large files, which visitors would get instead."""
     found = sorted(
         str(path.relative_to(place))
         for path in files_below(place)
@@ -340,9 +340,9 @@ def refuse_pointers(place: Path) -> None:
 
 
 def read_as_pip_does(requirements: Path) -> str:
-    """The text of a requirements file; UnicodeDecodeError for bytes that pip would stumble over.
+    """The text of a requirements file; raises UnicodeDecodeError if pip could not read it.
 
-    A byte order mark says the encoding, or else a comment in the first two lines as in Python code (PEP 263).
+    The encoding comes from a byte order mark, or from a comment in the first two lines (PEP 263).
     """
     content = requirements.read_bytes()
     for mark, encoding in BYTE_ORDER_MARKS.items():
@@ -356,7 +356,7 @@ def read_as_pip_does(requirements: Path) -> str:
 
 
 def open_folders(folder: Path, top: Path) -> None:
-    """Makes a folder and those above it, below `top`, where they are missing; all may look into them, whatever the umask."""
+    """Makes a folder and missing ones above it, below `top`, readable for everybody whatever the umask is."""
     for path in reversed([folder, *folder.parents]):
         if path.is_relative_to(top) and not path.is_dir():
             path.mkdir()
@@ -364,7 +364,7 @@ def open_folders(folder: Path, top: Path) -> None:
 
 
 def hand_to_root(place: Path) -> None:
-    """Gives a finished release to root, writable for nobody else; links are not followed."""
+    """Makes root the owner of a release, writable for nobody else. Symbolic links are not followed."""
     for base, folders, files in os.walk(place):
         for name in (".", *folders, *files):
             path = os.path.join(base, name)
@@ -374,7 +374,7 @@ def hand_to_root(place: Path) -> None:
 
 
 def compress_folder(place: Path, static: str) -> None:
-    """Lays a .gz beside each text file, which nginx sends to whoever takes it."""
+    """Makes a .gz beside each text file, which nginx sends to clients that accept it."""
     folder = place / static
     if not folder.is_dir() or not folder.resolve().is_relative_to(place.resolve()):
         raise ReleaseError(f"the commit has no folder {static} for static files (app_server_static names it)")
@@ -382,6 +382,6 @@ def compress_folder(place: Path, static: str) -> None:
         if path.suffix in COMPRESSIBLE and path.stat().st_size >= GZIP_WORTH:
             packed = Path(f"{path}.gz")
             if packed.is_symlink() or packed.is_file():
-                packed.unlink()  # the repository's own, which may be a link to anywhere
+                packed.unlink()  # of the repository; it may be a symbolic link to anywhere
             with open(packed, "xb") as out, gzip.GzipFile("", "wb", 9, out, mtime=0) as stream:
                 stream.write(path.read_bytes())

@@ -1,7 +1,7 @@
-"""A change of what is live, from its first step to the verdict: deploy, rollback, renew.
+"""A change of the live release, from its first step to the verdict: deploy, rollback, renew.
 
-The rule: a release that was not verified serves nobody once the change has ended, however it ended.
-So what is about to happen is on the disk before it does, and `recover` can undo it from there.
+The rule: when a change has ended, for whatever reason, only a verified release serves. Each step is
+written to the disk before it is done, so that `recover` can undo it.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from .repository import Repository
 from .sandbox import Sandbox, run_as_unit
 from .slots import Slots
 
-LOOK_SECONDS = 0.5  # between two looks at a release that is being watched
+LOOK_SECONDS = 0.5  # between two checks of a release that is watched
 COUNT_SECONDS = 1  # between two counts of its failures
-# A watched release is sent back when it fails this many requests, and this share of them beyond
-# twice what the release before did. Both: of few requests one failure is a large share.
+# A watched release is undone if at least FAILURES_SEEN requests fail, and more than twice the share of the previous
+# release plus SHARE_ALLOWED. Both, because one failure of few requests is a large share.
 FAILURES_SEEN = 3
 SHARE_ALLOWED = 0.02
-BACK_SECONDS = 60  # who rolls back has seen the trouble in these
+BACK_SECONDS = 60  # before a rollback: the failures that are its reason
 DOOR_TRIES = 5
-# The tool may be newer than what an application was last configured with.
+# Defaults for release.json of older versions of the role.
 LATER: dict[str, Any] = {
     "migrate_seconds": 3600, "shared_files": [], "preload": False, "worker_data_mb": 0, "socket_group": "",
     "shared_published": None, "folder": "", "pip_packages": [],
 }  # fmt: skip
-LEFT_OVER_SECONDS = 3600  # after which nobody waits any more to begin a change
+LEFT_OVER_SECONDS = 3600  # older archives and requests belong to changes that never began
 
 
 class Config(dict[str, Any]):
-    """What the role has declared."""
+    """The content of release.json, which the role writes."""
 
     def __missing__(self, key: str) -> Any:
         raise ReleaseError(f"release.json does not say '{key}'; a converge writes it anew. What is live serves on.")
 
 
 class Application:
-    """One application on this host, with all that is known of it."""
+    """One application on this host, with its parts."""
 
     def __init__(self, paths: Layout) -> None:
         self.paths = paths
@@ -65,7 +65,7 @@ class Application:
         self.config = Config({**LATER, **read_object(path)})
         for key in ("static_command", "migrate_command", "notify_command"):
             self.config[key] = commands(f"app_server_{key}", self.config[key])
-        if isinstance(self.config["requirements"], str):  # as an older version of the role has it
+        if isinstance(self.config["requirements"], str):  # written by an older version of the role
             self.config["requirements"] = [self.config["requirements"]]
         self.releases = Releases(paths)
         self.slots = Slots(paths, self.config)
@@ -76,11 +76,11 @@ class Application:
         self.builder = Builder(paths, self.config, self.sandbox)
 
     def busy(self) -> bool:
-        """Whether a change goes on. Its unit is the lock: it ends with the change, however that ends."""
+        """Whether a change is running. Its unit is the lock, and systemd releases it even after a crash."""
         return is_running(self.paths.deploy_unit)
 
     def status(self, settings: str = "") -> dict[str, Any]:
-        """What is live. `settings` is the digest of those that it should have, by default the ones on the host."""
+        """What is live. `settings` is the digest of the wanted settings, by default those on the host."""
         slot = self.slots.live()
         release = self.slots.release(slot)
         record = self.releases.record(release)
@@ -141,12 +141,11 @@ class Application:
     def plan(self, declared: str, settings: str) -> dict[str, Any]:
         """What a converge has to do: `ship` code, or `renew` the live release with new settings.
 
-        Code is shipped when there is none, and when the declaration has changed since the live
-        release was made. A branch that moved on is no change of the declaration: what visitors
-        see changes when somebody deploys, not when somebody converges. Nor does a converge bring
-        back what somebody has rolled back: `rolled_back_declared` says who did.
+        Code is shipped if nothing is live, and if the declaration has changed since the live release
+        was built. New commits of a declared branch are not shipped: only a deploy does that. A
+        declaration that somebody has rolled back is not shipped either: `rolled_back_declared` says who.
 
-        A live release for another Python than the host's is made anew, of the same commit: `ref`.
+        A live release for another Python than the host's is built again, from the same commit: `ref`.
         """
         status = self.status(settings)
         rolled_back = ""
@@ -161,7 +160,7 @@ class Application:
 
 
 def commands(name: str, declared: str | list[str]) -> list[list[str]]:
-    """The words of each command of an input that is one command or a list of them."""
+    """The words of each command. An input may be one command or a list of them."""
     try:
         each = [shlex.split(text) for text in ([declared] if isinstance(declared, str) else declared)]
     except ValueError as error:
@@ -177,7 +176,7 @@ class Change:
         self.slots, self.releases, self.journal = app.slots, app.releases, app.journal
         self.sleep = sleep
         self.checked = ""  # the release that has been imported
-        self.not_undone: list[str] = []  # what could not be done, and what served does so without it
+        self.not_undone: list[str] = []  # errors of steps that a change can end without
 
     def carry_out(self, request: dict[str, Any]) -> bool:
         """Runs a change to its verdict; returns whether what was wanted is live."""
@@ -192,11 +191,11 @@ class Change:
         steps = {"deploy": self.deploy, "rollback": self.rollback, "renew": self.renew}
         try:
             verdict = steps[request["kind"]](request)
-        except Exception as error:  # whatever it is, visitors are not left with it
+        except Exception as error:  # whatever it is, the change is undone
             if self.journal.record.verified:
-                raise  # what is left to do for it is done by `recover`, as often as that takes
+                raise  # `recover` completes it, and tries again if that fails
             if not isinstance(error, (ReleaseError, OSError)):
-                traceback.print_exc()  # a fault of this tool: the journal has it whole
+                traceback.print_exc()  # a bug of this tool; the output goes to the journal
             self.fail(in_words(error))
         else:
             self.journal.write_verdict(verdict, "\n".join(self.not_undone))
@@ -204,10 +203,10 @@ class Change:
             self.notify(self.journal.record)
         return self.journal.record.verdict in ("live", "unchanged")
 
-    # What is asked for; each returns the verdict, or raises why not
+    # The kinds of changes. Each returns the verdict, or raises an error
 
     def deploy(self, request: dict[str, Any]) -> str:
-        """Makes a release of a commit, unless it is live already, and makes it live."""
+        """Builds a release of a commit, unless it is live already, and makes it live."""
         version = request["version"]
         self.app.builder.make_folders()
         commit, tar = request.get("commit"), request.get("archive")
@@ -223,11 +222,11 @@ class Change:
             self.journal.say(f"{version} is commit {commit[:12]}, which is live already")
             if self.app.is_committed(live["slot"]) and not live["trouble"]:
                 return "unchanged"
-            self.switch(live["release"])  # what belongs to it comes to where it should be
+            self.switch(live["release"])  # repairs links, boot and jobs
             return "live"
         self.await_migration()
         if tar:
-            os.utime(tar)  # it may have waited for longer than what is left over is kept
+            os.utime(tar)  # it may be older than LEFT_OVER_SECONDS, and `sweep` would remove it
         self.journal.enter("build", f"build a release of commit {commit[:12]}", commit=commit)
         self.sweep()
         release = self.app.builder.build(commit, version, Path(tar) if tar else self.app.repository.archive(commit))
@@ -241,7 +240,7 @@ class Change:
         return "live"
 
     def rollback(self, request: dict[str, Any]) -> str:
-        """Makes an older verified release live, and marks the one that was: a converge does not bring it back."""
+        """Makes an older verified release live, and marks the present one, so that a converge does not ship it again."""
         live = self.app.status()["release"]
         release = request.get("release") or self.releases.before(live)
         if release in self.releases.damaged():
@@ -262,9 +261,9 @@ class Change:
         return "live"
 
     def renew(self, request: dict[str, Any]) -> str:
-        """Brings the live release to the settings of now, and everything about it to where it belongs.
+        """Restarts the live release in the other slot with the declared settings, and repairs folders, links and jobs.
 
-        Where the settings of before are about to be of no use, `warm` is false: the slot that has them stops.
+        `warm` is false if the old settings, such as a password, will stop working: then the old slot is not kept running.
         """
         self.journal.note(warm=request.get("warm", True))
         self.app.builder.make_folders()
@@ -275,12 +274,12 @@ class Change:
         self.switch(release)
         return "live"
 
-    # The way of each
+    # Their steps
 
     def await_migration(self) -> None:
-        """Lets a migration end that has outlived its change: two must not overlap, and it needs its release."""
+        """Waits for a migration that runs longer than the change that started it: two must not overlap, and it needs its release."""
         unit = self.paths.migration_unit
-        deadline = time.monotonic() + self.config["migrate_seconds"] + 30  # systemd ends it before that
+        deadline = time.monotonic() + self.config["migrate_seconds"] + 30  # systemd ends it earlier
         if is_running(unit):
             self.journal.enter("wait", "wait for the migration of the change before")
         while is_running(unit):
@@ -342,7 +341,7 @@ class Change:
         self.watch(slot, release, flipped, before, usual, door)
 
     def serves(self, slot: str, release: str) -> bool:
-        """Whether a slot runs a release with the settings of now, and nginx gets answers from it."""
+        """Whether a slot runs a release with the declared settings, and answers nginx."""
         runs = self.slots.release(slot) == release and self.slots.active(slot) and self.slots.current(slot)
         return runs and not self.slots.trouble(slot)
 
@@ -350,11 +349,11 @@ class Change:
         return any(self.serves(slot, release) for slot in SLOTS)
 
     def watch(self, slot: str, release: str, flipped: float, before: int, usual: float, door: bool) -> None:
-        """Looks at a release that visitors meet; raises ReleaseError when it does worse than the one before.
+        """Watches a live release for some seconds; raises ReleaseError if it does worse than the previous one.
 
-        `before`: the requests that its slot had had at the flip, which for a warm one are many.
+        `before`: number of requests of its slot before it went live. A slot that was warm has had many.
         """
-        # Before the first release there is nothing to go back to, and nobody has come yet.
+        # A first release is not watched: there is nothing to go back to, and no visitor yet.
         seconds = self.config["watch_seconds"] if self.journal.record.before_slot else 0
         self.journal.enter("watch", f"watch it for {seconds} s")
         if door and not any(self.at_the_door(release) or self.sleep(LOOK_SECONDS) for _try in range(DOOR_TRIES)):
@@ -363,7 +362,7 @@ class Change:
         while True:
             right, words = self.slots.healthy(slot, release)
             wrong = 0 if right else wrong + 1
-            if wrong == 2:  # one may be chance
+            if wrong == 2:  # one wrong answer may be chance
                 raise ReleaseError(f"Release {release} was right at first, and then not: {words}")
             over = time.monotonic() >= ends
             if over or time.monotonic() >= count_at:
@@ -385,7 +384,7 @@ class Change:
         """
         record = self.journal.record
         back = record.kind == "rollback"
-        # In these seconds the slot may have had another release.
+        # Not from before the slot had this release.
         since = max(record.since - (BACK_SECONDS if back else 0), self.slots.bound_at(slot))
         failed = self.slots.failures(slot, since)
         if failed < FAILURES_SEEN:
@@ -393,7 +392,7 @@ class Change:
         return 1.0 if back else failed / max(self.slots.requests(slot, record.before_requests), failed)
 
     def at_the_door(self, release: str) -> bool:
-        """Whether the public address answers with a release. One that does not do so before is no judge afterwards."""
+        """Whether the public address answers with a release. If it did not before the change, it is not used afterwards."""
         url, path = self.config["public_url"], self.config["health_path"]
         if not url or not release:
             return False
@@ -423,7 +422,7 @@ class Change:
             self.attempt(step)
 
     def leave_slot_before(self) -> None:
-        """Keeps the slot before warm for who wants to go back, or stops it."""
+        """Keeps the previous slot running for a rollback, or stops it."""
         record = self.journal.record
         before = other(record.slot)
         if not self.slots.active(before):
@@ -432,7 +431,7 @@ class Change:
             try:
                 self.slots.cool_later(self.config["warm_seconds"])
                 return
-            except ReleaseError as error:  # without its timer it would run for ever
+            except ReleaseError as error:  # without its timer it would never stop
                 self.journal.say(f"slot {before} cannot be kept warm: {error}")
         self.journal.enter("drain", f"stop slot {before}")
         self.slots.drain(before)
@@ -457,7 +456,7 @@ class Change:
         self.journal.write_verdict(verdict, why)
 
     def undo(self) -> None:
-        """What served before the change does again, and the slot that was tried stops."""
+        """Makes the previous slot live again, and stops the one that was tried."""
         record = self.journal.record
         before = record.before_slot or None
         if record.exposed:
@@ -469,15 +468,15 @@ class Change:
             self.attempt(lambda: (self.slots.drain if record.exposed else self.slots.stop)(record.slot))
 
     def attempt(self, step: Callable[[], None]) -> None:
-        """A step without which a change can come to its end, too."""
+        """Does a step that a change can end without; notes the error if it fails."""
         try:
             step()
-        except Exception as error:  # whatever it is, the steps after it are done
+        except Exception as error:  # whatever it is, the next steps are done
             self.not_undone.append(in_words(error))
             self.journal.say(f"not done: {self.not_undone[-1]}")
 
     def recover(self) -> None:
-        """Ends a change that was cut off: one that was verified is completed, any other undone."""
+        """Completes a change that was cut off if its release is verified, else undoes it."""
         if self.journal.record.verified:
             self.commit()
             self.cleanup()
@@ -485,12 +484,12 @@ class Change:
             self.undo()
         known = Journal(self.paths).record
         if known.id != self.journal.record.id or not known.open:
-            return  # a slot that was started just now has asked for the same
+            return  # done meanwhile by the `recover` of a slot that was started just now
         self.write_verdict_of_cut_off()
         self.notify(self.journal.record)
 
     def recover_at_boot(self) -> None:
-        """The same while the host starts, and slots by themselves: the one that was tried does not, unless it is verified."""
+        """The same at boot, when systemd starts the slots itself: one that was not verified is not started."""
         record = self.journal.record
         if record.verified:
             self.commit()
@@ -500,7 +499,7 @@ class Change:
             self.attempt(lambda: self.releases.publish(record.before_release))
         self.write_verdict_of_cut_off()
         if self.config["notify_command"]:
-            # Of itself, when there is a network: the host's start does not wait for either.
+            # In a unit of its own, after the network is up: the boot does not wait for it.
             unit = ["--no-block", f"--unit={self.paths.notice_unit}"]
             network = [f"{kind}=network-online.target" for kind in ("Wants", "After")]
             command = ["notify", record.id]
@@ -515,16 +514,19 @@ class Change:
 
     def sweep(self) -> None:
         if is_running(self.paths.migration_unit):
-            return  # of a change that was cut off, in a release that would go; a later change sweeps
+            return  # it needs its release, which would be removed; a later change does this
         needed = [self.slots.release(slot) for slot in SLOTS]
         self.releases.sweep(needed, self.config["keep"])
-        for pattern in (self.paths.archives, self.paths.requests):  # of who gave up before there was a change
+        for pattern in (
+            self.paths.archives,
+            self.paths.requests,
+        ):  # left by a controller that gave up before its change began
             for path in pattern.parent.glob(pattern.name):
                 if path.stat().st_mtime < time.time() - LEFT_OVER_SECONDS:
                     path.unlink()
 
     def notify(self, record: Record) -> None:
-        """Tells whoever wants to know, by a command of the operator's. That it fails fails nothing."""
+        """Runs notify_command with the result of a change. If it fails, the result stays."""
         if not self.config["notify_command"]:
             return
         known = {

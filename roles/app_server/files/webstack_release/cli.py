@@ -1,4 +1,4 @@
-"""The command line: for the night, and for the action app_release."""
+"""The command line, for operators and for the action app_release."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from .layout import TOOL, Layout, other
 from .record import Journal
 from .sandbox import run_as_unit
 
-BUSY_SECONDS = 30  # for which another change is waited for
-FOLLOW_SECONDS = 5  # how long a question for progress may wait for some
+BUSY_SECONDS = 30  # to wait for another change
+FOLLOW_SECONDS = 5  # `follow` waits so long for new output
 PAUSE = 0.1
 
 
 class Busy(ReleaseError):
-    """Another change goes on. It may be one that was cut off on the controller, and come to its end soon."""
+    """Another change is running."""
 
     def __init__(self, paths: Layout) -> None:
         super().__init__(f"another run changes {paths.app} now: {describe(Journal(paths))}")
 
 
 def start(app: Application, request: dict[str, Any]) -> str:
-    """Starts a change as a unit of its own, which outlives who asked for it; returns its id."""
+    """Starts a change as a unit of its own, which survives the end of the caller; returns its id."""
     paths = app.paths
     if app.busy():
         raise Busy(paths)
@@ -55,7 +55,7 @@ def start(app: Application, request: dict[str, Any]) -> str:
     path = paths.state / f"request-{identity}.json"
     with open(path, "x", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
         json.dump({**request, "id": identity, "by": re.sub(r"[^\w.@+-]", "", request.get("by") or whoever())}, handle)
-    # Itself it keeps the files of releases and slots.
+    # Paths of releases, slots and units. Everything else is done by other units.
     places = (paths.home, paths.state, paths.public_link.parent, paths.unit_folder, Path("/var/cache"))
     settings = (
         f"ExecStopPost={TOOL} {paths.app} recover --ended", "TimeoutStopSec=300",
@@ -66,7 +66,7 @@ def start(app: Application, request: dict[str, Any]) -> str:
         run_as_unit(paths, ["--service-type=exec", f"--unit={paths.deploy_unit}"], ["carry-out", str(path)], *settings)
     except ReleaseError as error:
         path.unlink(missing_ok=True)
-        if app.busy():  # somebody was faster by a moment
+        if app.busy():  # another change was started at the same moment
             raise Busy(paths) from error
         raise
     return identity
@@ -78,7 +78,7 @@ def whoever() -> str:
 
 
 def describe(journal: Journal) -> str:
-    """A change under way, in a line: what, by whom, since when, how far."""
+    """A running change in one line: what, by whom, since when, which step."""
     record = journal.record
     if not record.open:
         return "it has just begun"
@@ -87,7 +87,7 @@ def describe(journal: Journal) -> str:
 
 
 def follow(app: Application, identity: str, after: int) -> dict[str, Any]:
-    """What a change has said beyond the first `after` lines; waits a while for more, and ends with its verdict."""
+    """Output of a change after its first `after` lines, and the verdict. Waits up to FOLLOW_SECONDS if there is nothing new."""
     deadline = time.monotonic() + FOLLOW_SECONDS
     while True:
         running = app.busy()
@@ -115,14 +115,14 @@ def carry_out(app: Application, path: Path) -> int:
 
 
 def recover(name: str, *, ended: bool = False, boot: bool = False) -> None:
-    """Makes up for a change that was cut off. `ended`: its unit is ending just now, and asks for this itself."""
+    """Completes or undoes a change that was cut off. `ended`: called by the unit of the change as it ends."""
     app = Application(Layout(name))
     if app.journal.record.open and (ended or not app.busy()):
         (Change(app).recover_at_boot if boot else Change(app).recover)()
 
 
 def cool(app: Application) -> None:
-    """Stops the slot that was kept warm. A change that goes on may be about to use it, and then stops this."""
+    """Stops the slot that was kept warm. Waits for a running change, which stops this process if it needs the slot."""
     while app.busy():
         time.sleep(10 * PAUSE)
     live = app.slots.live()
@@ -141,7 +141,7 @@ def retire(app: Application) -> None:
 def run_by_hand(app: Application, argv: list[str]) -> int:
     """Runs one of the application's own commands as the live release; returns its exit code."""
     argv = argv[1:] if argv[:1] == ["--"] else argv
-    if all("=" in word for word in argv):  # of which `env` would show the environment, with all its secrets
+    if all("=" in word for word in argv):  # no command: `env` would print the environment with its secrets
         raise ReleaseError("say which command: webstack-release APP run -- COMMAND [ARGUMENT…]")
     slot = app.slots.live()
     release = app.slots.release(slot)
@@ -154,14 +154,14 @@ def run_by_hand(app: Application, argv: list[str]) -> int:
     unit = app.paths.command_unit(secrets.token_hex(3))
     terminal = os.isatty(0) and os.isatty(1)
     command = app.sandbox.by_hand(unit, slot, release, argv, terminal=terminal, who=whoever())
-    asked: list[int] = []  # signals, the first ones before there is a unit to send them to
+    asked: list[int] = []  # received signals, perhaps before the unit exists
     sent: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _frame: asked.append(number))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     try:
-        # On a terminal, its keys reach the command by systemd-run. Else a Ctrl-C would end systemd-run alone.
+        # Without a terminal, Ctrl-C must not reach systemd-run: it would end, and the command would not.
         process = subprocess.Popen(command, process_group=None if terminal else 0)
         while (code := process.poll()) is None:
             if len(asked) > len(sent) and succeeds(["systemctl", "kill", f"--signal={asked[len(sent)]:d}", unit]):
@@ -172,13 +172,13 @@ def run_by_hand(app: Application, argv: list[str]) -> int:
             succeeds(["systemctl", "stop", unit])
         for number, handler in before.items():
             signal.signal(number, handler)
-    if sent and (code == 0 or outlived):  # to systemd, a service that such a signal ends has ended well
+    if sent and (code == 0 or outlived):  # systemd reports 0 for a service that one of these signals ends
         return 128 + sent[0]
     return code if code >= 0 else 128 - code
 
 
 def watch_it(app: Application, request: dict[str, Any]) -> int:
-    """Starts a change and prints what it says, to its end."""
+    """Starts a change and prints its output to the end."""
     deadline, told = time.monotonic() + BUSY_SECONDS, ""
     while True:
         try:
@@ -200,7 +200,7 @@ def watch_it(app: Application, request: dict[str, Any]) -> int:
             return 0 if progress["verdict"] in ("live", "unchanged") else 1
 
 
-# For people
+# Output for operators
 
 
 def moment(seconds: float) -> str:
@@ -208,7 +208,7 @@ def moment(seconds: float) -> str:
 
 
 def wrong(app: Application, status: dict[str, Any]) -> list[str]:
-    """What needs somebody to look at it, or a converge."""
+    """Faults that need a person or a converge."""
     live, busy = status["slot"], app.busy()
     if not live:
         return [] if busy else ["nothing is live"]
@@ -228,7 +228,7 @@ def wrong(app: Application, status: dict[str, Any]) -> list[str]:
 
 
 def tell(app: Application, status: dict[str, Any]) -> list[str]:
-    """What is live, what can be live, and what was done last."""
+    """What is live, which releases there are, and the last changes."""
     live = status["slot"]
     lines = [
         f"{app.paths.app}: " + (f"release {app.slots.release(live)} in slot {live}" if live else "nothing is live")
@@ -257,7 +257,7 @@ def tell(app: Application, status: dict[str, Any]) -> list[str]:
 
 
 def history(app: Application, last: int) -> list[str]:
-    """A line a change, the newest first."""
+    """One line for each change, the newest first."""
     torn = len(app.journal.lines()) - len(app.journal.entries())
     note = [f"({torn} of {app.paths.history} cannot be read)"] if torn else []
     return note + [
@@ -290,7 +290,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     own = commands.add_parser("run", help="one of the application's own commands: run -- COMMAND [ARGUMENT…]")
     own.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
     commands.add_parser("ask", help="GET a path from the live slot").add_argument("path")
-    # What the action app_release, systemd and the tool itself call.
+    # Called by the action app_release, by systemd and by the tool itself.
     commands.add_parser("notify").add_argument("id")
     plan = commands.add_parser("plan")
     plan.add_argument("declared")
@@ -312,7 +312,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
     os.umask(0o022)
-    sys.stdout.reconfigure(errors="replace")  # what stands in a file of state may be no text
+    sys.stdout.reconfigure(errors="replace")  # a damaged file may hold bytes that are not valid UTF-8
     try:
         app = Application(Layout(options.app))
         match options.command:
@@ -372,7 +372,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("webstack-release: a change that was begun goes on by itself; status tells how", file=sys.stderr)
         return 130
-    except Exception as error:  # nobody at night is helped by a traceback; who mends the tool is
+    except Exception as error:  # a bug of this tool: the traceback goes to syslog, not to the operator
         syslog.openlog("webstack-release", facility=syslog.LOG_DAEMON)
         for line in traceback.format_exc().splitlines():
             syslog.syslog(syslog.LOG_ERR, line)

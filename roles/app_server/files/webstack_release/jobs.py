@@ -1,4 +1,4 @@
-"""Background jobs: units of their own, which run the verified release and no other."""
+"""Background jobs: units that run the verified release only."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from .atomic import link_atomically, write_atomically
 from .basics import read, run
 from .layout import Layout
 
-LEAVE_SECONDS = 3600  # systemd kills a job that takes longer to stop than it may, so this is for none
+LEAVE_SECONDS = 3600  # no real limit: systemd kills a job after its own TimeoutStopSec
 
 
 class Jobs:
-    """The units in /etc/APP/jobs are those that are declared; systemd knows them once a release is verified."""
+    """The units in /etc/APP/jobs are declared. They are installed for systemd when a release is verified."""
 
     def __init__(self, paths: Layout) -> None:
         self.paths = paths
@@ -29,19 +29,19 @@ class Jobs:
         }
 
     def is_committed(self, slot: str) -> bool:
-        """Whether systemd has what is declared and keeps it going, and jobs run what this slot is bound to."""
+        """Whether the declared units are installed and running, with the release and settings of this slot."""
         return self.installed() == self.declared() and (
             not self.declared()
             or (self.paths.live_bound.resolve() == self.paths.bound(slot).resolve() and not self.off())
         )
 
     def started(self) -> list[str]:
-        """The units that systemd starts by itself: of a job with a schedule, the timer."""
+        """The units that start at boot: the timer of a job with a schedule, else its service."""
         names = self.declared()
         return [name for name in names if name.endswith(".timer") or f"{Path(name).stem}.timer" not in names]
 
     def off(self) -> list[str]:
-        """Those of them that are not enabled, or neither run, nor are between two starts, nor have one before them (Job)."""
+        """Those that are not enabled, or that are stopped: neither running, nor between two starts, nor queued (Job)."""
         names = self.started()
         if not names:
             return []
@@ -55,11 +55,11 @@ class Jobs:
         ]
 
     def look_at(self, slot: str) -> None:
-        """From now on what starts runs what the slot is bound to."""
+        """Jobs that start from now on run the release of this slot, with its settings."""
         link_atomically(self.paths.live_bound, str(self.paths.bound(slot)))
 
     def follow(self) -> None:
-        """Systemd gets the jobs that are declared. One that works all the time starts anew, in its own time."""
+        """Installs the declared units and removes others. Continuous jobs are restarted, without waiting for them."""
         wanted, found = self.declared(), self.installed()
         for name in found.keys() - wanted.keys():
             run(["systemctl", "disable", "--quiet", "--now", "--no-block", name])
@@ -67,14 +67,14 @@ class Jobs:
         for name, text in wanted.items():
             if found.get(name) != text:
                 write_atomically(self.paths.unit_folder / name, text)
-        if wanted or found:  # a run that was cut off here may have written them
+        if wanted or found:  # also without a change: an earlier run may have been cut off after writing them
             run(["systemctl", "daemon-reload"])
         for name in self.started():
             run(["systemctl", "enable", "--quiet", name])
             run(["systemctl", "restart", "--no-block", name])
 
     def leave(self) -> None:
-        """Takes all of them away, and waits for the end of what they do."""
+        """Stops and removes all of them, and waits until they have ended."""
         for name in self.installed():
             run(["systemctl", "disable", "--quiet", "--now", name], seconds=LEAVE_SECONDS)
             (self.paths.unit_folder / name).unlink()

@@ -1,4 +1,4 @@
-"""Where things of one application are."""
+"""Paths and unit names of one application."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 TOOL = "/usr/local/sbin/webstack-release"
 SLOTS = ("blue", "green")
-# What a slot reads when it starts, copied from /etc/APP: settings that are declared later, and may be
-# wrong, are not what a slot that is live comes back with. The application's user reads the first two.
+# Files that a slot reads when it starts, with their modes. They are copied from /etc/APP, so that a live slot restarts with
+# the settings it was verified with, not with newer ones. The application's user reads the first two.
 SETTINGS = {"uwsgi.ini": 0o644, "worker_memory.py": 0o644, "environment": 0o600, "secrets": 0o600}
 
 
@@ -38,7 +38,7 @@ class Layout:
 
     @property
     def static(self) -> Path:
-        """Static files of the live release, and of those before it: a page outlives its release in a browser."""
+        """Static files of the live release and of older ones, which pages that are open in browsers still request."""
         return self.home / "static"
 
     @property
@@ -52,61 +52,61 @@ class Layout:
 
     @property
     def fetch(self) -> Path:
-        """The fetching user's: mirror of the repository, deploy key. No code of the repository runs as this user."""
+        """Home of the fetching user: mirrors of repositories. No code of a repository runs as this user."""
         return self.state / "fetch"
 
     @property
     def build(self) -> Path:
-        """The building user's home, in which nothing stays: what one commit leaves is not what the next one finds."""
+        """Home of the building user. It is emptied: no commit finds files of another one."""
         return self.state / "build"
 
     @property
     def wheels(self) -> Path:
-        """Root's: wheels that requirements have pinned by their digests."""
+        """Wheels whose digest a requirements file pins; owned by root."""
         return self.state / "wheels"
 
     @property
     def public_link(self) -> Path:
-        """Where nginx connects. It leads to `live_link`."""
+        """The link that nginx connects to. It leads to `live_link`."""
         return self.root.joinpath("run", self.app, "live.sock")
 
     @property
     def live_link(self) -> Path:
-        """Leads to the live slot's socket. It is on the disk, so it outlives a reboot."""
+        """Leads to the live slot's socket. On the disk, because /run is empty after a boot."""
         return self.state / "live.sock"
 
     def socket(self, slot: str) -> Path:
         return self.root.joinpath("run", self.app, "slots", f"{slot}.sock")
 
     def fifo(self, slot: str) -> Path:
-        """On which uWSGI takes orders."""
+        """uWSGI reads commands from it."""
         return self.root.joinpath("run", self.app, "slots", f"{slot}.fifo")
 
     def counters(self, slot: str) -> Path:
-        """Socket on which uWSGI tells how many requests it had."""
+        """Socket of uWSGI's statistics, with the number of requests."""
         return self.root.joinpath("run", self.app, "slots", f"{slot}.stats")
 
     def bound(self, slot: str) -> Path:
-        """Folder of what a slot was started with: its release, its settings, its process."""
+        """Folder of what a slot was started with: name of the release, settings, process."""
         return self.state / "bound" / slot
 
     @property
     def marks(self) -> Path:
-        """What is known of releases, out of reach of what a commit brings."""
+        """What the tool notes about releases, outside of their folders."""
         return self.state / "releases"
 
     def mark(self, release: str, kind: str) -> Path:
-        """json: what a release was made of; verified, rejected: what became of it."""
+        """`kind` is json, what a release was made of, or verified or rejected, its verdict."""
         return self.marks / f"{release}.{kind}"
 
     @property
     def archives(self) -> Path:
-        """Commits that a controller has sent, as a pattern."""
+        """Pattern of archives of commits that a controller has sent."""
         return self.root.joinpath("var/cache", f"{self.app}-*.tar")
 
     @property
     def requests(self) -> Path:
-        """What is asked of changes that have not begun, as a pattern."""
+        """Pattern of requests for changes that have not begun."""
         return self.state / "request-*.json"
 
     @property
@@ -116,12 +116,12 @@ class Layout:
 
     @property
     def progress(self) -> Path:
-        """What that change has said so far, a line a step."""
+        """The output of that change, one line for each step."""
         return self.state / "change.log"
 
     @property
     def history(self) -> Path:
-        """A line for each change that came to a verdict, as JSON."""
+        """One line of JSON for each change that has a verdict."""
         return self.state / "history"
 
     @property
@@ -130,7 +130,7 @@ class Layout:
 
     @property
     def live_bound(self) -> Path:
-        """Link to what the verified slot is bound to: background jobs read it."""
+        """Link to the `bound` folder of the verified slot. Background jobs read it."""
         return self.state / "live"
 
     @property
@@ -143,7 +143,7 @@ class Layout:
         return self.root / "etc/systemd/system"
 
     def tmpfiles(self) -> Path:
-        """What makes the folders in /run. An older version of the role, which may have written it, had another name for it."""
+        """The tmpfiles.d file that makes the folders in /run. Older versions of the role used another name."""
         place = self.root / "etc/tmpfiles.d"
         old, fresh = place / f"{self.app}.conf", place / f"webstack-{self.app}.conf"
         return fresh if fresh.exists() or not old.exists() else old
@@ -158,26 +158,26 @@ class Layout:
 
     @property
     def deploy_unit(self) -> str:
-        """The unit as which a change runs: there is one, so there is one change at a time."""
+        """The unit of a running change. It has one name, so there is one change at a time."""
         return f"{self.app}-deploy.service"
 
     @property
     def migration_unit(self) -> str:
-        """It has a name because it may outlive the change that began it."""
+        """Has a fixed name, because a migration may run longer than the change that started it."""
         return f"{self.app}-migrate.service"
 
     @property
     def notice_unit(self) -> str:
-        """Tells of a change that a reboot has cut off."""
+        """Runs notify_command for a change that a reboot has cut off."""
         return f"{self.app}-notify.service"
 
     def command_unit(self, token: str) -> str:
-        """One of the application's own commands, run by hand."""
+        """A command of the application that an operator runs."""
         return f"{self.app}-run-{token}.service"
 
     @property
     def cooling_unit(self) -> str:
-        """The timer that stops the slot before when nobody is expected to go back to it."""
+        """The timer that stops the previous slot when a rollback is no longer expected."""
         return f"{self.app}-cool.timer"
 
 

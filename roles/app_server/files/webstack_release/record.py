@@ -1,4 +1,4 @@
-"""What is known of a change while it goes on and afterwards, on the disk: it survives whatever ends the change."""
+"""The record of a change on the disk, during the change and afterwards. It survives a crash or reboot."""
 
 from __future__ import annotations
 
@@ -22,51 +22,51 @@ class Record:
 
     id: str = ""
     kind: str = ""  # deploy, rollback or renew
-    by: str = ""  # who, and from which machine
+    by: str = ""  # user@machine
     version: str = ""  # what the operator called the commit
     since: float = 0  # seconds of the epoch
     commit: str = ""
     release: str = ""
-    slot: str = ""  # the one that is tried
-    warm: bool = True  # whether the slot before is to be gone back to
+    slot: str = ""  # in which the release is started
+    warm: bool = True  # whether the previous slot is kept running for a rollback
     before_release: str = ""
     before_slot: str = ""
-    before_requests: int = 0  # that the slot before had had when the change began
+    before_requests: int = 0  # of the previous slot, when the change began
     phase: str = ""
-    phases: dict[str, float] = field(default_factory=dict)  # seconds that each took
-    exposed: bool = False  # visitors may have met the release
-    verified: bool = False  # and it is what is live from now on
-    verdict: str = ""  # live, unchanged, failed, reverted or cut off; empty while it goes on
+    phases: dict[str, float] = field(default_factory=dict)  # seconds of each
+    exposed: bool = False  # visitors may have reached the release
+    verified: bool = False  # the release stays live
+    verdict: str = ""  # live, unchanged, failed, reverted or cut off; empty while it runs
     reason: str = ""
 
     @property
     def open(self) -> bool:
-        """Whether it has begun and not come to a verdict."""
+        """Whether it has begun and has no verdict."""
         return bool(self.id) and not self.verdict
 
 
-# What the history may grow to; then its older half goes. A change takes 500 bytes, and 6 KB if it fails.
+# Limit of the history; its older half is removed then. A change takes 500 bytes, or 6 KB if it fails.
 HISTORY_BYTES = 2**20
 
 
 def to_record(found: dict[str, Any]) -> Record:
-    """Of what was written, by another version of the tool perhaps; a value of the wrong kind is left out."""
+    """A record from JSON, which another version of the tool may have written. Unknown keys and values of a wrong type are ignored."""
     usual = dataclasses.asdict(Record())
     return Record(**{name: value for name, value in found.items() if name in usual and is_like(value, usual[name])})
 
 
 def is_like(value: Any, usual: Any) -> bool:
-    """Whether a value that was read can be used as the usual one is."""
+    """Whether a value has the type of the default, `usual`."""
     if isinstance(usual, dict):
         return isinstance(value, dict) and all(is_like(each, 0) for each in value.values())
     if isinstance(usual, (bool, str)):
         return type(value) is type(usual)
-    # A number that is no moment would have no date.
+    # Times outside of this range have no date.
     return type(value) in (int, float) and math.isfinite(value) and 0 <= value < 1e11
 
 
 class Journal:
-    """Keeps the record of the last change, what it says, and a line for each that came to its end."""
+    """The record of the last change, its output, and the history of all changes."""
 
     def __init__(self, paths: Layout) -> None:
         self.paths = paths
@@ -75,7 +75,7 @@ class Journal:
 
     @property
     def damage(self) -> str:
-        """What is not known any more because its file cannot be read."""
+        """An error if the record of the last change cannot be read."""
         if is_damaged(self.paths.change):
             return f"{self.paths.change} cannot be read, so what became of the last change is not known"
         return ""
@@ -87,7 +87,7 @@ class Journal:
         self._save()
 
     def enter(self, phase: str, line: str, **known: Any) -> None:
-        """A step begins; what is known by now is on the disk before it does."""
+        """Begins a step. What is known is written to the disk before."""
         self._leave()
         self.note(phase=phase, **known)
         self.say(line)
@@ -97,9 +97,9 @@ class Journal:
         self._save()
 
     def say(self, line: str) -> None:
-        """To whoever follows the change, and to the journal of the host."""
+        """Writes a line to the output of the change, which operators follow, and to the journal."""
         print(line, flush=True)
-        # A full disk must not keep a change from being undone.
+        # A change must be undone even if the disk is full.
         with (
             contextlib.suppress(OSError),
             open(self.paths.progress, "a", encoding="utf-8", errors="surrogateescape") as handle,
@@ -116,21 +116,21 @@ class Journal:
             )
         mine = (self.record.id, self.record.since)
         known = [entry for entry in self.entries(1) if (entry.get("id"), entry.get("since")) == mine]
-        if known:  # it was cut off between this line and the verdict
+        if known:  # an earlier attempt was cut off between the line below and the verdict
             verdict, reason = known[0]["verdict"], known[0]["reason"]
         else:
             self._add(dataclasses.replace(self.record, phase="", verdict=verdict, reason=reason))
-        # Last: who follows the change stops listening at the verdict.
+        # Last, because followers of the change stop at the verdict.
         self.note(phase="", verdict=verdict, reason=reason)
 
     def _add(self, record: Record) -> None:
-        """Writes the line of a change that comes to its end."""
+        """Adds a change to the history."""
         entry = {**dataclasses.asdict(record), "ended": time.time()}
         with open(
             self.paths.history, "a", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)
         ) as handle:
-            os.fchmod(handle.fileno(), 0o600)  # a reason may hold what an application logged
-            handle.write("\n" + json.dumps(entry) + "\n")  # whatever was torn off before stands in a line of its own
+            os.fchmod(handle.fileno(), 0o600)  # a reason may hold log lines of the application
+            handle.write("\n" + json.dumps(entry) + "\n")  # a line that a crash cut off stays separate
             handle.flush()
             os.fsync(handle.fileno())
             size = handle.tell()
@@ -141,7 +141,7 @@ class Journal:
             write_atomically(self.paths.history, "".join(lines), 0o600)
 
     def of(self, identity: str) -> Record:
-        """The record of a change, which others may have followed; an empty one for what is not known yet."""
+        """The record of a change, also if other changes came after it; an empty one for an unknown change."""
         if self.record.id == identity:
             return self.record
         return next((to_record(entry) for entry in self.entries() if entry["id"] == identity), Record())
@@ -150,11 +150,11 @@ class Journal:
         return [line for line in read(self.paths.history).splitlines() if line]
 
     def said(self) -> list[str]:
-        """The lines of the change. Bytes that are no text, of a migration say, are shown as such."""
+        """The output of the change. Bytes that are not valid UTF-8 are replaced."""
         return read(self.paths.progress).encode(errors="surrogateescape").decode(errors="replace").splitlines()
 
     def entries(self, last: int = 0) -> list[dict[str, Any]]:
-        """The changes that came to an end, the oldest first, all or the last; a line that a power cut tore is left out."""
+        """Finished changes, the oldest first; `last` limits their number. Damaged lines are skipped."""
         entries: list[dict[str, Any]] = []
         for line in reversed(self.lines()):
             if last and len(entries) == last:

@@ -1,4 +1,4 @@
-"""The releases on the disk: what each was made of, what became of it, which are kept."""
+"""The releases on the disk: what each was made of, its verdict, and which are kept."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .layout import Layout
 
 
 class Releases:
-    """Folders of `Layout.releases`. What is known of each has a number, which says its age.
+    """Folders in `Layout.releases`. They are sorted by the number in their record.
 
-    Their names begin with the moment of the build by the host's clock, which may have been wrong.
+    Not by name: it begins with the build time, and the host's clock may have been wrong.
     """
 
     def __init__(self, paths: Layout) -> None:
@@ -27,16 +27,16 @@ class Releases:
         return self.paths.releases / release
 
     def record(self, release: str) -> dict[str, Any]:
-        """Commit, repository, version and static folder that it was made of; empty for what is no finished release."""
+        """Commit, repository, version and static folder of a release; empty for an unfinished or unknown one."""
         found = read_object(self.paths.mark(release, "json")) if release else {}
         return found if isinstance(found.get("commit"), str) else {}
 
     def damaged(self) -> list[str]:
-        """Those of which this cannot be read any more."""
+        """Releases whose record cannot be read."""
         return [name for name in self.names() if not self.record(name)]
 
     def age(self, release: str) -> tuple[int, str]:
-        """What releases sort by: the number, which those of older versions of this tool have not, and then the name."""
+        """Sort key of a release: its number, then its name. Records of older versions of this tool have no number."""
         number = self.record(release).get("number")
         return number if isinstance(number, int) else 0, release
 
@@ -44,7 +44,7 @@ class Releases:
         return 1 + max((self.age(path.stem)[0] for path in self.paths.marks.glob("*.json")), default=0)
 
     def names(self) -> list[str]:
-        """All finished ones, the oldest first."""
+        """All finished releases, the oldest first."""
         known = [path.stem for path in self.paths.marks.glob("*.json")]
         return sorted((name for name in known if self.place(name).is_dir()), key=self.age)
 
@@ -52,7 +52,7 @@ class Releases:
         return bool(release) and self.paths.mark(release, "verified").exists() and self.place(release).is_dir()
 
     def matches_host_python(self, release: str) -> bool:
-        """Whether its virtualenv is for the Python of now, as this tool is; a newer Debian has another."""
+        """Whether its virtualenv is for the host's Python, which also runs this tool. A Debian upgrade changes it."""
         libraries = self.place(release) / ".venv/lib"
         return not libraries.is_dir() or (libraries / f"python3.{sys.version_info.minor}").is_dir()
 
@@ -64,7 +64,7 @@ class Releases:
         return f"{first} can be changed by others than root" if first else ""
 
     def rejected(self, release: str) -> str:
-        """Why it is not to be chosen again, empty for others."""
+        """Why a converge must not choose it again; empty if it may."""
         return read(self.paths.mark(release, "rejected"))
 
     def accept(self, release: str) -> None:
@@ -82,7 +82,7 @@ class Releases:
             if self.record(name) and self.verified(name) and self.matches_host_python(name)
         ]
         others = [name for name in usable if name != live]
-        # Where nothing is known of the live one, none can be newer than it.
+        # If the live release has no record, all others count as older.
         until = self.age(live) if self.record(live) else (sys.maxsize, "")
         older = [name for name in others if self.age(name) < until and not self.rejected(name)]
         if not older:
@@ -91,9 +91,9 @@ class Releases:
         return older[-1]
 
     def sweep(self, needed: Iterable[str], keep: int) -> None:
-        """Removes what was half built or never verified, and all but the last `keep` that can be gone back to.
+        """Removes releases that are unfinished or not verified, and all but the last `keep` verified ones.
 
-        As many that were rolled back stay beside them: a converge must know not to bring them back.
+        The last `keep` that were rolled back stay too, so that a converge knows that it must not ship them again.
         """
         verified = [name for name in self.names() if self.verified(name)]
         rejected = [name for name in verified if self.rejected(name)]
@@ -102,7 +102,7 @@ class Releases:
         for place in self.paths.releases.iterdir():
             if place.name in kept:
                 continue
-            for kind in ("verified", "json"):  # first: half of a release is none
+            for kind in ("verified", "json"):  # before the folder: if this is cut off, the rest counts as unfinished
                 self.paths.mark(place.name, kind).unlink(missing_ok=True)
             if place.is_dir() and not place.is_symlink():
                 shutil.rmtree(place)
@@ -115,14 +115,14 @@ class Releases:
     # Static files
 
     def static_files(self, release: str) -> Iterable[tuple[Path, Path]]:
-        """Each static file of a release, and its path below the folder that it was declared to have them in."""
+        """Each static file of a release, and its path below the static folder."""
         static = self.record(release).get("static")
         if static and isinstance(static, str):
             for path in files_below(self.place(release) / static):
                 yield path, path.relative_to(self.place(release) / static)
 
     def publish(self, release: str) -> None:
-        """Puts the static files of a release where nginx finds them, beside those of the releases before."""
+        """Links the static files of a release into the folder that nginx serves, beside those of older releases."""
         for path, name in self.static_files(release):
             public = self.paths.static / name
             make_room(self.paths.static, public)
@@ -130,12 +130,12 @@ class Releases:
             fresh.unlink(missing_ok=True)
             try:
                 os.link(path, fresh)
-            except OSError:  # another disk
+            except OSError:  # another file system
                 shutil.copy2(path, fresh)
             os.replace(fresh, public)
 
     def withdraw(self) -> None:
-        """Removes the static files that no release has any more."""
+        """Removes static files that no release has any more."""
         wanted = {name for release in self.names() for _path, name in self.static_files(release)}
         for path in list(files_below(self.paths.static)):
             if path.relative_to(self.paths.static) not in wanted:
@@ -143,7 +143,7 @@ class Releases:
 
 
 def files_below(folder: Path) -> Iterable[Path]:
-    """All regular files; what is a link may lead anywhere."""
+    """All regular files. Symbolic links are skipped: they may lead anywhere."""
     for base, _folders, names in os.walk(folder):
         for name in names:
             path = Path(base, name)
@@ -152,7 +152,7 @@ def files_below(folder: Path) -> Iterable[Path]:
 
 
 def make_room(folder: Path, path: Path) -> None:
-    """Makes the folders of `path` below `folder`; a file may have been where there is a folder now, and vice versa."""
+    """Makes the folders of `path` below `folder`. A file that is in the way of a folder is removed, and the other way round."""
     for part in reversed(path.relative_to(folder).parents):
         if (folder / part).is_file():
             (folder / part).unlink()

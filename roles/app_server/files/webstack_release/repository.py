@@ -1,4 +1,4 @@
-"""The repository: a bare mirror on this host, or an archive that the controller has sent."""
+"""The repository: bare mirrors on this host, and archives of commits."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .commits import Commits
 from .layout import Layout
 from .sandbox import BUILD_SECONDS, Sandbox
 
-GIT_SECONDS = 60  # an unreachable git host fails within this
+GIT_SECONDS = 60  # limit for reaching the git host
 FSCK_SECONDS = 300
 MIRROR = "mirror.git"
 
 
 class Repository:
-    """What git has to do, as the fetching user."""
+    """Runs git as the fetching user."""
 
     def __init__(self, paths: Layout, config: dict[str, Any], sandbox: Sandbox) -> None:
         self.paths, self.config, self.sandbox = paths, config, sandbox
 
     def git(self, *argv: str, mirror: str = MIRROR, seconds: float = BUILD_SECONDS, **options: Any) -> str:
-        """Git in a mirror: never prompts, trusts only pinned host keys."""
+        """Runs git in a mirror. It never prompts, and trusts only pinned host keys."""
         ssh = (
             f"ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=10 -o IdentitiesOnly=yes"
             f" -o StrictHostKeyChecking=yes -o UserKnownHostsFile={self.paths.config}/known_hosts"
@@ -51,8 +51,8 @@ class Repository:
         return commit
 
     def update(self, mirror: str, url: str, *refs: str) -> None:
-        """Fetches into a mirror; one that a power cut has left broken is made anew."""
-        # A host that does not answer is found out soon; a first fetch may be long.
+        """Fetches into a mirror. A mirror that a power cut has damaged is made again."""
+        # First with a short limit, to notice an unreachable host. The fetch itself may take long.
         self.git("ls-remote", "--quiet", "--heads", "--", url, mirror=mirror, seconds=GIT_SECONDS)
         for last in (False, True):
             if not (self.paths.fetch / mirror / "HEAD").exists():
@@ -66,7 +66,7 @@ class Repository:
                 shutil.rmtree(self.paths.fetch / mirror)
 
     def is_intact(self, mirror: str) -> bool:
-        """Whether a mirror has all that its branches need, and no lock of a git that was killed: then others are at fault."""
+        """Whether a mirror is complete and has no lock of a killed git. If so, a failed fetch has another cause."""
         try:
             self.git("fsck", "--connectivity-only", "--no-dangling", mirror=mirror, seconds=FSCK_SECONDS)
         except ReleaseError:
@@ -80,7 +80,7 @@ class Repository:
         return self.commits().resolve(version)
 
     def archive(self, commit: str) -> Path:
-        """A tar of the commit, and of its submodules behind it, out of the mirrors."""
+        """A tar archive of the commit and its submodules, from the mirrors."""
         tar = self.paths.state / "export.tar"
         with open(tar, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as handle:
             self.git("archive", "--format=tar", commit, stdout=handle)
@@ -88,7 +88,7 @@ class Repository:
         return tar
 
     def add_submodules(self, handle: Any, commit: str, mirror: str, url: str, prefix: str) -> None:
-        """Fetches the very commits that a commit names as its submodules, each into a mirror of its own."""
+        """Fetches the submodules of a commit, each into its own mirror, and adds them to the archive."""
         for path, module in self.submodules(commit, mirror).items():
             source = submodule_url(url, module["url"])
             name = f"module-{hashlib.sha256(source.encode()).hexdigest()[:16]}.git"
@@ -114,13 +114,13 @@ class Repository:
 
 
 def submodule_url(base: str, url: str) -> str:
-    """Where a submodule is, whose URL may be relative to that of the repository that names it."""
+    """The URL of a submodule. It may be relative to the URL of its repository."""
     if url.startswith(("./", "../")):
         base = base.rstrip("/") + "/"
         while url.startswith(("./", "../")):
             step, url = url.split("/", 1)
             if step == "..":
-                base = re.sub(r"[^/:]*/$", "", base)  # what is left ends in a slash, or in the colon of user@host:path
+                base = re.sub(r"[^/:]*/$", "", base)  # the rest ends in a slash, or in the colon of user@host:path
         return base + url
     if not re.fullmatch(r"(https://|ssh://|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:)[A-Za-z0-9._~:/@+%-]+", url):
         raise ReleaseError(f"a submodule comes from '{url}', which is neither https://… nor ssh")

@@ -1,4 +1,4 @@
-"""Commands as the application's own users, each in a unit of its own. Nothing of a commit runs as root."""
+"""Runs commands as the application's users, each in a systemd unit. No code of a commit runs as root."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .basics import ReleaseError, read, run
 from .layout import TOOL, Layout
 
 BUILD_SECONDS = 900
-# What neither a change nor a step of it needs.
+# Restrictions of every unit that this tool starts.
 CLOSED = (
     "NoNewPrivileges=yes", "PrivateTmp=yes", "PrivateDevices=yes", "ProtectHome=yes", "ProtectSystem=strict",
     "ProtectClock=yes", "ProtectControlGroups=yes", "ProtectHostname=yes", "ProtectKernelLogs=yes",
@@ -20,16 +20,16 @@ CLOSED = (
 )  # fmt: skip
 
 
-# What a slot's unit has for the slot alone.
+# Settings of a slot's unit that other commands must not have.
 OF_A_SLOT = ("Type=", "Exec", "EnvironmentFile=", "KillMode=", "LimitDATA=", "Restart", "Timeout")
-# With its arguments: a folder, and a group that is to read all in it.
+# Arguments: a folder, and the group that may read everything in it.
 PUBLISH = """
 import contextlib, grp, os, stat, sys
 top, group = sys.argv[1:]
 number = grp.getgrnam(group).gr_gid
 for base, _folders, files in os.walk(top, topdown=False):
     for path, more in (*((os.path.join(base, name), 0o040) for name in files), (base, 0o2050)):
-        with contextlib.suppress(FileNotFoundError):  # the application works on meanwhile
+        with contextlib.suppress(FileNotFoundError):  # the application may remove files meanwhile
             found = os.lstat(path)
             if found.st_uid == os.getuid() and not stat.S_ISLNK(found.st_mode):
                 os.chown(path, -1, number, follow_symlinks=False)
@@ -38,7 +38,7 @@ for base, _folders, files in os.walk(top, topdown=False):
 
 
 def run_as_unit(paths: Layout, options: list[str], command: list[str], *settings: str) -> None:
-    """Has this tool run as a unit that outlives who asked for it. Others work for it, by systemd, so it needs little."""
+    """Runs this tool as a unit of its own, which survives the end of the caller. Other units do its work, so it needs few rights."""
     argv = ["systemd-run", "--quiet", "--collect", *options]
     for setting in (*CLOSED, "SystemCallFilter=@system-service", "MemoryDenyWriteExecute=yes", *settings):
         argv.append(f"--property={setting}")
@@ -46,12 +46,12 @@ def run_as_unit(paths: Layout, options: list[str], command: list[str], *settings
 
 
 def literally(argv: list[str]) -> list[str]:
-    """Words for systemd, which would put in for $NAME what the environment has of that name, a secret even."""
+    """Escapes words for systemd, which would replace $NAME by a variable, even by a secret."""
     return [word.replace("$", "$$") for word in argv]
 
 
 class Sandbox:
-    """Three users: one fetches and has the deploy key, one builds, one serves."""
+    """Three users: one fetches and has the deploy key, one builds, one runs the application."""
 
     def __init__(self, paths: Layout, config: dict[str, Any]) -> None:
         self.paths, self.config = paths, config
@@ -60,7 +60,7 @@ class Sandbox:
         self, user: str, argv: list[str], *, writes: list[Path], seconds: float = BUILD_SECONDS,
         place: Path = Path("/"), settings: tuple[str, ...] = (), unit: str = "", stdin: Any = None, stdout: Any = None,
     ) -> str:  # fmt: skip
-        """Runs a command as a system user; when it ends, nothing that it started goes on."""
+        """Runs a command as a system user. When it ends, systemd kills everything that it started."""
         command = ["systemd-run", "--quiet", "--wait", "--collect", "--service-type=exec"]
         if unit:
             command.append(f"--unit={unit}")
@@ -80,7 +80,7 @@ class Sandbox:
         )
 
     def sight(self, writes: list[Path]) -> list[str]:
-        """What a command sees of /srv: its application's own, and not what others of the host have there."""
+        """Settings that hide the folders of other applications in /srv."""
         inside = [path for path in writes if path.is_relative_to("/srv") and not path.is_relative_to(self.paths.home)]
         readable = [f"BindReadOnlyPaths=-{path}" for path in self.config["readable_paths"]]
         return [
@@ -91,10 +91,7 @@ class Sandbox:
         ]
 
     def network_settings(self, home: Path) -> tuple[str, ...]:
-        """The environment of what fetches and builds, which may need a proxy or a package index.
-
-        Such a step ends with the change that it is a part of.
-        """
+        """Environment of fetching and building: a proxy or a package index may be set. The unit ends with its change."""
         certificates = "/etc/ssl/certs/ca-certificates.crt"
         return (
             f"Environment=HOME={home} PATH=/usr/bin:/bin LANG=C.UTF-8 PIP_CERT={certificates}",
@@ -103,7 +100,7 @@ class Sandbox:
         )  # fmt: skip
 
     def fetching(self, argv: list[str], **options: Any) -> str:
-        """As who has the key, and runs nothing that the repository brings."""
+        """As the fetching user, which has the deploy key."""
         return self.run_as(
             self.config["fetch_user"], argv, writes=[self.paths.fetch], settings=self.network_settings(self.paths.fetch),
             **options,
@@ -118,29 +115,29 @@ class Sandbox:
         more: tuple[Path, ...] = (),
         **options: Any,
     ) -> str:
-        """As who runs what a commit brings, or reads it, in its release; it may write there, and to what `more` names."""
+        """As the building user, in the folder of a release. It may write there and to the paths in `more`."""
         return self.run_as(
             self.config["build_user"], argv, place=place, writes=[place, *more],
-            # Its home ends with the step: what one commit leaves there is not what the next one finds.
+            # Its home is the unit's private /tmp, so nothing stays for the next commit.
             settings=settings or self.network_settings(Path("/tmp")), **options,
         )  # fmt: skip
 
     def making(self, release: str, argv: list[str]) -> str:
-        """A command of the operator's that makes a part of a release: with all of its environment that is not secret."""
+        """A command that makes a part of a release, such as static files. It has the application's environment without secrets."""
         settings = (
             f"EnvironmentFile=-{self.paths.config}/environment",
-            *self.network_settings(Path("/tmp")),  # its file comes later, so what a build is told otherwise counts
+            *self.network_settings(Path("/tmp")),  # later, so that the build environment overrides the application's
             self.release_settings(release),
         )
         return self.building(argv, self.paths.releases / release, settings=settings)
 
     def release_settings(self, release: str) -> str:
-        """What every command in a release's folder finds in its environment."""
+        """Environment of every command that runs in the folder of a release."""
         programs = f"{self.paths.releases / release}/.venv/bin:/usr/bin:/bin"
         return f"Environment=APP_RELEASE={release} PATH={programs} LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1"
 
     def serving(self, release: str, argv: list[str], *, settings: tuple[str, ...] = (), **options: Any) -> str:
-        """As who serves, with the environment that it will serve with."""
+        """As the application's user, with its environment and secrets."""
         place = self.paths.releases / release
         environment = (
             f"EnvironmentFile=-{self.paths.config}/environment",
@@ -153,19 +150,19 @@ class Sandbox:
         )
 
     def publishing(self, folder: Path) -> None:
-        """Lets the web server read all of a folder of the application's, as the application, which owns what is in it.
+        """Gives a shared folder and everything in it to the web server's group. Runs as the application's user.
 
-        Once: what is made there later has the folder's group. The folder itself comes last, so one that was cut off is
-        gone over again.
+        Needed once: files that are made later get the group of the folder. The folder is changed last, so if this is cut
+        off, the next run starts over.
         """
         group = self.config["socket_group"]
-        # Which keeps who is not of a group from giving files to it, and all from setting the bit that hands it on.
+        # Only members of a group can give files to it. RestrictSUIDSGID would forbid the set-group bit.
         settings = (f"SupplementaryGroups={group}", "RestrictSUIDSGID=no")
         argv = ["/usr/bin/python3", "-c", PUBLISH, str(folder), group]
         self.run_as(self.config["user"], argv, writes=[folder], settings=settings)
 
     def closed_as_slots_are(self) -> list[str]:
-        """The sandbox of the slots, as their unit has it, which the role has written."""
+        """The restrictions of the slots, read from their unit file."""
         text = read(self.paths.unit_file)
         lines = text.partition("[Service]\n")[2].partition("\n[")[0].splitlines()
         settings = [line for line in lines if re.match(r"[A-Z][A-Za-z]+=", line) and not line.startswith(OF_A_SLOT)]
@@ -176,9 +173,9 @@ class Sandbox:
         return settings
 
     def by_hand(self, unit: str, slot: str, release: str, argv: list[str], *, terminal: bool, who: str) -> list[str]:
-        """The command line that runs one of the application's own commands as the live slot runs the application.
+        """The command line for a command of the application, with user, environment and restrictions of the live slot.
 
-        Its secrets are read by systemd, so they are on no command line.
+        systemd reads the secrets from files, so that no command line shows them.
         """
         command = ["systemd-run", "--quiet", "--wait", "--collect", "--service-type=exec", f"--unit={unit}"]
         command += [f"--description={self.paths.app}: a command of {who}", "--pty" if terminal else "--pipe"]
@@ -191,7 +188,7 @@ class Sandbox:
         return [*command, "--", "/usr/bin/env", "--", *literally(argv)]
 
     def telling(self, argv: list[str], known: dict[str, str]) -> str:
-        """A command of the operator's, as who serves, with what it is to tell in its environment."""
+        """A notify_command, as the application's user, with the facts in its environment."""
         environment = [f"{name}={value}" for name, value in known.items()]
         writes = [Path(path) for path in self.config["writable_paths"]]
         return self.run_as(self.config["user"], [*environment, *argv], writes=writes, seconds=30)

@@ -1,4 +1,4 @@
-"""The two slots: what each is bound to, starting, asking and stopping them, and which of them is live."""
+"""The two slots: what each runs, which is live, and starting, checking and stopping them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from .basics import ReleaseError, in_words, misplaced, numbers, read, run, succe
 from .layout import SETTINGS, SLOTS, Layout, other
 from .sandbox import run_as_unit
 
-PAUSE = 0.1  # seconds between two questions of the gate
+PAUSE = 0.1  # seconds between two requests of the gate
 UWSGI = Path("/usr/bin/uwsgi-core")
 NAME = re.compile(r"[A-Za-z0-9-]+")  # of a release
 PLUGINS = Path("/usr/lib/uwsgi/plugins")
-# What uWSGI logs of a request that failed, and of a worker that took one with it. The alarm is that of
-# worker_memory.py, whose request has been answered.
-# Anchored: an application may log what a visitor has typed.
+# uWSGI's log lines of a failed request, and of a worker that died with one. Signal 14 (SIGALRM) is worker_memory.py's:
+# its request was answered. Anchored, because an application may log text of a visitor.
 FAILURE = re.compile(
     r"^\[pid: .*\(HTTP/[0-9.]+ 5[0-9][0-9]\) \d+ headers|\*\*\* HARAKIRI ON WORKER|DAMN ! worker(?!.* by signal 14 )"
 )
@@ -35,32 +34,32 @@ class Slots:
     def __init__(self, paths: Layout, config: dict[str, Any]) -> None:
         self.paths, self.config = paths, config
 
-    # What is
+    # State
 
     def live(self) -> str | None:
-        """The slot that nginx reaches, or would if its link were there; None before the first release."""
+        """The slot that nginx connects to, also while the link in /run is missing; None before the first release."""
         slots = [Path(target(link)).stem for link in (self.paths.live_link, self.paths.live_bound)]
         return next((slot for slot in slots if slot in SLOTS), None)
 
     def bound(self, slot: str | None) -> dict[str, str]:
-        """What a slot was started with: its RELEASE, SETTINGS, and the digest of their FILES."""
+        """What a slot was started with: RELEASE, the digest SETTINGS of the declaration, the digest FILES of its copies."""
         text = read(self.paths.bound(slot) / "slot") if slot else ""
         return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
     def bound_at(self, slot: str) -> float:
-        """When a slot was started with its release, in seconds of the epoch; 0 where that is not known."""
+        """When a slot was started with its release, in seconds since the epoch; 0 if unknown."""
         path = self.paths.bound(slot) / "slot"
         return path.stat().st_mtime if path.exists() else 0.0
 
     def damage(self, slot: str | None) -> str:
-        """What is not known of a slot any more because its file cannot be read."""
+        """An error if the file that names a slot's release cannot be read."""
         bound = self.bound(slot)
         if slot and (bound.get("SLOT") != slot or not NAME.fullmatch(bound.get("RELEASE", ""))):
             return f"{self.paths.bound(slot) / 'slot'} cannot be read, so {self.paths.slot_unit(slot)} could not start again"
         return ""
 
     def release(self, slot: str | None) -> str:
-        """What a slot runs; where its file does not say so any more, what is published is the live one's."""
+        """The release of a slot. If its file is damaged, the link `current` names that of the live slot."""
         release = self.bound(slot).get("RELEASE", "")
         if NAME.fullmatch(release):
             return release
@@ -73,14 +72,14 @@ class Slots:
         return succeeds(["systemctl", "is-enabled", "--quiet", self.paths.slot_unit(slot)])
 
     def warm(self) -> bool:
-        """Whether the slot before is kept running for who wants to go back."""
+        """Whether the previous slot is kept running for a rollback."""
         return succeeds(["systemctl", "is-active", "--quiet", self.paths.cooling_unit])
 
     def current(self, slot: str | None, settings: str = "") -> bool:
-        """Whether a slot's process has the settings of the digest, by default those on the host, and the programs of now.
+        """Whether a slot's process has the wanted settings, by default those on the host, and the installed uWSGI.
 
-        The process that `start` started has the settings that the slot is bound to; any other has them
-        if it started after the last change of the files.
+        The process that `start` started has the settings in the slot's folder. Any other process has them
+        if it started after the last change of these files.
         """
         bound = self.bound(slot)
         if not slot or self.damage(slot) or bound.get("SETTINGS") != (settings or self.config["settings"]):
@@ -93,23 +92,25 @@ class Slots:
         if read(self.paths.bound(slot) / "started") != state["InvocationID"]:
             files += [*(self.paths.bound(slot) / name for name in SETTINGS), self.paths.unit_file]
         changes = [path.stat().st_ctime for path in files if path.exists()]
-        changed_at = max((moment for moment in changes if moment < time.time()), default=0)  # clocks may be set back
+        changed_at = max(
+            (moment for moment in changes if moment < time.time()), default=0
+        )  # ignore times in the future: clocks may be set back
         return float(state["ExecMainStartTimestamp"].lstrip("@") or 0) > changed_at
 
     def programs(self) -> list[Path]:
-        """What a slot runs beside the release: uWSGI, the language, the libraries of both.
+        """The files of uWSGI, its language plugin and their libraries.
 
-        A process goes on with those that it started with, however often the host's are upgraded.
+        A process keeps using those that it started with, after the host's are upgraded.
         """
         plugin = PLUGINS / f"{self.config['plugin']}_plugin.so"
         try:
             words = run(["ldd", str(UWSGI), str(plugin)]).split()
-        except ReleaseError:  # in the midst of an upgrade there may be no plugin, and what runs goes on
+        except ReleaseError:  # during an upgrade the plugin may be missing
             words = []
         return [UWSGI, plugin, *(Path(word) for word in words if word.startswith("/") and not word.endswith(":"))]
 
     def is_committed(self, slot: str | None) -> bool:
-        """Whether links agree, the live slot alone starts at boot, and the other runs only to be gone back to."""
+        """Whether all links lead to this slot, it alone starts at boot, and the other one runs only while it is warm."""
         return (
             slot is not None
             and target(self.paths.current) == f"releases/{self.release(slot)}"
@@ -120,7 +121,7 @@ class Slots:
         )
 
     def trouble(self, slot: str | None) -> list[str]:
-        """What keeps a slot that runs from answering nginx, if anything does."""
+        """Faults of a running slot that keep it from answering nginx, or that expose its secrets."""
         if not slot or not self.active(slot):
             return []
         user, group = self.config["user"], self.config["socket_group"] or self.config["user"]
@@ -131,14 +132,14 @@ class Slots:
             misplaced(self.paths.socket(slot).parent, user, group, 0o750) if self.config["socket_group"] else "",
             self.closed(slot, group),
         ]
-        # Unless app_server_uwsgi_options says otherwise.
+        # app_server_uwsgi_options may set another FIFO.
         usual = f"master-fifo = {runtime}/slots/$(SLOT).fifo\n" in read(self.paths.bound(slot) / "uwsgi.ini")
         if usual and not self.paths.fifo(slot).is_fifo():
             said.append(f"{self.paths.fifo(slot)} is missing, on which uWSGI takes orders")
         return [words for words in said if words] or self.silence(slot)
 
     def readable_secrets(self, slot: str) -> list[str]:
-        """The settings that a slot is bound to and that others than root may read or write, though they should not."""
+        """Settings of a slot with wrong owner or too many permissions."""
         found = []
         for name, mode in SETTINGS.items():
             path = self.paths.bound(slot) / name
@@ -181,8 +182,8 @@ class Slots:
     # Starting and stopping
 
     def start(self, slot: str, release: str) -> None:
-        """Binds a slot to a release and to the settings of now, and starts it."""
-        run(["systemctl", "daemon-reload"])  # the unit may be newer than what systemd has read
+        """Starts a slot with a release and with copies of the settings that are declared now."""
+        run(["systemctl", "daemon-reload"])  # the unit file may have changed since systemd read it
         self.stop(slot)
         folder = self.paths.bound(slot)
         folder.mkdir(parents=True, exist_ok=True)
@@ -196,17 +197,17 @@ class Slots:
         self.resume(slot)
 
     def resume(self, slot: str) -> None:
-        """Starts a slot on what it is bound to."""
+        """Starts a slot with the release and settings in its folder."""
         run(["systemctl", "start", self.paths.slot_unit(slot)], seconds=120)
         invocation = run(["systemctl", "show", "--property=InvocationID", "--value", self.paths.slot_unit(slot)])
         write_atomically(self.paths.bound(slot) / "started", invocation.strip())
 
     def stop(self, slot: str) -> None:
-        """Stops a slot; requests in it may take as long as they are allowed to."""
+        """Stops a slot. Requests that it has may finish, within their limit."""
         run(["systemctl", "stop", self.paths.slot_unit(slot)], seconds=self.config["stop_seconds"] + 30)
 
     def drain(self, slot: str) -> None:
-        """Stops a slot that nginx does not reach any more; its accept queue may hold requests still."""
+        """Stops a slot that is no longer live. Its accept queue may still hold requests, so it runs on for drain_seconds."""
         if self.active(slot):
             time.sleep(self.config["drain_seconds"])
         self.stop(slot)
@@ -220,16 +221,16 @@ class Slots:
         if release:
             link_atomically(self.paths.current, f"releases/{release}")
         link_atomically(self.paths.live_link, str(self.paths.socket(slot)))
-        # The link that nginx knows is gone after a boot, or was led elsewhere.
+        # The link in /run may be missing or changed.
         run(["systemd-tmpfiles", "--create", str(self.paths.tmpfiles())])
 
     def boot(self, slot: str) -> None:
-        """From now on this slot starts with the host, and the other does not."""
+        """Has this slot start at boot, and the other one not."""
         run(["systemctl", "enable", "--quiet", self.paths.slot_unit(slot)])
         run(["systemctl", "disable", "--quiet", self.paths.slot_unit(other(slot))])
 
     def cool_later(self, seconds: int) -> None:
-        """Leaves the idle slot running for a while: going back to it takes no start."""
+        """Keeps the previous slot running for some time, so that a rollback needs no start."""
         self.cool_never()
         timer = [f"--unit={self.paths.cooling_unit}", f"--on-active={seconds}"]
         run_as_unit(self.paths, timer, ["cool"], "CapabilityBoundingSet=")
@@ -240,7 +241,7 @@ class Slots:
                 run(["systemctl", "stop", unit])
 
     def leave(self) -> None:
-        """Stops both slots for good, and takes away what systemd knows of them."""
+        """Stops both slots for good, and removes their unit file and links."""
         self.cool_never()
         for slot in SLOTS:
             run(["systemctl", "disable", "--quiet", self.paths.slot_unit(slot)])
@@ -249,10 +250,10 @@ class Slots:
             path.unlink(missing_ok=True)
         run(["systemctl", "daemon-reload"])
 
-    # Judging
+    # Checks
 
     def healthy(self, slot: str, release: str) -> tuple[bool, str]:
-        """Whether a slot answers in time that it is well and which release it is, or what it says instead."""
+        """Whether the health path answers in time, with 200 and the release; else the reason why not."""
         path, seconds = self.config["health_path"], self.config["health_answer_seconds"]
         try:
             modifier, url = self.config["modifier"], self.config["public_url"]
@@ -270,7 +271,7 @@ class Slots:
         return False, f"{path} answered {status}{missing}: {body.strip()[:300]}"
 
     def gate(self, slot: str, release: str) -> int:
-        """Asks the slot on its own socket until it was right several times in a row, or time is up.
+        """Asks a slot on its own socket until several answers in a row are right; raises ReleaseError when time is up.
 
         Returns the milliseconds of the slowest of these answers.
         """
@@ -291,18 +292,18 @@ class Slots:
         raise ReleaseError(f"Release {release} was not right within {self.config['health_seconds']} s: {said}")
 
     def requests(self, slot: str, before: int = 0) -> int:
-        """How many a slot has had since it started, or since it had had so many."""
+        """Number of requests of a slot since its start; minus `before`, a number that was read earlier."""
         count = requests_so_far(self.paths.counters(slot)) if slot else 0
-        return count - before if count >= before else count  # fewer: it has started anew since
+        return count - before if count >= before else count  # if fewer, it was restarted in between
 
     def failures(self, slot: str, since: float) -> int:
-        """How many requests in a slot have failed since a moment, in seconds of the epoch."""
+        """Number of failed requests of a slot since a time, in seconds since the epoch."""
         argv = ["journalctl", f"--unit={self.paths.slot_unit(slot)}", f"--since=@{since:.3f}", "--quiet", "--no-pager"]
         return sum(bool(FAILURE.search(line)) for line in run([*argv, "--output=cat"]).splitlines())
 
     def last_words(self, slot: str) -> str:
         argv = ["journalctl", f"--unit={self.paths.slot_unit(slot)}", "--lines=25", "--no-pager", "--output=cat"]
-        with contextlib.suppress(ReleaseError):  # they explain a failure, and must not become one
+        with contextlib.suppress(ReleaseError):  # the log explains another failure, and must not replace it
             return run(argv).strip()
         return ""
 

@@ -1,7 +1,7 @@
-"""Wheels that are kept from one build to the next: of each, root has seen that it is what a commit has pinned.
+"""Wheels that are kept from one build to the next. Root has compared each with a digest that a commit pins.
 
-A commit's build may run anything, and so may leave anything in a cache of pip's that it can write. Here it leaves a
-wheel at most, which a later build gets only if its own requirements pin the very same bytes.
+A build runs code of the commit, which could put anything into a cache that pip can write. Here a build can only leave a
+wheel, and a later build gets it only if its own requirements pin the same digest.
 """
 
 from __future__ import annotations
@@ -21,30 +21,32 @@ PIECE = 2**20
 
 
 def pins(requirements: str) -> set[str]:
-    """The digests that a text of requirements allows."""
+    """The digests that the text of a requirements file allows."""
     return set(PIN.findall(requirements))
 
 
 class Wheels:
-    """Files of `Layout.wheels`, root's, each named after its digest and then as pip wants it."""
+    """Files in `Layout.wheels`, owned by root. A name is the digest, a dash, and the wheel's name for pip."""
 
     def __init__(self, paths: Layout) -> None:
         self.paths = paths
 
     def lay_out(self, wanted: set[str], user: str) -> Path:
-        """A fresh folder of the user's with those that are wanted, to which pip may add."""
+        """Makes a new folder of the user with the wanted wheels. pip may add others."""
         fresh = self.paths.wheels / ".fresh"
-        shutil.rmtree(fresh, ignore_errors=True)  # of a build that was cut off
+        shutil.rmtree(fresh, ignore_errors=True)  # left by a build that was cut off
         fresh.mkdir(mode=0o755)
         for path in self.paths.wheels.glob("*.whl"):
             digest, _dash, name = path.name.partition("-")
-            if digest in wanted and not (fresh / name).exists():  # one name may have two digests, of two indexes
-                os.link(path, fresh / name)  # whose bytes the user cannot change
+            if (
+                digest in wanted and not (fresh / name).exists()
+            ):  # two package indexes may have different files of one name
+                os.link(path, fresh / name)  # it stays root's, so the user cannot change it
         shutil.chown(fresh, user, user)
         return fresh
 
     def keep(self, fresh: Path, wanted: set[str]) -> None:
-        """Takes what pip has added, if it is wanted."""
+        """Keeps the wheels that pip has added, if their digests are wanted."""
         for name in os.listdir(fresh):
             if re.fullmatch(r"[A-Za-z0-9_.+!-]+\.whl", name):
                 self._take(fresh / name, wanted)
@@ -66,12 +68,12 @@ class Wheels:
             copy.unlink(missing_ok=True)
 
     def forget(self, wanted: set[str]) -> None:
-        """Removes what no release pins any more."""
+        """Removes wheels that no release pins any more."""
         for path in self.paths.wheels.glob("*.whl"):
             if path.name.partition("-")[0] not in wanted:
                 path.unlink()
 
 
 def _as_it_is(name: str, flags: int) -> int:
-    """Opens a file of another user's: not what a link leads to, and without waiting for a FIFO."""
+    """Opens a file of an untrusted user: no symbolic link is followed, and a FIFO does not block."""
     return os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
