@@ -21,7 +21,7 @@ from ansible_collections.foobar.webstack.plugins.plugin_utils.git_host import Qu
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import refused
 from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import run_script
 
-# Folders in /etc, /srv, /run and /var/lib that Debian, or a package that may be installed later, calls so.
+# Names of folders in /etc, /srv, /run and /var/lib of Debian, or of packages that may be installed later.
 FOLDERS = frozenset((
     "alternatives", "apache2", "apparmor", "avahi", "bind", "binfmt", "ca-certificates", "certbot", "chrony", "clamav",
     "cloud", "containerd", "credentials", "credstore", "cups", "dbus", "dhcp", "docker", "dovecot", "emacs", "environment",
@@ -36,7 +36,7 @@ FOLDERS = frozenset((
     "sudo", "supervisor", "sv", "sysctl", "sysstat", "terminfo", "texmf", "tomcat10", "tor", "ucf", "udev", "udisks2",
     "ufw", "unattended-upgrades", "user", "utmp", "varnish", "vim", "wireguard", "xattr", "xdg", "xml", "zabbix", "zsh",
 ))  # fmt: skip
-# What Debian has a template unit of, by that name: instances of <name>@.service are an application's slots.
+# Names of Debian's template units: an application's slots are instances of <name>@.service.
 UNITS = frozenset((
     "autovt", "awstats", "capsule", "container-getty", "dhcpcd", "e2scrub", "getty", "haproxy", "ifup", "iscsi",
     "lvm2-pvscan", "mariadb", "mdadm-grow-continue", "memcached", "modprobe", "mysql", "openvpn", "openvpn-client",
@@ -46,28 +46,28 @@ UNITS = frozenset((
 ))  # fmt: skip
 UNIT_FOLDERS = ("/usr/lib/systemd/system", "/usr/local/lib/systemd/system")
 OWN_UNITS = "/etc/systemd/system"
-# Not what an application's unit template is: units that a change is run as, which have no file.
+# Transient units of a change, which have no file, unlike an application's template unit.
 TRANSIENT = ("-deploy.service", "-migrate.service", "-notify.service", "-cool.service", "-cool.timer")
 
 
 @dataclass
 class Host:
-    """What a host has that bears an application's name."""
+    """What a host has under an application's name."""
 
     accounts: app_accounts.Accounts
     has_user: bool
     configured: bool  # a release.json is there
-    units: list[str]  # that are not this role's, whoever has the name
-    places: list[str]  # that are this role's where it made the users
-    left: list[str]  # that this role made and that are not declared any more
-    declared: dict[str, str]  # of each release, by its name
+    units: list[str]  # units of this name that are not this role's
+    places: list[str]  # folders of this name; this role's if it made the users
+    left: list[str]  # paths that this role made and that are no longer declared
+    declared: dict[str, str]  # the declaration of each release, by its name
     live: str
     rejected: list[str]
-    groups: list[str]  # of those that were asked for
-    packages: list[str]  # of those that were asked for, which are installed
+    groups: list[str]  # those of the wanted ones that exist
+    packages: list[str]  # those of the wanted ones that are installed
 
     def will_ship(self, declared: str) -> bool:
-        """Whether a converge of this declaration ships code, as webstack-release plans it."""
+        """Whether a converge of this declaration ships code; the same rule as `plan` of webstack-release."""
         if self.declared.get(self.live) == declared:
             return False
         same = sorted(name for name, text in self.declared.items() if text == declared)
@@ -114,7 +114,7 @@ class ActionModule(ActionBase):
         )
 
     def _git_host_faults(self, args: dict[str, Any], host: Host) -> list[str]:
-        """Faults that the fetch would meet."""
+        """Errors that a fetch on the host would have."""
         fetcher = args["users"][-1]
         question = Question(
             app=args["app"], repository=args["repository"], version=args["ref"] or args["version"], key=self._key(args["key"]),
@@ -124,20 +124,20 @@ class ActionModule(ActionBase):
         return question.faults(run_script(self, question.script()), input_of_version(args))
 
     def _key(self, path: str) -> str:
-        """The deploy key, as the role will copy it to the host."""
+        """The text of the deploy key that the role copies to the host."""
         if not path:
             return ""
         return self._loader.get_text_file_contents(self._find_needle("files", path))
 
 
 def question(app: str, users: list[str], groups: list[str], packages: list[str]) -> str:
-    """For a shell on the host: what it has that bears the name. The answers are parted by lines of dashes."""
+    """A shell script that prints what the host has under the name. Lines of dashes separate the answers."""
     units = [f"{folder}/{app}{kind}" for folder in UNIT_FOLDERS for kind in ("@.service", *TRANSIENT, "-job-*")]
     units += [f"{OWN_UNITS}/{app}{kind}" for kind in TRANSIENT]
     places = " ".join(places_of(app))
     old = f"/etc/tmpfiles.d/{app}.conf"
     marks = f"/var/lib/{app}/releases"
-    # Without groups, nobody asks what brings them.
+    # dpkg is asked only if groups are declared: a package may create them.
     known = ""
     if groups:
         listed = (
@@ -147,7 +147,7 @@ def question(app: str, users: list[str], groups: list[str], packages: list[str])
     return "\n".join([
         app_accounts.question(users), "echo ---",
         f"ls -d {' '.join(units)} 2>/dev/null", "echo ---",
-        # An empty folder is nobody's; a disk of its own has a lost+found.
+        # An empty folder may be used. One that is a mount point has a lost+found.
         f"for place in {places}; do",
         '  if [ ! -d "$place" ]; then ls -d "$place" 2>/dev/null',
         '  elif [ -n "$(find "$place/" -mindepth 1 -maxdepth 1 ! -name lost+found -print -quit)" ]; then echo "$place"; fi',
@@ -166,7 +166,7 @@ def places_of(app: str) -> list[str]:
 
 
 def read(app: str, users: list[str], further: list[str], said: str) -> Host:
-    """What the answers mean."""
+    """Parses the output of the script."""
     parts = [part.splitlines() for part in re.split(r"(?m)^---\n", said)]
     if len(parts) != 7:
         raise AnsibleActionFail(
@@ -197,13 +197,13 @@ def _declared(text: str) -> str:
     try:
         return str(json.loads(text).get("declared", ""))
     except (ValueError, AttributeError):
-        return ""  # cut short: no release is known by it
+        return ""  # cut off by a crash, so it describes no release
 
 
 def strangers(app: str, host: Host) -> list[str]:
-    """Why the name is taken, or would be; in words for the operator."""
+    """Why the name cannot be used on this host; empty if it can."""
     found = [f"{path} is part of the system" for path in host.units] + host.accounts.strange
-    # Where this role has been before, its settings are there, or the user, with who builds and who fetches.
+    # This role has used the name before if its settings exist, or all three users.
     ours = host.configured or (host.has_user and host.accounts.missing == [])
     if ours or found:
         return found
@@ -217,7 +217,7 @@ def strangers(app: str, host: Host) -> list[str]:
 
 
 def group_faults(host: Host, groups: list[str], packages: list[str]) -> list[str]:
-    """Groups that nothing brings any more. While a package of the application's is to come, that is not known."""
+    """Faults for groups that do not exist. A package that is still to be installed may create them, so then there are none."""
     if set(packages) - set(host.packages):
         return []
     brings = (
@@ -237,7 +237,7 @@ def input_of_version(args: dict[str, Any]) -> str:
 
 
 def clone_faults(args: dict[str, Any], ships: bool) -> list[str]:
-    """What is wrong with the commit that the controller's clone would send: as app_push takes it, and sooner."""
+    """What is wrong with the commit that app_push would send from the controller's clone, asked before any change."""
     clone, version = Clone(args["repository"]), args["ref"] or args["version"]
     what = f"{input_of_version(args)}: '{version}'"
     try:
@@ -247,7 +247,7 @@ def clone_faults(args: dict[str, Any], ships: bool) -> list[str]:
             f"{what} names no commit, or more than one, in the controller's clone {args['repository']} "
             f"(app_server_repository): {error}"
         ]
-    # What is live already was looked at when it was sent.
+    # A commit that is live was checked when it was sent.
     try:
         if ships:
             clone.trust(commit, args["signers"])

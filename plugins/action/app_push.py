@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Action of foobar.webstack.app_push: a commit goes from the controller's clone to the host, in one pipe."""
+"""Action of foobar.webstack.app_push: sends a commit from the controller's clone to the host, through one pipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.foobar.webstack.plugins.plugin_utils.clone import Clone
 
 
 class ActionModule(ActionBase):
-    """Packs on the controller; needs no module on the host."""
+    """Packs the archive on the controller; no module is needed on the host."""
 
     TRANSFERS_FILES = False
 
@@ -32,7 +32,7 @@ class ActionModule(ActionBase):
         archive = f"/var/cache/{args['app']}-{commit}-{secrets.token_hex(4)}.tar"
         if not self._task.check_mode:
             self._send(clone.archive(commit), archive)
-        # It is gone when the change that it is for has unpacked it.
+        # The change that unpacks the archive removes it.
         return {"changed": False, "commit": commit, "archive": archive}
 
     def _send(self, content: bytes, path: str) -> None:

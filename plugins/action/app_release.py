@@ -21,7 +21,7 @@ from ansible.utils.display import Display
 from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import complaint, run_script
 
 TOOL = "/usr/local/sbin/webstack-release"
-# For which another change is waited for: one that was cut off on a controller comes to its end by itself.
+# To wait for another change. One whose controller was cut off ends by itself.
 BUSY_SECONDS = 30
 QUESTIONS = ("status", "plan")
 CHANGES = ("deploy", "rollback", "renew")
@@ -32,7 +32,7 @@ NOTHING_LIVE = {"ship": True, "ref": "", "renew": False, "release": "", "slot": 
 
 
 class ActionModule(ActionBase):
-    """The change goes on without us; we only look on."""
+    """Starts a change, which runs as a unit of the host, and prints its output."""
 
     TRANSFERS_FILES = False
 
@@ -92,7 +92,7 @@ class ActionModule(ActionBase):
         return {"changed": False, "answer": answer, "warnings": warnings}
 
     def _is_live(self, request: dict[str, Any]) -> bool:
-        """Whether what was sent to be deployed is live already, and all is well with it."""
+        """Whether the commit of a request is live already, without faults."""
         if not request.get("commit"):
             return False
         live = self._call("status", "--json")
@@ -124,7 +124,7 @@ class ActionModule(ActionBase):
 
 
 def _reason(kind: str, progress: dict[str, Any], seen: list[str]) -> str:
-    """Why a change failed, unless that has been shown: Ansible says twice what a task fails with."""
+    """Why a change failed; short if the output has said it already, because Ansible prints the message twice."""
     first = next(iter(progress["reason"].splitlines()), "")
     if first and any(first in line for line in seen):
         ended = progress["verdict"] if progress["verdict"] == "failed" else f"was {progress['verdict']}"
@@ -135,5 +135,5 @@ def _reason(kind: str, progress: dict[str, Any], seen: list[str]) -> str:
 def _user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a number without a name, as in some containers
+    except (KeyError, OSError):  # the user has no name, such as in some containers
         return str(os.getuid())

@@ -12,7 +12,7 @@ from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import re
 
 
 class ActionModule(ActionBase):
-    """A question that cannot be answered fails the task."""
+    """If the host cannot answer, the task fails."""
 
     TRANSFERS_FILES = False
 

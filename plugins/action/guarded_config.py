@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Action of foobar.webstack.guarded_config: a change of the way in, proven by coming in again."""
+"""Action of foobar.webstack.guarded_config: a change that could lock the play out, confirmed by a new connection."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.foobar.webstack.plugins.module_utils.undo import UNDO
 
-UNDO_SECONDS = 40  # from just before the change to the undo, where the task does not say
-PATIENCE = 15  # seconds, beyond those, until the host answers again
-# Seconds between tries: sshd is away for a moment while it reads its files; and since OpenSSH 9.8 it
-# shuts out who fails to log in faster than once in five seconds.
+UNDO_SECONDS = 40  # default; from just before the change to the undo
+PATIENCE = 15  # seconds after the undo, in which the host must answer again
+# Seconds between tries. sshd is away for a moment while it restarts, and since OpenSSH 9.8 it blocks a
+# client that fails more often than once in five seconds.
 PAUSES = (1, 5)
 MODULE = "foobar.webstack.guarded_undo"
 
 
 @dataclass(frozen=True)
 class Login:
-    """Who the play has come in as, by ssh; empty for another connection."""
+    """User, client address and port of the play's ssh login; empty for another kind of connection."""
 
     user: str = ""
     client: str = ""
@@ -34,7 +34,7 @@ class Login:
 
 
 class ActionModule(ActionBase):
-    """Costs one short command more than service_config where nothing is to be changed."""
+    """If nothing has to be changed, it costs one short command more than service_config."""
 
     TRANSFERS_FILES = False
     _VALID_ARGS = frozenset({"unit", "files", "check", "probe", "look", "admits", "undo_seconds"})
@@ -53,19 +53,19 @@ class ActionModule(ActionBase):
         self._undo_seconds = int(args.pop("undo_seconds", UNDO_SECONDS))
         self._unit = args.get("unit", "")
 
-        # Asked before the look: an undo that begins after it would undo what the look has seen.
+        # Before the dry run: if the undo starts after that, its result is no longer true.
         self._was_armed = self._is_armed()
         outlook = self._keep(args, dry=True)
         if outlook.get("failed") or not (outlook["changed"] or self._was_armed):
             return outlook
         if not outlook["changed"]:
-            outlook["changed"] = True  # the undo, which a killed run has left, is called off
+            outlook["changed"] = True  # the undo of a killed run is still armed, and will be disarmed
             return outlook if self._task.check_mode else self._confirm(outlook)
         self._refuse_unfinished()
         login = self._login()
         args["check"] = [part.replace("{user}", login.user).replace("{client}", login.client) for part in check]
         if not (login.client or self._was_armed or self._task.check_mode):
-            return self._keep(args)  # nobody came in by a way that could close
+            return self._keep(args)  # this connection cannot be cut by the change
         outlook = self._keep(args, dry=True)
         if outlook.get("failed"):
             return outlook
@@ -76,7 +76,7 @@ class ActionModule(ActionBase):
         return self._change(args, outlook)
 
     def _login(self) -> Login:
-        """Asked of the shell that ssh has opened: sudo would hide it."""
+        """Without sudo, which removes SSH_CONNECTION from the environment."""
         said = self._low_level_execute_command('id -un; echo "$SSH_CONNECTION"', sudoable=False)
         user, *connection = said["stdout"].split()
         return Login(user, connection[0], int(connection[3])) if len(connection) == 4 else Login()
@@ -86,7 +86,7 @@ class ActionModule(ActionBase):
         return self._low_level_execute_command(f"test -e {shlex.quote(folder)}")["rc"] == 0
 
     def _refuse_unfinished(self) -> None:
-        """An undo that could not be finished has the only copies of what was confirmed last."""
+        """Fails if an earlier undo is not finished: it has the only copies of the last confirmed files."""
         folder = f"{UNDO}/{self._unit or 'files'}.undone"
         if self._low_level_execute_command(f"test -e {shlex.quote(folder)}", sudoable=True)["rc"] == 0:
             raise AnsibleActionFail(
@@ -112,13 +112,13 @@ class ActionModule(ActionBase):
             return armed
         outcome = self._keep(args)
         if outcome.get("failed"):
-            if not self._was_armed:  # else what is there now was never confirmed
+            if not self._was_armed:  # else the present files were never confirmed
                 self._step("disarm")
             return outcome
         return self._confirm(outcome)
 
     def _confirm(self, outcome: dict[str, Any]) -> dict[str, Any]:
-        """Calls the undo off when a new connection comes through."""
+        """Disarms the undo if a new connection works."""
         inside, trouble = self._come_in(self._undo_seconds + PATIENCE)
         confirmed = self._step("disarm") if inside else {"disarmed": False}
         if confirmed.get("failed"):
@@ -135,7 +135,7 @@ class ActionModule(ActionBase):
         )
 
     def _come_in(self, seconds: float) -> tuple[bool, str]:
-        """Opens a new connection, again and again; returns whether one came through, and the last complaint before."""
+        """Tries to open a new connection until one works; returns whether one did, and the last error before."""
         deadline = time.monotonic() + seconds
         trouble = f"it took more than {self._undo_seconds} seconds"
         for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):

@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Action of foobar.webstack.listeners: asks the host once a run; the task registers the answer."""
+"""Action of foobar.webstack.listeners: runs the module once a run; later tasks get the registered answer."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Action of foobar.webstack.mysql_accounts: what the host answers before the first change is refused as inputs are."""
+"""Action of foobar.webstack.mysql_accounts: with `ask`, what the module finds is refused as inputs are."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Action of foobar.webstack.one_run: two runs on one host would undo each other, so the second one waits.
+"""Action of foobar.webstack.one_run: allows one run at a time on a host; a second one waits.
 
-What holds the host is the run's ssh connection, or where there is none the run's process on this machine: a run that
-was killed holds nothing.
+The lock belongs to the run's ssh connection, or without ssh to its process on this machine. So the lock of a killed
+run is free.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import compl
 WAIT_SECONDS = 130
 PAUSE = 2
 NOTE = "/run/webstack-run"
-# $1 is who asks, as JSON; $2 is the note of a run that is known to be over. Prints the note of the run that holds the
-# host, and nothing where the host is ours now. A note is a line for the connection, process and start time of it, and
-# one for who asked. Fields of /proc/PID/stat behind the name: 2 is the parent, 20 the start time.
+# $1 is this run, as JSON; $2 is the note of a run that has ended. Prints the note of the run that has the lock, or
+# nothing if this run has it now. The first line of a note is sshd's process and its start time, or a dash; the rest is
+# the run. Fields of /proc/PID/stat after the name: 2 is the parent, 20 the start time.
 CLAIM = f"""
 exec 9>{NOTE}.lock && flock --timeout 60 9 || exit 1
 field() {{ sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d ' ' -f "$2"; }}
@@ -48,7 +48,7 @@ while [ "${{pid:-0}}" -gt 1 ]; do
 done
 printf '%s\\n%s' "$door" "$1" > {NOTE}.new && mv {NOTE}.new {NOTE}
 """
-# $1 is who lets go. A note of somebody else stays.
+# $1 is this run. The note of another run stays.
 LET_GO = f"""
 exec 9>{NOTE}.lock && flock 9 || exit 1
 [ "$(sed 1d {NOTE} 2>/dev/null)" != "$1" ] || rm -f {NOTE}
@@ -56,14 +56,14 @@ exec 9>{NOTE}.lock && flock 9 || exit 1
 
 
 class ActionModule(ActionBase):
-    """Asks on the host who is at work there; needs no module."""
+    """Uses shell scripts, which are faster than a module."""
 
     TRANSFERS_FILES = False
     _VALID_ARGS = frozenset({"over"})
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
-        if self._task.check_mode:  # it looks on, and undoes nothing
+        if self._task.check_mode:  # a dry run disturbs nobody
             return {"changed": False}
         ours, over, told = identity(), "", False
         if boolean(self._task.args.get("over", False)):
@@ -98,7 +98,7 @@ def identity() -> dict[str, Any]:
     pid = os.getppid()  # a task runs in a child of ansible-playbook
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a number without a name, as in some containers
+    except (KeyError, OSError):  # the user has no name, such as in some containers
         user = str(os.getuid())
     name, began = socket.gethostname(), started(pid)
     since = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(_moment(began)))
@@ -106,16 +106,16 @@ def identity() -> dict[str, Any]:
 
 
 def started(pid: int) -> str:
-    """When a process of this machine began, in the kernel's ticks; empty where it has ended, or that is not to be told."""
+    """Start time of a process of this machine, in clock ticks; empty if it has ended or if that is unknown."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(") ")[2].split()
-        return "" if fields[0] == "Z" else fields[19]  # one that was killed, and that its parent has not asked for yet
+        return "" if fields[0] == "Z" else fields[19]  # Z: it has ended, and its parent has not noticed yet
     except (OSError, IndexError):
         return ""
 
 
 def _moment(ticks: str) -> float:
-    """The second of the epoch in which a process began; that of now on a machine without /proc."""
+    """Start time of a process in seconds since the epoch; the present time on a machine without /proc."""
     try:
         lines = Path("/proc/stat").read_text(encoding="utf-8").splitlines()
         boot = next(int(line.split()[1]) for line in lines if line.startswith("btime "))
@@ -142,12 +142,12 @@ def is_same(holder: dict[str, Any], ours: dict[str, Any]) -> bool:
 def is_over(held: str, holder: dict[str, Any]) -> bool:
     """Whether a run is known to have ended, as far as this machine can tell."""
     if holder["machine"] != identity()["machine"]:
-        # By another connection than ssh, such as a container's, nobody can tell from elsewhere.
+        # Without ssh (a dash), only the other machine knows whether its process runs: it is taken for ended.
         return held.startswith("-\n")
     try:
         os.kill(int(holder["pid"]), 0)
     except ProcessLookupError:
         return True
-    except PermissionError:  # somebody else's, and there
+    except PermissionError:  # it exists, but belongs to another user
         pass
     return started(int(holder["pid"])) != holder["start"]

@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Action of foobar.webstack.sites: what the inventory says of its sites, judged, and what each role is told of them."""
+"""Action of foobar.webstack.sites: validates the inventory's sites, and works out the inputs of each role."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ansible_collections.foobar.webstack.plugins.plugin_utils.specs import neare
 from ansible_collections.foobar.webstack.plugins.plugin_utils.vaults import vault_words
 
 WHO = "The play"
-# Of one site each, so that they have no meaning for all of them: where the site says it.
+# Inputs that belong to one site, and where in its entry they are set.
 OF_A_SITE = {
     "app_server_name": "the key of the site in sites",
     "app_server_repository": "sites.<site>.repository",
@@ -30,9 +30,9 @@ OF_A_SITE = {
     "certificate_source": "sites.<site>.certificate",
     "certificate_reload": "nowhere: nginx is reloaded",
 }
-# What the sites of a host come to for a role; what the inventory says there is added.
+# Inputs that the sites of a host are turned into. The inventory's own entries are added.
 LISTS = ("base_firewall_open", "dns_records", "nginx_sites", "mysql_databases", "mysql_users")
-# Of versions before `sites`: what stands for it now.
+# Variables of versions without `sites`, and the key that replaces each.
 BEFORE = {
     "site_domain": "domain", "site_aliases": "aliases", "site_redirects": "redirects", "site_certificate": "certificate",
     "site_repository": "repository", "site_version": "version", "site_push": "push", "site_page_path": "page_path",
@@ -60,7 +60,7 @@ echo "kept by $(cat {versions.RECORD} 2>/dev/null)"
 
 
 class ActionModule(ActionBase):
-    """Asks the host whose it is and, where workers have to be shared out, for its memory."""
+    """Runs on the controller. The host is asked what it belongs to, and for its memory if several applications share it."""
 
     TRANSFERS_FILES = False
     _VALID_ARGS = frozenset({"roles", "choose", "passwords", "changes"})
@@ -71,7 +71,7 @@ class ActionModule(ActionBase):
         self._for_roles = boolean(self._task.args.get("roles", False))
         self._host = str(self._vars["inventory_hostname"])
         self._faults: list[str] = []
-        self._declared_before: dict[str, str] = {}  # by site, where its database's password of before is said
+        self._declared_before: dict[str, str] = {}  # where the inventory sets the previous database password, by site
         if found := list(self._of_versions_before()):
             raise AnsibleActionFail(report({f"{WHO} refuses its inputs": found}))
         if self._for_roles:
@@ -101,17 +101,17 @@ class ActionModule(ActionBase):
             result |= self._told(sites, said, lists, result)
             result["chosen"] = chosen
         result |= refused(WHO, list(dict.fromkeys(self._faults)), self._vars)
-        # Passwords are in it.
+        # The result holds passwords.
         result["_ansible_no_log"] = True
         return result
 
     # What the inventory says
 
     def _value(self, place: str, raw: Any, secret: bool = False) -> Any:
-        """A value with its templates worked out, leaf by leaf, so that each fault has its place."""
+        """Evaluates the templates in a value, each key and item separately, so that a fault names its place."""
         if isinstance(raw, dict):
             worked = {str(key): self._value(f"{place}.{key}", item, secret) for key, item in raw.items()}
-            # What has no value has been named; a key that is there without one is judged with the rest.
+            # None means that a template failed, which is reported. A key without a value stays, for the spec to judge.
             return {key: value for key, value in worked.items() if value is not None or raw.get(key) is None}
         if isinstance(raw, (list, tuple)):
             return [self._value(f"{place}[{index}]", item, secret) for index, item in enumerate(raw)]
@@ -141,7 +141,7 @@ class ActionModule(ActionBase):
             return None
 
     def _said_of_roles(self) -> tuple[dict[str, Any], dict[str, list[Any]]]:
-        """What the inventory says of role inputs outside of `sites`: of all sites, and of the host."""
+        """Role inputs that the inventory sets outside of `sites`: for all sites, and for the host."""
         said: dict[str, Any] = {}
         for role in ("app_server", "certificate"):
             for name, option in wiring.role_options(role).items():
@@ -164,7 +164,7 @@ class ActionModule(ActionBase):
         return {name: value for name, value in said.items() if value is not None}, lists
 
     def _sound(self, said: dict[str, Any]) -> list[wiring.Site]:
-        """The sites in which there is no fault."""
+        """The sites without faults."""
         raw = self._vars.get("sites")
         if raw is None:
             if {"webservers", "appservers", "dbservers"} & set(self._vars.get("group_names", [])):
@@ -193,7 +193,7 @@ class ActionModule(ActionBase):
         return sound
 
     def _worked_out(self, name: str, entry: dict[str, Any]) -> dict[str, Any]:
-        """An entry without templates; what is secret in it only where roles are told of it."""
+        """An entry with its templates evaluated. Secrets are evaluated only if the roles will run."""
         place, rest = f"sites.{name}", dict(entry)
         secrets = {}
         for key, parts in (("app", ("secrets",)), ("database", ("password", "password_before"))):
@@ -218,7 +218,7 @@ class ActionModule(ActionBase):
         return worked
 
     def _add_passwords(self, name: str, database: dict[str, Any], given: dict[str, Any]) -> None:
-        """The passwords of a site's database, from the vault where its entry has none."""
+        """Adds the passwords of a site's database; they come from the vault if the entry has none."""
         vault = f"vault_{name.replace('-', '_')}_database_password"
         place = f"sites.{name}.database.password"
         for key, variable in (("password", vault), ("password_before", f"{vault}_before")):
@@ -226,7 +226,7 @@ class ActionModule(ActionBase):
                 value = self._value(variable, self._vars[variable], secret=True)
                 if value:
                     database[key] = value
-            elif key == "password_before" and database.get(key) == "":  # as of a variable that is not set
+            elif key == "password_before" and database.get(key) == "":  # the template of a variable that is not set
                 del database[key]
         if "password" not in given and vault not in self._vars:
             self._faults.append(f"{place}: not set; a secret, for the vault, as {vault}")
@@ -237,10 +237,10 @@ class ActionModule(ActionBase):
             said_here = "password_before" in given
             self._declared_before[name] = f"sites.{name}.database.password_before" if said_here else f"{vault}_before"
 
-    # What cannot be
+    # Faults
 
     def _of_versions_before(self) -> Iterator[str]:
-        """An inventory that was written before there was `sites`, with the lines to write instead."""
+        """Refuses variables of versions without `sites`, and says which lines to write instead."""
         old = sorted(name for name in self._vars if name in (*BEFORE, *BEFORE_OF_HOST, *BEFORE_OTHERS))
         if not old:
             return
@@ -271,7 +271,7 @@ class ActionModule(ActionBase):
             return f"(what {name} says)"
 
     def _refuse_placeholder(self) -> None:
-        """An address of the examples is nobody's host, and is not asked anything."""
+        """Refuses an address of the examples, before anything connects to it."""
         address = self._value("ansible_host", self._vars.get("ansible_host", self._host))
         if not wiring.EXAMPLE_ADDRESS.fullmatch(str(address)):
             return
@@ -284,7 +284,7 @@ class ActionModule(ActionBase):
         raise AnsibleActionFail(report({f"{WHO} refuses its inputs": self._faults}))
 
     def _misspelt(self, sites: list[wiring.Site]) -> Iterator[str]:
-        """Inputs that no role has, where no sound site calls the role, which would say so."""
+        """Unknown inputs of roles that no valid site calls. A role that is called refuses them itself."""
         called = {
             "app_server": any(site.has_app for site in sites),
             "certificate": any(site.has_certificate for site in sites),
@@ -318,7 +318,7 @@ class ActionModule(ActionBase):
                 )
 
     def _raw_sites(self, host: str) -> dict[str, list[str]]:
-        """The names of each site of another host, as far as they can be told."""
+        """The names of each site of another host, without evaluating templates."""
         found: dict[str, list[str]] = {}
         try:
             theirs = self._vars["hostvars"][host].get("sites")
@@ -330,7 +330,7 @@ class ActionModule(ActionBase):
         return found
 
     def _chosen(self, sites: list[wiring.Site]) -> list[str]:
-        """The sites that a verb is for: the one that is named, or the only one; with `choose: all`, all."""
+        """The sites that a playbook acts on: the named one, or the only one; with `choose: all`, all."""
         choose = str(self._task.args.get("choose") or "")
         wanted = str(self._text("site") if "site" in self._vars else "")
         here = [site.name for site in sites if site.is_there and (site.has_app or choose != "app")]
@@ -344,7 +344,7 @@ class ActionModule(ActionBase):
             elsewhere = [
                 host for host in self._vars["groups"]["all"] if host != self._host and wanted in self._raw_sites(host)
             ]
-            # Of another host it is that one's to judge; what is here and does not fit is refused here.
+            # A site of another host is judged there. One of this host that cannot be chosen is refused here.
             if not elsewhere or wanted in [site.name for site in sites]:
                 what = "an application" if choose == "app" else "a site"
                 self._faults.append(
@@ -360,7 +360,7 @@ class ActionModule(ActionBase):
         return here
 
     def _chosen_absent(self, sites: list[wiring.Site], wanted: str) -> list[str]:
-        """The site that is to be removed for good. It is named, and said to be absent: two words, for what cannot be undone."""
+        """The site that is to be removed for good. That cannot be undone, so it must be named and have state absent."""
         site = next((site for site in sites if site.name == wanted), None)
         if not wanted:
             self._faults.append("site: not set; which one is to be removed, as make remove … SITE=shop or -e site=shop")
@@ -368,7 +368,7 @@ class ActionModule(ActionBase):
             others = [host for host in self._vars["groups"]["all"] if host != self._host]
             if not any(
                 wanted in (self._vars["hostvars"][host].get("sites") or {}) for host in others
-            ):  # it is theirs to judge
+            ):  # another host has it, and judges it
                 self._faults.append(
                     f"site: sites has no {wanted}; keep its entry, with state absent, until it is removed"
                 )
@@ -383,7 +383,7 @@ class ActionModule(ActionBase):
         return []
 
     def _no_database_of_its_own(self, site: wiring.Site, sites: list[wiring.Site]) -> str:
-        """Why the database of a site that is to be removed must stay; empty where it may go."""
+        """Why the database of a removed site must stay; empty if it may be removed."""
         name = site.database_name
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) or name in (
             "mysql",
@@ -401,13 +401,13 @@ class ActionModule(ActionBase):
         return ""
 
     def _host_faults(self, sites: list[wiring.Site], lists: dict[str, list[Any]], changes: bool) -> Iterator[str]:
-        """What the host says against the run: whose it is, which version keeps it, and what nobody would look after any more."""
+        """Reasons of the host against this run: what it belongs to, its version, applications that are no longer declared."""
         outcome = run_script(self, ASK)
         said = dict(re.findall(r"^kept (as|by) ?(.*?)\s*$", outcome["stdout"], re.MULTILINE))
         if set(said) != {"as", "by"}:
             raise AnsibleActionFail(f"The host cannot be asked what it is kept as: {complaint(outcome)}")
         wanted = self._belongs_to()
-        # Role base asks this of site.yml. Before a host could have several sites, what it belongs to named its one.
+        # In site.yml role base checks this. Older versions wrote `site <name> of …` as what a host belongs to.
         if changes and re.sub(r"^site \S+ of ", "", said["as"]) not in ("", wanted):
             yield (
                 f'ansible_host: this host is kept as "{said["as"]}", and this run is for "{wanted}". If the host is yours, converge '
@@ -425,7 +425,7 @@ class ActionModule(ActionBase):
                         "if it is to go (its data stay)"
                     )
 
-    # What the roles are told
+    # Inputs of the roles
 
     def _told(
         self, sites: list[wiring.Site], said: dict[str, Any], lists: dict[str, list[Any]], result: dict[str, Any]
@@ -508,7 +508,7 @@ class ActionModule(ActionBase):
 
 
 def _accept(database: dict[str, Any], passwords: str) -> None:
-    """Which passwords of a site's database are valid, beside what the inventory declares (`passwords` of the module)."""
+    """Sets which passwords of a site's database are valid (option `passwords`)."""
     if passwords == "new":
         database.pop("password_before", None)
     elif passwords == "both" and "password" in database:

@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Action of foobar.webstack.validate_inputs: a role's inputs against its own spec, on the controller."""
+"""Action of foobar.webstack.validate_inputs: checks a role's inputs against its spec and its rules, on the controller."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ UNDEFINED = re.compile(r"'(\w+)' is undefined")
 
 
 class ActionModule(ActionBase):
-    """Role, spec and inputs are those of the role that calls it."""
+    """Role, spec and inputs are those of the calling role."""
 
     TRANSFERS_FILES = False
     _VALID_ARGS = frozenset({"rules", "rules_from", "collected"})
@@ -64,7 +64,7 @@ class ActionModule(ActionBase):
         return result | refused(who, faults, self._vars)
 
     def _faults(self, role_path: Path, result: dict[str, Any]) -> list[str]:
-        """All that is wrong; facts that had to be gathered for it go to `result`."""
+        """All faults. Facts that are gathered for it are put into `result`."""
         faults, inputs = self._role_faults(role_path)
         if faults:
             return faults
@@ -116,7 +116,7 @@ class ActionModule(ActionBase):
         return faults, inputs if faults else inputs | {name: boolean(inputs[name]) for name in flags}
 
     def _unworkable(self, name: str, secret: bool, error: AnsibleError) -> list[str]:
-        """Why a template has no value. Ansible's words repeat a part of it, which may be a part of a secret."""
+        """Why a template has no value. Ansible's message may quote a part of a secret, so it is not shown then."""
         faults = templates_in_secrets(self._vars) or self._failing_secrets()
         if faults:
             return faults
@@ -131,7 +131,7 @@ class ActionModule(ActionBase):
         return [f"{name}: {missing[0] if missing else error}"]
 
     def _failing_secrets(self) -> list[str]:
-        """Secrets that are a template as a whole, and one that has no value."""
+        """Faults for secrets that are one template, which fails."""
         faults = []
         for name, value in self._vars.items():
             if SECRET_NAME.match(name) and is_trusted_as_template(value) and EXPRESSION.fullmatch(value):
@@ -149,7 +149,7 @@ def _holds_secrets(option: dict[str, Any]) -> bool:
 
 
 def _broken(rules: Any, template: Callable[[Any], Any]) -> list[str]:
-    """What the rules refuse. The words of a rule that is kept are not worked out."""
+    """The faults of the rules. `say` is evaluated only for a rule that refuses."""
     faults: list[str] = []
     for rule in template(rules) if isinstance(rules, str) else rules:
         found = template(rule) if isinstance(rule, str) else rule
@@ -161,7 +161,7 @@ def _broken(rules: Any, template: Callable[[Any], Any]) -> list[str]:
 
 
 def _explained(gathered: dict[str, Any]) -> dict[str, Any]:
-    """The outcome of a fact gathering that failed, with what to do where that is known."""
+    """The result of a failed fact gathering, with advice if the cause is known."""
     words = f"{gathered.get('module_stderr', '')}{gathered.get('msg', '')}"
     if re.search(r"sudo: (command )?not found", words):
         gathered["msg"] = (

@@ -1,11 +1,11 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ansible's default output, but what a failed task has to say stands there once, as it was written, and a site by its name.
+"""Ansible's default output, but the message of a failed task is printed once, and helper tasks of a loop over sites are hidden.
 
-Ansible 2.19 and newer print it twice: as an error with the lines of the playbook around the task, and as the result, in
-YAML. The lines matter where a playbook is wrong; a refusal of an input is wrong nowhere in it. -v brings all of it back.
+Ansible 2.19 and newer print a message twice: as an error with the playbook lines around the task, and as the result in
+YAML. The lines help if a playbook is wrong, but not if an input is refused. -v shows everything.
 
-What is done for each site is three tasks of Ansible's for one of a role's; of these, the line with the site's name stays.
+A role that runs for each site takes three tasks of Ansible; only the line with the site's name is printed.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class CallbackModule(Default):
         if self._display.verbosity > 0 or not self._speaks(result):
             super().v2_runner_on_failed(result, ignore_errors)
             return
-        if not (result.task.loop and result.result.get("results")):  # its items have been said
+        if not (result.task.loop and result.result.get("results")):  # its items were printed already
             self._say(result, "fatal", C.COLOR_ERROR, " FAILED!")
         if ignore_errors:
             self._display.display("...ignoring", color=C.COLOR_SKIP)
@@ -86,7 +86,7 @@ class CallbackModule(Default):
         )
 
     def _say(self, result: Any, what: str, color: str, more: str = "") -> None:
-        """A task's words, as they were written, behind its host, and its item if it is one."""
+        """The message of a task, with its host and loop item."""
         if self._last_task_banner != result.task._uuid:
             self._print_task_banner(result.task)
         self._handle_warnings(result.result)
@@ -102,5 +102,5 @@ class CallbackModule(Default):
 
 
 def _tells_a_role(task: Any) -> bool:
-    """Whether a task hands a role its inputs."""
+    """Whether a task only sets inputs for a role."""
     return str(task.action).endswith("set_fact") and bool(task.no_log)

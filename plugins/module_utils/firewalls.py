@@ -1,9 +1,10 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Another tool's firewall on a host: whether there is one, whether it can be taken over, and how it goes.
+"""Firewalls of other tools on a host: finding them, whether one can be taken over, and removing it.
 
-A tool goes in steps: a copy of its settings and rules (`begin`), then the role's own rules, then the tool (`stop`). Until the
-last is done a mark stays in TAKEN, so that a run after a killed one goes on. Rules of container engines and of fail2ban stay.
+Steps of a takeover: copy the tool's settings and rules (`begin`), load the role's rules, remove the tool (`stop`). Until the
+last step is done a mark stays in TAKEN, so that the next run continues a killed one. Rules of container engines and of
+fail2ban are kept.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ NFTABLES = Path("/etc/nftables.conf")
 IPTABLES = Path("/etc/iptables")
 FIREWALLD_DIRECT = Path("/etc/firewalld/direct.xml")
 RUNTIME_UNITS = Path("/run/systemd/system")
-# The units, each with its settings. Those of container engines, and of fail2ban, are rules beside ours, not instead.
+# Units that manage a whole firewall, and their settings. Container engines and fail2ban are not here: they only add rules.
 TOOLS: dict[str, tuple[str, ...]] = {
     "ufw.service": ("/etc/ufw", "/etc/default/ufw"),
     "firewalld.service": ("/etc/firewalld",),
@@ -39,9 +40,9 @@ TOOLS: dict[str, tuple[str, ...]] = {
     "shorewall.service": ("/etc/shorewall",),
     "ferm.service": ("/etc/ferm",),
 }
-# What these tools would bring back at the next boot, though they do not run now. (ufw says so in its own file.)
+# Units that load rules at boot if they are enabled, even if they are stopped now. (ufw has a setting for it.)
 AT_BOOT = {"firewalld.service", "nftables.service", "netfilter-persistent.service"}
-OTHERS = r"(?:f2b-|DOCKER|CNI-|KUBE-|LIBVIRT_|NETAVARK|FLANNEL|CILIUM_|cali-|ts-)"  # how names of their chains begin
+OTHERS = r"(?:f2b-|DOCKER|CNI-|KUBE-|LIBVIRT_|NETAVARK|FLANNEL|CILIUM_|cali-|ts-)"  # prefixes of their chains
 OF_OTHERS = re.compile(rf"-[jg] {OTHERS}|-[io] (?:docker|br-[0-9a-f]{{12}}|virbr|lxdbr|lxcbr|cni|podman|kube)")
 COMMENT = re.compile(r'"[^"]*"')
 TRANSLATES = {"masquerade", "dnat", "snat", "redirect"}
@@ -56,14 +57,14 @@ def _text(path: str | Path) -> str:
 
 
 def kept(units: dict[str, dict[str, str]]) -> list[str]:
-    """Units that keep a firewall, of what systemd says of each."""
+    """Units that manage a firewall on this host, from systemd's states of them."""
     found = [
         name
         for name in TOOLS
         if units.get(name, {}).get("ActiveState") == "active"
         or (name in AT_BOOT and units.get(name, {}).get("UnitFileState") == "enabled")
     ]
-    # `ufw enable` does not start the unit, which is active with nothing to keep, too.
+    # The unit's state says nothing: `ufw enable` does not start it, and it is active without ufw being enabled.
     found = [name for name in found if name != "ufw.service"]
     if units.get("ufw.service", {}).get("LoadState") == "loaded" and re.search(r"(?mi)^ENABLED=yes\s*$", _text(UFW)):
         found.insert(0, "ufw.service")
@@ -74,14 +75,14 @@ def kept(units: dict[str, dict[str, str]]) -> list[str]:
 
 
 def units(run: Runner) -> dict[str, dict[str, str]]:
-    """What systemd says of each of TOOLS."""
+    """systemd's state of each of TOOLS."""
     _rc, out, _err = run(["systemctl", "show", "--property=Id,LoadState,ActiveState,UnitFileState", *TOOLS])
     blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in out.split("\n\n")]
     return {block["Id"]: block for block in blocks if "Id" in block}
 
 
 def mark(unit: str) -> Path:
-    """Is there, and names the copy, from before the first change until the tool is gone."""
+    """A file with the path of the copy. It exists from before the first change until the tool is removed."""
     return TAKEN / f"{unit}.unfinished"
 
 
@@ -90,7 +91,7 @@ def begun() -> list[str]:
 
 
 def why_not(run: Runner, unit: str) -> str:
-    """Why a tool cannot be taken over; empty where it can be."""
+    """Why a tool cannot be taken over; empty if it can."""
     reasons = {
         "ufw.service": _why_not_ufw,
         "netfilter-persistent.service": lambda _run: _translating(sorted(IPTABLES.glob("rules*"))),
@@ -109,7 +110,7 @@ def _why_not_ufw(_run: Runner) -> str:
 
 
 def _translating(files: list[Path]) -> str:
-    """Of files in the format of iptables-save: the first rule of the table nat that is not of a container engine."""
+    """A fault for the first nat rule in files of iptables-save that belongs to no container engine."""
     for path in files:
         for section in re.findall(r"(?ms)^\*nat$.*?^COMMIT$", _text(path)):
             for rule in re.findall(r"(?m)^-[AI] .*$", section):
@@ -120,7 +121,7 @@ def _translating(files: list[Path]) -> str:
 
 
 def of_others(rule: str) -> bool:
-    """Whether a rule as iptables writes it is a container engine's or fail2ban's."""
+    """Whether a rule in iptables' syntax belongs to a container engine or to fail2ban."""
     return OF_OTHERS.search(COMMENT.sub("", rule)) is not None
 
 
@@ -144,7 +145,7 @@ def _firewalld_tables() -> list[tuple[str, str]]:
 
 
 def _why_not_tables(run: Runner, tables: list[tuple[str, str]], chains: set[str] | None) -> str:
-    """Why tables cannot be deleted: somebody else has chains in them, of whom `chains` are not, or they translate addresses."""
+    """Why tables cannot be deleted: they have chains beside `chains`, so another program uses them, or they translate addresses."""
     if not shutil.which("nft"):
         return "has rules that cannot be looked at: install package nftables first, which changes none"
     for family, table in _present(run, tables):
@@ -168,7 +169,7 @@ def _translates(statements: list[Any]) -> bool:
 
 
 def nftables_settings() -> str:
-    """What nftables.service loads, without comments, with what is included."""
+    """What nftables.service loads: its file and included files, without comments."""
     return "\n".join(re.sub(r"(?m)#.*$", "", _text(path)) for path in _nftables_files(str(NFTABLES), set()))
 
 
@@ -189,7 +190,7 @@ def declared_tables(settings: str) -> list[tuple[str, str]]:
 
 
 def declared_chains(settings: str) -> set[str]:
-    """Names of the chains, whether within a table or as in `add chain inet mine input`."""
+    """Names of the chains, in a table block or in commands such as `add chain inet mine input`."""
     return {words.split()[-1] for words in re.findall(r"\bchain[ \t]+((?:[^\s{};]+[ \t]+){0,2}[^\s{};]+)", settings)}
 
 
@@ -201,7 +202,7 @@ def _present(run: Runner, tables: list[tuple[str, str]]) -> list[tuple[str, str]
 
 
 def begin(run: Runner, unit: str) -> str:
-    """Keeps a dated copy of a tool's settings and of the kernel's rules, and leaves the mark; returns the copy's path."""
+    """Copies a tool's settings and the kernel's rules into a dated folder and writes the mark; returns the folder."""
     if mark(unit).exists():
         return _text(mark(unit)).strip()
     moment = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H%M%SZ")
@@ -233,7 +234,7 @@ def begin(run: Runner, unit: str) -> str:
 
 
 def stop(run: Runner, unit: str) -> None:
-    """Ends a tool and its rules, also where a killed run has done a part of it."""
+    """Removes a tool and its rules, also after a killed run has done a part of it."""
     {
         "ufw.service": _stop_ufw,
         "firewalld.service": _stop_firewalld,
@@ -244,15 +245,16 @@ def stop(run: Runner, unit: str) -> None:
 
 
 def _stop_ufw(run: Runner) -> None:
-    """By its own word, which also keeps an upgrade of it from starting it again."""
+    """Disables ufw with its own command, so that its upgrades do not start it again."""
     if shutil.which("ufw"):
         rules = _filter_rules(run)
-        # It removes what it lets in before it opens the rest: cut short, it would shut everybody out.
+        # First accept everything: `ufw disable` removes its accepting rules before it sets the policy, and may be killed between.
         for program in rules:
             for chain in ("INPUT", "OUTPUT"):
                 run([program, "-P", chain, "ACCEPT"], check_rc=True)
         run(["ufw", "disable"], check_rc=True)
-        for program, before in rules.items():  # it opens what is forwarded, too, which may be a container engine's
+        # It also changes the policy for forwarding, which a container engine may need.
+        for program, before in rules.items():
             policy = re.search(r"(?m)^-P FORWARD (\w+)$", before)
             if policy and re.search(rf"-[jgN] {OTHERS}", before):
                 run([program, "-P", "FORWARD", policy[1]], check_rc=True)
@@ -260,7 +262,7 @@ def _stop_ufw(run: Runner) -> None:
 
 
 def _stop_firewalld(run: Runner) -> None:
-    """As it ends, it would clear the rules that a container engine has made through it; killed, it leaves them."""
+    """Kills firewalld: if it stops normally, it removes rules that a container engine has made through it."""
     run(["systemctl", "kill", "--signal=KILL", "firewalld.service"])
     _retire(run, "firewalld.service")
     run(["systemctl", "reset-failed", "firewalld.service"])
@@ -280,35 +282,35 @@ def _delete(run: Runner, tables: list[tuple[str, str]]) -> None:
 
 
 def _stop_netfilter_persistent(run: Runner) -> None:
-    """It leaves its rules in the kernel. What is forwarded stays as it is, for it may be a container engine's."""
+    """Its rules stay in the kernel, so they are removed here. Forwarding is not changed: a container engine may need it."""
     _retire(run, "netfilter-persistent.service")
     for program, rules in _filter_rules(run).items():
         run([f"{program}-restore", "--noflush"], data=opened(rules), check_rc=True)
 
 
 def _filter_rules(run: Runner) -> dict[str, str]:
-    """What each of the programs lists; of the second nothing, where the kernel has no IPv6."""
+    """The rules that iptables and ip6tables print; none for the second if the kernel has no IPv6."""
     asked = {name: run([name, "-S"]) for name in ("iptables", "ip6tables") if shutil.which(name)}
     return {name: out for name, (rc, out, _err) in asked.items() if rc == 0}
 
 
 def opened(rules: str) -> str:
-    """For iptables-restore, in one step: what comes in and goes out is not filtered, but for the rules of others."""
+    """Input for iptables-restore: removes filtering of incoming and outgoing packets, except rules of other programs."""
     lines = ["*filter", ":INPUT ACCEPT [0:0]", ":OUTPUT ACCEPT [0:0]", "-F INPUT", "-F OUTPUT"]
     lines += [rule for rule in re.findall(r"(?m)^-A (?:INPUT|OUTPUT) .*$", rules) if of_others(rule)]
     return "\n".join([*lines, "COMMIT", ""])
 
 
 def _retire(run: Runner, unit: str) -> None:
-    """Disables a unit and ends it without what it does when it stops: that may clear the rules of everybody."""
+    """Disables a unit and ends it without its ExecStop, which may remove rules of other programs."""
     drop_in = RUNTIME_UNITS / f"{unit}.d/webstack-retire.conf"
     if run(["systemctl", "show", "--property=LoadState", "--value", unit])[1].strip() != "loaded":
-        return  # its package has gone since
+        return  # its package was removed meanwhile
     drop_in.parent.mkdir(parents=True, exist_ok=True)
     drop_in.write_text("[Service]\nExecStop=\nExecStopPost=\n", encoding="utf-8")
     run(["systemctl", "daemon-reload"], check_rc=True)
     run(["systemctl", "disable", "--now", unit], check_rc=True)
     drop_in.unlink()
-    with contextlib.suppress(OSError):  # somebody else's drop-in is there
+    with contextlib.suppress(OSError):  # it holds another drop-in
         drop_in.parent.rmdir()
     run(["systemctl", "daemon-reload"], check_rc=True)

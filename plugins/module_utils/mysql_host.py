@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What a host has of a database server, found out without logging in: processes, data and configuration."""
+"""What a host has of database servers, without a login: processes, data and configuration."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ CONFIGURATION = "/etc/mysql/webstack.cnf"
 PROGRAMS = ("mariadbd", "mysqld")
 UNITS = ("mariadb.service", "mysql.service", "mysqld.service")
 SYSTEM_FOLDERS = {"mysql", "performance_schema", "sys", "lost+found"}
-# A file that only this vendor's server makes.
+# A file in the data folder that only this vendor's server makes.
 MARKS = {"mariadb": "aria_log_control", "mysql": "mysql.ibd"}
-# Written by the packages when they are installed, and by this role.
+# Option files that the packages write when they are installed, or this role.
 MADE_BY_PACKAGES = {"/etc/mysql/debian.cnf", "/etc/mysql/FROZEN"}
-# What a server reads of an option file. What its clients read keeps its effect.
+# Groups of an option file that a server reads. Groups for clients are not judged: they keep their effect.
 OF_SERVERS = re.compile(rb"^\s*(\[(mysqld|mariadbd?|server|galera|embedded)[-_.0-9]*\]|!include)", re.MULTILINE)
 APT_FILES = ("/etc/apt/sources.list.d/webstack-mysql.sources", "/etc/apt/preferences.d/webstack-mysql")
 
 LISTED = 20  # files that one message names
 
-# Runs a command; returns its exit code, output and complaints.
+# Runs a command; returns exit code, output and error output.
 Runner = Callable[..., tuple[int, str, str]]
 
 
 @dataclass(frozen=True)
 class Process:
-    """A database server that runs."""
+    """A running database server."""
 
     pid: int
-    unit: str  # empty where no service started it
-    data: str  # its folder; empty where the kernel does not say
+    unit: str  # empty if no service started it
+    data: str  # data folder; empty if unknown
     in_container: bool = False
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ def _read(path: str | Path) -> str:
 
 
 def _link(proc: Path, pid: int, name: str) -> str:
-    """Where a link of /proc leads; empty where it cannot be read."""
+    """The target of a link in /proc; empty if it cannot be read."""
     path = proc / str(pid) / name
     try:
         return os.readlink(path)
@@ -61,7 +61,7 @@ def _link(proc: Path, pid: int, name: str) -> str:
         pass
     except OSError:
         return ""
-    # Root without CAP_SYS_PTRACE, as in a container, may not read it. The user of the process may.
+    # Root without CAP_SYS_PTRACE, such as in a container, cannot read it, but the user of the process can.
     ids = dict(re.findall(r"^(Uid|Gid):\t(\d+)", _read(proc / str(pid) / "status"), re.MULTILINE))
     if "Uid" not in ids or os.geteuid() != 0:
         return ""
@@ -78,7 +78,7 @@ def _link(proc: Path, pid: int, name: str) -> str:
 
 
 def processes(proc: Path = Path("/proc")) -> list[Process]:
-    """The database servers that run. Both vendors' work in their data folder, so that says where it is."""
+    """The running database servers. The working directory of both vendors' servers is the data folder."""
     found = []
     own = _link(proc, os.getpid(), "ns/pid")
     for entry in proc.glob("[0-9]*"):
@@ -99,7 +99,7 @@ def processes(proc: Path = Path("/proc")) -> list[Process]:
 
 
 def same_folder(one: str, other: str) -> bool:
-    """Whether two paths lead to one folder, by links or mounts."""
+    """Whether two paths are the same folder, through links or mounts."""
     try:
         return os.path.samefile(one, other)
     except OSError:
@@ -111,24 +111,24 @@ def holds_data(folder: str) -> bool:
 
 
 def databases_in(folder: str) -> list[str]:
-    """The databases whose folders lie in a data folder, but for the server's own."""
+    """Names of the databases in a data folder, without the server's own."""
     try:
         names = [entry.name for entry in os.scandir(folder) if entry.is_dir()]
     except OSError:
         return []
     listed = [name for name in names if name not in SYSTEM_FOLDERS and not name.startswith(("#", "."))]
-    # The servers write other characters than letters and digits as @ and four hexadecimal digits.
+    # In folder names, characters other than letters and digits are @ and four hexadecimal digits.
     return sorted(re.sub("@([0-9a-f]{4})", lambda found: chr(int(found[1], 16)), name) for name in listed)
 
 
 def version_of(text: str) -> tuple[int, ...]:
-    """The first two numbers of a version; empty where there is none."""
+    """The first two numbers of a version; empty without one."""
     found = re.search(r"(\d+)\.(\d+)\.\d+", text)
     return (int(found[1]), int(found[2])) if found else ()
 
 
 def outside(names: list[str], folder: str) -> list[str]:
-    """Which of a server's files, as it names them, and of the links in its data folder lead out of that folder."""
+    """Settings of files, and links in the data folder, that lead out of the data folder."""
     root = os.path.realpath(folder)
     linked = [path for path in Path(folder).glob("*") if path.is_symlink() and path.is_dir()]
     linked += [path for path in Path(folder).glob("*/*") if path.is_symlink()]
@@ -137,7 +137,7 @@ def outside(names: list[str], folder: str) -> list[str]:
 
 
 def data_version(folder: str) -> tuple[int, ...]:
-    """The version of the server that wrote the data; empty where the files do not say."""
+    """The version of the server that wrote the data; empty if unknown."""
     for name in ("mariadb_upgrade_info", "mysql_upgrade_info"):
         text = _read(os.path.join(folder, name))
         if text:
@@ -150,7 +150,7 @@ def data_version(folder: str) -> tuple[int, ...]:
 
 
 def unmounted(folder: str, root: Path = Path("/")) -> str:
-    """A mount point on the way to `folder` that the host declares and that is not mounted; empty if all are."""
+    """A mount point of /etc/fstab on the way to `folder` that is not mounted; empty if all are."""
     ways = {os.path.normpath(folder), os.path.realpath(folder)}
     declared = [line.split()[1] for line in _read(root / "etc/fstab").splitlines() if re.match(r"[^#\s]\S*\s+/", line)]
     for unit in sorted((root / "etc/systemd/system").glob("*.mount")):
@@ -164,7 +164,7 @@ def unmounted(folder: str, root: Path = Path("/")) -> str:
 
 
 def foreign_configuration(run: Runner, root: Path = Path("/")) -> list[str]:
-    """Files with options of a server that no package brought, or that differ from what it brought."""
+    """Files with server options that no package installed, or that were changed since."""
     _rc, out, _err = run(
         ["dpkg-query", "--show", "--showformat", "${Conffiles}\n", "mariadb*", "mysql*", "percona*", "galera*"]
     )
@@ -172,7 +172,7 @@ def foreign_configuration(run: Runner, root: Path = Path("/")) -> list[str]:
     found = []
     for path in [root / "etc/my.cnf", *sorted((root / "etc/mysql").rglob("*"))]:
         name = f"/{path.relative_to(root)}"
-        # Debian's my.cnf is a link to one of the conffiles.
+        # Debian's my.cnf is a link to a file of a package.
         if not path.is_file() or name in {CONFIGURATION, *MADE_BY_PACKAGES} or _alternative(path):
             continue
         content = path.read_bytes()
@@ -183,7 +183,7 @@ def foreign_configuration(run: Runner, root: Path = Path("/")) -> list[str]:
 
 
 def persisted_settings(folder: str) -> list[str]:
-    """MySQL's file of what SET PERSIST has set, if it holds a setting. This role has the server not load it."""
+    """MySQL's file of SET PERSIST, if it holds a setting. With this role the server does not load it."""
     path = os.path.join(folder, "mysqld-auto.cnf")
     try:
         content = json.loads(_read(path) or "{}")
@@ -197,11 +197,11 @@ def _alternative(path: Path) -> bool:
 
 
 class Host:
-    """What one host has, and what of it forbids to go on."""
+    """The database servers and data of a host, and the reasons to refuse it."""
 
     def __init__(self, run: Runner, vendor: str, take_over: bool) -> None:
         self.run, self.vendor, self.take_over = run, vendor, take_over
-        self.is_taken_over = False  # known once the databases are
+        self.is_taken_over = False  # set when the databases are known
         self.unit, self.package = f"{vendor}.service", f"{vendor}-server"
         self.is_ours = os.path.exists(CONFIGURATION) or os.path.exists(
             f"/etc/systemd/system/{self.unit}.d/webstack.conf"
@@ -212,7 +212,7 @@ class Host:
         self.configuration = [] if self.is_ours else foreign_configuration(run) + persisted_settings(DATA)
 
     def faults(self) -> Iterator[str]:
-        """What would be lost or broken, found without a login."""
+        """Reasons to refuse: data that would be lost, or a server that would not start."""
         point = unmounted(DATA)
         if point:
             yield f"{point} is a mount point on the way to {DATA}, and nothing is mounted there. Mount it first."
@@ -238,9 +238,9 @@ class Host:
         for item in (item for item in self.processes if not item.in_container):
             ours = self.is_ours and item.unit == self.unit
             if self.is_ours and item.unit != self.unit and item.data and not same_folder(item.data, DATA):
-                continue  # another server, beside the one of this role
+                continue  # another server, which this role does not touch
             if not holds_data(item.data):
-                if not ours:  # ours is about to start
+                if not ours:  # our server will be started
                     yield f"It cannot be told where the database server that runs here, {item}, has its data."
             elif not same_folder(item.data, DATA):
                 yield elsewhere(f"the database server that runs here, {item},", item.data)
@@ -290,7 +290,7 @@ class Host:
             )
 
     def _program(self) -> tuple[str, list[str]]:
-        """The server's program and the options that its unit gives it; empty where there is none."""
+        """The server's program, with the options of its unit; empty without one."""
         _rc, out, _err = self.run(["systemctl", "show", "--property=ExecStart", *UNITS])
         started = re.search(rf"(/[^\s;]*/(?:{'|'.join(PROGRAMS)}))\b", out)
         candidates = [started[1]] if started else []
@@ -300,7 +300,7 @@ class Host:
         return program, sorted(options, key=lambda option: not option.startswith("--defaults"))
 
     def _reader(self, program: str) -> tuple[int, ...]:
-        """The version that will read the data: the installed one, or the one that apt would install."""
+        """The version of the server that will read the data: installed, or to be installed by apt."""
         path = program or next((f"/usr/sbin/{name}" for name in PROGRAMS if os.path.exists(f"/usr/sbin/{name}")), "")
         if path:
             return version_of(self.run([path, "--version"])[1])
@@ -308,7 +308,7 @@ class Host:
         return version_of(found[1]) if found else ()
 
     def why_out_of_reach(self, names: list[str]) -> str:
-        """Why a server of somebody else's would not reach all its files, which it names; empty where it would."""
+        """Why a server with this role's configuration would miss files of the present one; empty if it would not."""
         away = [] if self.is_ours else outside(names, DATA)
         if not away:
             return ""
@@ -320,7 +320,7 @@ class Host:
         )
 
     def why_not_ours(self, databases: list[str]) -> str:
-        """Why a server that somebody else has set up is not configured anew; empty where it may be."""
+        """Why a server that somebody else has set up is not taken over; empty if it may be."""
         in_use = not self.is_ours and bool(databases or self.configuration)
         self.is_taken_over = in_use and self.take_over
         if not in_use or self.take_over:

@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Whose a folder of the host is: a role's, a Debian package's, or that of somebody whose files must not be lost."""
+"""Who a folder of the host belongs to: a role, a Debian package, or somebody else, whose files must not be lost."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import shutil
 from pathlib import Path
 
 STATUS = Path("/var/lib/dpkg/status")
-TAKEN = Path("/var/lib/webstack/taken")  # a file for each folder that a role owns whole
+TAKEN = Path("/var/lib/webstack/taken")  # a file for each folder that a role manages
 COPIES = Path("/var/lib/webstack/copies")
 UNIT_FOLDER = Path("/etc/systemd/system")
 
 
 def sign(folder: str) -> Path:
-    """The file that says that a folder is a role's. It is there before the first change of the folder."""
+    """The file that marks a folder as managed by a role. It is written before the first change in the folder."""
     return TAKEN / folder.strip("/").replace("/", "-")
 
 
 def is_ours(folder: str, unit: str = "") -> bool:
-    """Whether a role has taken a folder. Hosts of versions without signs have the role's drop-in for the unit."""
+    """Whether a role manages a folder. Older versions made no such file; then the role's drop-in of the unit counts."""
     return sign(folder).exists() or (bool(unit) and (UNIT_FOLDER / f"{unit}.d/webstack.conf").exists())
 
 
 def strangers(folder: str, unmanaged_globs: list[str]) -> list[str]:
-    """Files below `folder` that are not as a Debian package brought them, each path with what it is.
+    """Files below `folder` that no Debian package installed, or that were changed since; each with the reason.
 
     Paths that match `unmanaged_globs` do not count: they stay whoever takes the folder.
     """
@@ -40,7 +40,7 @@ def strangers(folder: str, unmanaged_globs: list[str]) -> list[str]:
             if any(fnmatch.fnmatch(path, pattern) for pattern in unmanaged_globs) or ".dpkg-" in name:
                 continue
             if os.path.islink(path):
-                # As Debian's packages make them: what is switched on is a link to what is there.
+                # Debian's packages enable sites and modules by links to their own files.
                 if os.path.realpath(path) not in shipped or _changed(os.path.realpath(path), shipped):
                     found.append(f"{path} (leads to {os.readlink(path)})")
             elif path not in shipped:
@@ -51,7 +51,7 @@ def strangers(folder: str, unmanaged_globs: list[str]) -> list[str]:
 
 
 def conffiles(folder: str) -> dict[str, str]:
-    """MD5 of each configuration file below `folder` as its package brought it (dpkg's status file)."""
+    """MD5 of each configuration file below `folder` as its package installed it (dpkg's status file)."""
     shipped = {}
     try:
         text = STATUS.read_text(encoding="utf-8", errors="replace")
@@ -59,7 +59,7 @@ def conffiles(folder: str) -> dict[str, str]:
         return {}
     for line in text.splitlines():
         if line.startswith(f" {folder}/"):
-            path, digest, *_obsolete = line.split()  # of an older version of the package, it is no operator's either
+            path, digest, *_obsolete = line.split()  # an obsolete file came from a package too
             shipped[path] = digest
     return shipped
 
@@ -70,7 +70,7 @@ def _changed(path: str, shipped: dict[str, str]) -> bool:
 
 
 def take(folder: str, keep_copy: bool) -> str:
-    """Makes a folder a role's; returns where a copy of what it held is, empty where there is none."""
+    """Marks a folder as managed; returns the path of a copy of its content, empty without a copy."""
     copy = ""
     if keep_copy:
         moment = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H%M%SZ")

@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Who listens on which port of a host, as the kernel tells it (proc(5)): a bare host may have no `ss`."""
+"""Which program listens on which port of a host, from /proc (proc(5)): a minimal host has no `ss`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
-# Table of the kernel, protocol, and the state of a socket that waits for others: LISTEN, or of UDP, unconnected.
+# File in /proc/net, protocol, and the state of a listening socket: LISTEN; for UDP, unconnected.
 TABLES = (("tcp", "tcp", "0A"), ("tcp6", "tcp", "0A"), ("udp", "udp", "07"), ("udp6", "udp", "07"))
 Owner = tuple[str, int, str]  # program, process, unit
 NOBODY: Owner = ("", 0, "")
@@ -21,21 +21,21 @@ UNIT = re.compile(r"/([^/]+\.(?:service|scope|socket))(?=/|$)")
 
 @dataclass(frozen=True)
 class Listener:
-    """A socket on which a program waits for others."""
+    """A socket on which a program listens."""
 
     protocol: str
     address: ipaddress.IPv4Address | ipaddress.IPv6Address
     port: int
     program: str = ""
     pid: int = 0
-    unit: str = ""  # of systemd, in which the program runs
+    unit: str = ""  # systemd unit of the program
 
     def overlaps(self, address: str) -> bool:
-        """Whether a program that listens on `address` gets in its way; "*" stands for all addresses."""
+        """Whether another program cannot listen on `address` beside it; "*" stands for all addresses."""
         if address == "*":
             return True
         wanted = ipaddress.ip_address(address)
-        if self.address.is_unspecified:  # of IPv6 it may stand for both
+        if self.address.is_unspecified:  # the IPv6 address :: may include IPv4
             return self.address.version in (6, wanted.version)
         return wanted == self.address or (wanted.is_unspecified and wanted.version == self.address.version)
 
@@ -48,7 +48,7 @@ class Listener:
 
 
 def listeners(proc: Path = PROC) -> list[Listener]:
-    """All of them, in the network of whoever asks; needs root to name programs of others."""
+    """All listeners in this network namespace. Names of other users' programs need root."""
     by_inode, by_user = _owners(proc)
     found = []
     for table, protocol, waits in TABLES:
@@ -65,7 +65,7 @@ def listeners(proc: Path = PROC) -> list[Listener]:
 
 
 def _address(digits: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Of the kernel's hexadecimal words of 32 bits, each with its last byte first."""
+    """Parses the kernel's form: hexadecimal 32-bit words in little-endian order."""
     raw = b"".join(bytes.fromhex(digits[at : at + 8])[::-1] for at in range(0, len(digits), 8))
     address = ipaddress.ip_address(raw)
     return getattr(address, "ipv4_mapped", None) or address
@@ -80,7 +80,7 @@ def _owners(proc: Path) -> tuple[dict[str, Owner], dict[str, Owner]]:
     by_user: dict[str, Owner] = {}
     for pid in sorted(int(path.name) for path in proc.iterdir() if path.name.isdigit()):
         place = proc / str(pid)
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a process that has ended meanwhile
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the process has ended meanwhile
             units = UNIT.findall((place / "cgroup").read_text(encoding="utf-8", errors="replace"))
             program = (place / "comm").read_text(encoding="utf-8", errors="replace").strip()
             owner = (program, pid, units[-1] if units else "")

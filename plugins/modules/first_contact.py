@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Ask a host, before the first change, what somebody else has on it that a role would take."""
+"""Look for files and programs of others on a host, before a role changes anything."""
 
 from __future__ import annotations
 
@@ -104,11 +104,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.foobar.webstack.plugins.module_utils.ownership import is_ours, strangers
 from ansible_collections.foobar.webstack.plugins.module_utils.sockets import Listener, listeners
 
-LISTED = 20  # files that one message names
+LISTED = 20  # names of files in one message
 
 
 def refused_folders(params: dict[str, Any]) -> list[str]:
-    """A line for each folder that holds files of others."""
+    """A message for each folder with files of others."""
     refusals = []
     for folder in params["folders"]:
         if is_ours(folder, params["unit"]):
@@ -128,7 +128,7 @@ def refused_folders(params: dict[str, Any]) -> list[str]:
 
 
 def refused_ports(params: dict[str, Any], found: list[Listener]) -> list[str]:
-    """A line for each port that a program of another unit holds."""
+    """A message for each port that a program of another unit uses."""
     refusals = []
     for wanted in params["ports"]:
         held = [

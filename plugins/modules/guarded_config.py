@@ -4,15 +4,15 @@
 
 DOCUMENTATION = r"""
 module: guarded_config
-short_description: Change how one comes into a host, such that a mistake undoes itself
+short_description: Change how people log in to a host, with an undo that starts by itself after a mistake
 description:
-  - Keeps files and service as M(foobar.webstack.service_config) does, for what could cut the play's own connection,
-    such as the settings of sshd or a firewall.
-  - Before a change, the host is given an undo that starts by itself some seconds later, and also
-    after a reboot. After the change a new connection is opened; when it comes through, the undo is
-    called off, else the task fails, and the host is as it was.
-  - In O(check), C({user}) and C({client}) stand for who the play has logged in as by ssh, and from
-    which address. Both are empty for another connection, which cannot be cut this way.
+  - Manages files and a service as M(foobar.webstack.service_config) does, if a change could cut the play's own connection,
+    such as that of sshd or of a firewall.
+  - Before a change, an undo is installed on the host. It starts by itself some seconds later, and also
+    after a reboot. After the change a new connection is opened. If it works, the undo is disarmed; else the
+    task fails, and the undo restores the host.
+  - In O(check), C({user}) and C({client}) stand for the user of the play's ssh login and the address it comes from.
+    Both are empty for another kind of connection, which such a change cannot cut.
   - The work is done by an action on the controller, M(foobar.webstack.service_config) and M(foobar.webstack.guarded_undo).
 options:
   unit:
@@ -35,13 +35,13 @@ options:
     elements: str
     default: []
   look:
-    description: Whether only to see what would be refused, and to change nothing.
+    description: Whether to report only what would be refused, and change nothing.
     type: bool
     default: false
   admits:
     description: >-
-      What a firewall would let in, each entry with C(port), C(protocol) and C(from), the addresses
-      and networks, empty for all. The play's own connection must be among it.
+      Connections that a firewall would accept, each with C(port), C(protocol) and C(from), addresses
+      and networks, empty for all. The play's own connection must be one of them.
     type: list
     elements: dict
     suboptions:
@@ -61,8 +61,8 @@ options:
         default: []
   undo_seconds:
     description: >-
-      From just before the change to the undo. The new connection must come through in less, on a
-      slow host too.
+      From just before the change to the undo. The new connection must work within this time, also on a
+      slow host.
     type: int
     default: 40
 extends_documentation_fragment: [action_common_attributes]

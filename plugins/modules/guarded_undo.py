@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The host's part of guarded_config: an undo that starts by itself unless it is called off."""
+"""The host's part of guarded_config: an undo that starts by itself unless it is disarmed."""
 
 from __future__ import annotations
 
@@ -69,11 +69,11 @@ from ansible_collections.foobar.webstack.plugins.module_utils.atomic import writ
 UNDO = Path(undo.UNDO)
 UNITS = Path("/etc/systemd/system")
 SCRIPT = """\
-# Puts back what stood before the last change of {unit}, which nobody has confirmed.
-[ -d {folder}.undone ] || mv {folder} {folder}.undone || exit 0  # a reboot may have cut it short
+# Restores the files from before the last change of {unit}, which was not confirmed.
+[ -d {folder}.undone ] || mv {folder} {folder}.undone || exit 0  # it may exist already: a reboot has cut off this script
 cd {folder}.undone || exit 1
 left=
-# As a whole or not at all: on a full disk, what is there stays, and the copies do, too.
+# Each file in one rename: on a full disk, the present file and its copy stay.
 back() {{ cp -a "$1" "$2.undone" && mv -fT "$2.undone" "$2" || {{ rm -f "$2.undone"; left="$left $2"; }}; }}
 gone() {{ rm -f "$1" || left="$left $1"; }}
 {steps}
@@ -87,9 +87,9 @@ systemctl daemon-reload
 rm -r {folder}.undone
 echo 'The last change of {unit} was not confirmed: what stood before is back.'
 """
-# At boot it comes before all that it may put back is read. Its sandbox must never be what stops it: no
-# setting makes a namespace, which a host may refuse (user.max_mnt_namespaces), none hides a path, for
-# files may be anywhere, and no call is refused that a program for files or systemctl may need.
+# At boot it runs before the services that read the restored files. Its sandbox must not make it fail: no setting
+# needs a namespace, which a host may refuse (user.max_mnt_namespaces), none hides a path, because the files may be
+# anywhere, and no system call is refused that file commands or systemctl may need.
 SERVICE = """\
 [Unit]
 Description=Undo of an unconfirmed change of {unit}
@@ -100,7 +100,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-# What keeps files from being put back, such as a full disk, may pass.
+# The reason of a failure, such as a full disk, may go away.
 Restart=on-failure
 RestartSec=10s
 ExecStart=/bin/sh {folder}/undo
@@ -125,7 +125,7 @@ WantedBy=sysinit.target
 
 
 class Undo:
-    """The undo of one unit's change: copies of the files, a script, and a unit that a timer or the next boot starts."""
+    """The undo of a unit's change: copies of the files, a script, and a unit that a timer or the next boot starts."""
 
     def __init__(self, module: AnsibleModule, unit: str) -> None:
         self.module, self.unit = module, unit
@@ -140,7 +140,7 @@ class Undo:
         return bool(self.unit) and self.module.run_command(["systemctl", "is-active", self.unit])[0] == 0
 
     def script(self, known: dict[str, Any]) -> str:
-        """What brings the files back, of which copies stand in the folder, and then the unit."""
+        """The script that restores the files from the copies in the folder, and then the unit's state."""
         unit, running = shlex.quote(self.unit), known["running"]
         lines = [f"systemctl disable --now {unit}"] if self.unit and not running else []
         for number, path in enumerate(known["paths"]):
@@ -155,10 +155,10 @@ class Undo:
         return SCRIPT.format(steps="\n".join(lines), **names)
 
     def add(self, folder: Path, known: dict[str, Any], paths: list[str]) -> None:
-        """Copies what is at `paths` now into the folder, and writes the script that brings all of it back."""
+        """Copies the present files at `paths` into the folder, and writes the script that restores them."""
         for path in paths:
             if path in known["paths"]:
-                continue  # what stood there was copied before the change that nobody has confirmed
+                continue  # copied already, before an unconfirmed change
             number = len(known["paths"])
             if os.path.lexists(path):
                 self.module.run_command(["cp", "-a", path, str(folder / str(number))], check_rc=True)
@@ -168,7 +168,7 @@ class Undo:
             write_atomically(folder / name, text)
 
     def arm(self, paths: list[str], seconds: int) -> None:
-        """What an earlier run left armed stays: it holds what was confirmed last. Files that only this run changes join it."""
+        """Starts the clock. An undo that an earlier run left armed has the last confirmed files: it is kept, and further files are added."""
         undo = f"{self.name}.service"
         unfinished = self.folder.with_name(f"{self.what}.undone")
         if unfinished.exists():
@@ -202,7 +202,7 @@ class Undo:
         )
 
     def disarm(self) -> bool:
-        """False where the undo was the faster."""
+        """Returns False if the undo has started already."""
         confirmed = self.folder.with_name(f".{self.what}.confirmed")
         shutil.rmtree(confirmed, ignore_errors=True)
         try:

@@ -53,7 +53,9 @@ DISKS = {"btrfs", "ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs", "zf
 
 def mounts() -> list[dict]:
     lines = [line.split() for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]
-    points = {point for _device, point, kind, *_rest in lines if kind in DISKS}  # another host's may not answer
+    points = {
+        point for _device, point, kind, *_rest in lines if kind in DISKS
+    }  # not network file systems, whose server may not answer
     return [{"mount": point, **get_mount_size(point)} for point in sorted(points)]
 
 

@@ -118,25 +118,25 @@ from ansible_collections.foobar.webstack.plugins.module_utils.sockets import lis
 
 UNITS = ("ssh.service", "ssh.socket", "webstack-firewall.service", *TOOLS)
 SSHD = Path("/etc/ssh/sshd_config")
-SSHD_SHIPPED = Path("/usr/share/openssh/sshd_config")  # what Debian's package makes SSHD of
+SSHD_SHIPPED = Path("/usr/share/openssh/sshd_config")  # the original of SSHD in Debian's package
 SSHD_DROP_INS = Path("/etc/ssh/sshd_config.d")
 SSHD_OURS = SSHD_DROP_INS / "00-webstack.conf"
-# What somebody may rely on to come in, or to go on from here. Others, such as how long a client may be silent, cut nobody.
+# Settings that logins may depend on. Others, such as time limits, lock nobody out.
 WAYS_IN = (
     "passwordauthentication", "kbdinteractiveauthentication", "pubkeyauthentication", "authenticationmethods", "permitrootlogin",
     "allowtcpforwarding", "allowagentforwarding", "allowstreamlocalforwarding", "x11forwarding", "hostkeyalgorithms",
 )  # fmt: skip
 RULES = Path("/etc/webstack/firewall.nft")
 BELONGS_TO = Path("/etc/webstack/belongs-to")
-# Clients of DHCP, which wait for answers on a port of their own.
+# Ports of DHCP clients, which listen for answers.
 ALWAYS = {"68/udp", "546/udp"}
-# Of IPsec, OpenVPN and WireGuard. Other programs on UDP are mostly clients that wait for answers.
+# UDP ports of IPsec, OpenVPN and WireGuard. Other UDP sockets are mostly clients.
 VPN = {500, 4500, 1194, 51820}
 
 
 @dataclass(frozen=True)
 class Socket:
-    """A program that waits for others."""
+    """A program that listens."""
 
     protocol: str
     address: str
@@ -152,7 +152,7 @@ class Socket:
 
 
 def sockets(listing: str) -> list[Socket]:
-    """What `ss -Hlntup` has listed."""
+    """Parses the output of `ss -Hlntup`."""
     found = []
     for line in listing.splitlines():
         protocol, _state, _waiting, _limit, local, _peer, *owner = line.split(maxsplit=6)
@@ -176,7 +176,7 @@ def of_kernel() -> list[Socket]:
 
 
 def undeclared(found: list[Socket], declared: set[str]) -> list[Socket]:
-    """What others on the network can see, and nobody has spoken of."""
+    """Listeners that other hosts can reach and that are not declared."""
     known = declared | ALWAYS
     strangers = {
         str(socket): socket
@@ -187,7 +187,7 @@ def undeclared(found: list[Socket], declared: set[str]) -> list[Socket]:
 
 
 def units(module: AnsibleModule) -> dict[str, dict[str, str]]:
-    """What systemd says of each of UNITS, of which a host may lack any."""
+    """systemd's state of each of UNITS; a host may lack some."""
     _rc, out, _err = module.run_command(
         ["systemctl", "show", "--property=Id,LoadState,ActiveState,UnitFileState,MainPID,Listen", *UNITS]
     )
@@ -202,20 +202,20 @@ def units(module: AnsibleModule) -> dict[str, dict[str, str]]:
 def ssh_ports(
     module: AnsibleModule, sshd: str | None, known: dict[str, dict[str, str]], found: list[Socket]
 ) -> list[int]:
-    """Where one comes in by ssh: now, and after the server's next restart."""
+    """Ports of sshd: now, and after its next restart."""
     if sshd is None:
         return []
     pid = known["ssh.service"].get("MainPID", "0")
     ports = {socket.port for socket in found if socket.pid == pid and not socket.is_local()}
     if known["ssh.socket"].get("ActiveState") == "active":
         return sorted(ports | {int(port) for port in re.findall(r":(\d+) \(Stream\)", known["ssh.socket"]["Listen"])})
-    os.makedirs("/run/sshd", 0o755, exist_ok=True)  # sshd asks for it, and its unit makes it only when it runs
+    os.makedirs("/run/sshd", 0o755, exist_ok=True)  # sshd needs it, and only its unit makes it
     _rc, out, _err = module.run_command([sshd, "-T"])
     return sorted(ports | {int(port) for port in re.findall(r"^port (\d+)$", out, re.MULTILINE)})
 
 
 def text(path: Path) -> str:
-    """Of a file; empty where there is none."""
+    """The text of a file; empty without one."""
     try:
         return path.read_text(encoding="utf-8", errors="surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
@@ -223,7 +223,7 @@ def text(path: Path) -> str:
 
 
 def settings(of: str) -> dict[str, str]:
-    """Keyword and value of each line of a file of sshd's, before the first Match; of a keyword, the first."""
+    """Settings of a file of sshd before the first Match. The first value of a keyword counts."""
     found: dict[str, str] = {}
     for line in of.splitlines():
         keyword, *value = re.split(r"\s*=\s*|\s+", line.strip(), maxsplit=1)
@@ -235,12 +235,12 @@ def settings(of: str) -> dict[str, str]:
 
 
 def plain(value: str) -> str:
-    """A value in small letters, and under one name where sshd has two."""
+    """A value in lower case; of two names for one value, one."""
     return value.lower().replace("without-password", "prohibit-password")
 
 
 def overruled(declared: str) -> list[str]:
-    """Ways in that somebody else has set otherwise than `declared`, which comes first and so would count alone.
+    """Settings for logins of other files that differ from `declared`. Ours is read first, so it would override them.
 
     What the role's file has already is nobody's loss any more.
     """
@@ -267,7 +267,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     ss = module.get_bin_path("ss")
-    # A bare host may have no `ss`; the kernel tells as much, but for interfaces.
+    # A minimal host has no `ss`. /proc has the same, except interfaces.
     found = sockets(module.run_command([ss, "-Hlntup"], check_rc=True)[1]) if ss else of_kernel()
     known = units(module)
     unfinished = begun()

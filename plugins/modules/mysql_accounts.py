@@ -196,23 +196,23 @@ except ImportError:
 
 
 class ClientError(Exception):
-    """The vendor's client program could not do what it was told."""
+    """An error of the vendor's client program."""
 
 
 ERRORS: tuple[type[Exception], ...] = (ClientError, pymysql.MySQLError) if pymysql else (ClientError,)
-NO_ANSWER = (2002, 2003)  # what the vendors' programs and PyMySQL say when nobody answers
+NO_ANSWER = (2002, 2003)  # error numbers of the client programs and PyMySQL if no server answers
 ACCESS_DENIED = (1045, 1698)
 EXPIRY_DAYS = 14
 ZONES = Path("/usr/share/zoneinfo")
-# The folders of the server and the most that their modes may permit: those of the packages and of the unit.
+# Folders of the server, with the widest mode that is allowed: the packages' and the unit's.
 FOLDERS = {
     mysql_host.DATA: {"mariadb": 0o755, "mysql": 0o700},
     "/var/log/mysql": {"mariadb": 0o750, "mysql": 0o750},
     "/var/lib/mysql-files": {"mariadb": 0o700, "mysql": 0o700},
 }
-# One variable under two names: to set the first is to set the second.
+# Variables with two names: setting the first also sets the second.
 SAME_VARIABLE = {"expire_logs_days": "binlog_expire_logs_seconds"}
-LOCK_WAIT = 30  # seconds for a statement on a table in use, where the servers would wait a day or a year
+LOCK_WAIT = 30  # seconds; the servers' defaults for a table in use are a day or a year
 ALL = frozenset(
     {
         "SELECT", "INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "REFERENCES", "INDEX", "ALTER", "CREATE TEMPORARY TABLES",
@@ -230,7 +230,7 @@ CRYPT64 = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def native_hash(password: str) -> str:
-    """What mysql_native_password stores."""
+    """The hash that mysql_native_password stores."""
     return "*" + hashlib.sha1(hashlib.sha1(password.encode()).digest()).hexdigest().upper()
 
 
@@ -265,7 +265,7 @@ def sha256_crypt(password: bytes, salt: bytes, rounds: int) -> str:
 
 
 def caching_hash(password: str, salt: str, rounds: int) -> str:
-    """What caching_sha2_password stores. `rounds` is a multiple of 1000."""
+    """The hash that caching_sha2_password stores. `rounds` is a multiple of 1000."""
     return f"$A${rounds // 1000:03X}${salt}{sha256_crypt(password.encode(), salt.encode(), rounds)}"
 
 
@@ -275,17 +275,17 @@ def caching_match(password: str, stored: str) -> bool:
 
 
 def identifier(name: str) -> str:
-    """A name where SQL takes a schema, table, column or variable."""
+    """Quotes a name of a schema, table, column or variable."""
     return "`" + name.replace("`", "``") + "`"
 
 
 def grant_pattern(database: str) -> str:
-    """A database's name where a grant takes a pattern."""
+    """Quotes a database name for GRANT, where _ and % are wildcards."""
     return database.replace("\\", "\\\\").replace("_", r"\_").replace("%", r"\%")
 
 
 def to_revoke(line: str, account: str) -> list[str]:
-    """Statements that undo one line of SHOW GRANTS; none for what is judged by database."""
+    """Statements that revoke one line of SHOW GRANTS; none for privileges on whole databases, which are compared elsewhere."""
     if not line.startswith("GRANT "):
         return []
     if line.startswith("GRANT USAGE ON *.* "):
@@ -304,27 +304,27 @@ def to_revoke(line: str, account: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Login:
-    """How an account is let in, as the server stores it."""
+    """How an account authenticates, as the server stores it."""
 
     plugin: str
     stored: str
-    ways: tuple[tuple[str, str], ...] = ()  # further ones
+    ways: tuple[tuple[str, str], ...] = ()  # further methods
     locked: bool = False
-    expired: bool = False  # its password; to a login by socket, this means nothing
+    expired: bool = False  # of the password; a login by socket ignores it
 
     def open(self) -> list[tuple[str, str]]:
-        """All ways in; a stored `invalid` lets nobody in."""
+        """All methods. With a stored `invalid`, none succeeds."""
         return [way for way in ((self.plugin, self.stored), *self.ways) if way[1] != "invalid"]
 
     def only(self, plugin: str) -> bool:
-        """Whether there is no other way in."""
+        """Whether there is no other method."""
         return {way[0] for way in self.open()} == {plugin}
 
     def stored_for(self, plugin: str) -> list[str]:
         return [stored for name, stored in self.open() if name == plugin]
 
 
-# Where the servers keep the rest of their data; NULL and ./ are the data folder.
+# Variables with folders of other data; NULL and ./ stand for the data folder.
 PLACES = "".join(
     f"UNION SELECT @@{name} " for name in ("innodb_data_home_dir", "innodb_log_group_home_dir", "innodb_undo_directory")
 )
@@ -372,7 +372,7 @@ class MariaDB:
         return f"IDENTIFIED VIA {plugin}" + (f" USING '{stored}'" if stored else "")
 
     def accept(self, stored: list[str], _login: Login | None) -> list[str]:
-        """What follows ALTER USER so that the passwords of which this is stored, one or two, are the ways in."""
+        """The rest of an ALTER USER statement that sets one or two stored password hashes."""
         return ["IDENTIFIED VIA " + " OR ".join(f"{self.password_plugin} USING '{text}'" for text in stored)]
 
 
@@ -416,7 +416,7 @@ class MySQL:
         return f"IDENTIFIED WITH {plugin}" + (f" AS '{stored}'" if stored else "")
 
     def accept(self, stored: list[str], login: Login | None) -> list[str]:
-        """The same; of two, the second is one that the account has."""
+        """The same. Of two hashes, the account has the second already."""
         first = self.identified(self.password_plugin, stored[0])
         there = bool(login) and login.stored == stored[0]
         if len(stored) == 2:
@@ -426,7 +426,7 @@ class MySQL:
 
 
 class Plan:
-    """The statements that lead from what the server has to what is declared."""
+    """Works out the statements that bring the server to the declared state."""
 
     def __init__(self, module: AnsibleModule, connection: Any) -> None:
         self.module, self.connection = module, connection
@@ -474,18 +474,18 @@ class Plan:
             self.module.fail_json(msg="\n".join(self.refused))
 
     def _collations(self, databases: list[dict[str, Any]]) -> None:
-        """Refuses what the server does not know; a statement with it would fail behind others."""
+        """Refuses names that the server does not know, before a statement with one fails after others were done."""
         named = {item["collation"] for item in databases if item["state"] == "present" and item["collation"]}
         if not named:
             return
-        # MariaDB lists some under a name that several character sets share: uca1400_ai_ci.
+        # MariaDB lists some under a name that several character sets share, such as uca1400_ai_ci.
         rows = self.run("SHOW COLLATION")
         known = {row[0] for row in rows} | {f"utf8mb4_{row[0]}" for row in rows if row[0].startswith("uca1400")}
         for name in sorted(named - known):
             self.refused.append(f"mysql_databases: collation {name}: the server says that it knows none of this name")
 
     def settings(self, configuration: str) -> list[tuple[str, str]]:
-        """Variables that were set by hand since the start, and what the configuration declares for them."""
+        """Variables that were changed since the server's start, with their declared values."""
         declared = declared_settings(configuration)
         by_hand = {name.lower(): str(value) for name, value in self.run(self.server.set_by_hand)}
         for name, other in SAME_VARIABLE.items():
@@ -498,7 +498,7 @@ class Plan:
         return drifted
 
     def set_back(self, name: str, configuration: str) -> bool:
-        """Gives a variable its declared value; whether that made a difference."""
+        """Sets a variable to its declared value; returns whether that changed it."""
         value, query = declared_settings(configuration)[name], f"SELECT @@GLOBAL.{identifier(name)}"
         before = self.run(query)
         number = as_number(value)
@@ -506,7 +506,7 @@ class Plan:
         return self.run(query) != before
 
     def zones(self, host: str) -> str:
-        """What the time zone tables lack; empty where they hold what the host has (`host`, as from host_zones)."""
+        """What is missing in the time zone tables; empty if they match the host's (`host`, from host_zones)."""
         found = self.run(
             "SELECT TABLE_COMMENT, (SELECT COUNT(*) FROM mysql.time_zone_name) FROM information_schema.TABLES "
             "WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'time_zone_name'"
@@ -517,7 +517,7 @@ class Plan:
         return f"time zone tables: {has if count and has else 'not those of the host'} -> {host}"
 
     def _root(self, logins: dict[tuple[str, str], Login]) -> None:
-        """Root comes through the socket and no other way; what else bears the name is locked, not lost."""
+        """Root logs in by socket only. Other accounts of that name are locked, not dropped."""
         for (name, host), login in logins.items():
             if name != "root":
                 continue
@@ -613,7 +613,7 @@ class Plan:
                     self.add(f"{label}: {statement.partition(' FROM ')[0].lower()}", statement)
 
     def _granted(self, user: dict[str, Any]) -> dict[str, set[str]]:
-        """Privileges by pattern of database."""
+        """Privileges by database pattern."""
         grantee = self.quoted(f"'{user['name']}'@'{user['host']}'")
         rows = self.run(
             "SELECT TABLE_SCHEMA, PRIVILEGE_TYPE, IS_GRANTABLE FROM information_schema.SCHEMA_PRIVILEGES "
@@ -627,7 +627,7 @@ class Plan:
 
 
 class Client:
-    """A connection through the vendor's own program, for a host that has no PyMySQL yet. It is only asked."""
+    """A connection through the vendor's client program, for queries on a host without PyMySQL."""
 
     def __init__(self, module: AnsibleModule, program: str) -> None:
         self.module = module
@@ -665,14 +665,14 @@ class Client:
 
 
 def unescaped(field: str) -> str | None:
-    """A field as the client program writes it in batch mode."""
+    """Decodes a field of the client program's batch output."""
     if field == "NULL":
         return None
     return re.sub(r"\\(.)", lambda found: {"n": "\n", "t": "\t", "0": "\0"}.get(found[1], found[1]), field)
 
 
 def connect(module: AnsibleModule, host: mysql_host.Host | None = None) -> Any:
-    """A connection as root; None in check mode where there is no server to ask.
+    """A connection as root; None in check mode if no server runs.
 
     Where somebody else has set the server up, as `host` knows, it must answer: no answer is no consent.
     """
@@ -687,7 +687,7 @@ def connect(module: AnsibleModule, host: mysql_host.Host | None = None) -> Any:
                 charset="utf8mb4",
                 autocommit=True,
                 connect_timeout=10,
-                # A server that hangs takes connections, and says nothing.
+                # A server that hangs accepts connections and sends nothing.
                 read_timeout=30 if module.params["ask"] else None,
                 init_command=f"SET SESSION lock_wait_timeout = {LOCK_WAIT}",
             )
@@ -716,7 +716,7 @@ def connect(module: AnsibleModule, host: mysql_host.Host | None = None) -> Any:
 
 
 def code_of(error: Exception) -> int:
-    """The number that the server, or its client, gives an error; 0 where there is none."""
+    """The error number of the server or client; 0 without one."""
     found = re.match(r"ERROR (\d+) ", str(error)) if isinstance(error, ClientError) else None
     return int(found[1]) if found else error.args[0] if error.args and isinstance(error.args[0], int) else 0
 
@@ -726,18 +726,18 @@ def answered(error: Exception) -> bool:
 
 
 def refuses_root(error: Exception) -> bool:
-    """Whether a server has answered, and not let root in."""
+    """Whether a server has answered and refused root."""
     return code_of(error) in ACCESS_DENIED
 
 
 def declared_settings(configuration: str) -> dict[str, str]:
-    """The values that an option file gives to variables; of a name that stands there twice, the last."""
+    """Variables of an option file; the last value of a name counts."""
     lines = re.findall(r"^([a-z][a-z0-9_-]*)[ \t]*=[ \t]*(.*?)[ \t]*$", configuration, re.MULTILINE)
     return {name.replace("-", "_"): value.strip("\"'") for name, value in lines}
 
 
 def as_number(value: str) -> int | float | None:
-    """A number as option files write it, such as 64M."""
+    """Parses a number of an option file, such as 64M."""
     found = re.fullmatch(r"(-?[0-9]+)([KMGTPE]?)", value, re.IGNORECASE)
     if found:
         return int(found[1]) * 1024 ** " KMGTPE".index(found[2].upper() or " ")
@@ -745,7 +745,7 @@ def as_number(value: str) -> int | float | None:
 
 
 def normal(value: str) -> Any:
-    """A form in which equal settings are equal: ON and 1, 64M and 67108864, a set in any order."""
+    """Normalises a setting, so that ON equals 1, 64M equals 67108864, and the order of a set does not matter."""
     word = {"on": "1", "true": "1", "yes": "1", "off": "0", "false": "0", "no": "0"}.get(value.lower(), value)
     number = as_number(word)
     if number is not None:
@@ -754,18 +754,18 @@ def normal(value: str) -> Any:
 
 
 def host_zones() -> str:
-    """The name of what the host knows of time zones; empty where it knows nothing."""
+    """An identifier of the host's time zone data; empty without data."""
     try:
         with (ZONES / "tzdata.zi").open(encoding="utf-8") as handle:
             version = handle.readline().removeprefix("# version").strip()
     except OSError:
         return ""
-    # Debian 13 has the old names, such as US/Eastern, in a package of their own.
+    # Debian 13 has old names, such as US/Eastern, in a separate package.
     return f"tzdata {version}" + (" with old names" if (ZONES / "US").exists() else "")
 
 
 def load_zones(module: AnsibleModule, plan: Plan, host: str) -> None:
-    """Fills the tables, and notes in the comment of one of them with what, so that this goes where the tables go."""
+    """Fills the time zone tables, and writes the identifier into the comment of one, so that a copy of the tables has it too."""
     _rc, statements, _err = module.run_command([plan.server.zone_tool, str(ZONES)], check_rc=True, encoding=None)
     client = [plan.server.client, "--no-defaults", "--user=root", f"--socket={module.params['socket']}", "mysql"]
     rc, _out, err = module.run_command(client, data=statements, binary_data=True)
@@ -776,7 +776,7 @@ def load_zones(module: AnsibleModule, plan: Plan, host: str) -> None:
 
 @dataclass(frozen=True)
 class Folder:
-    """One of the server's folders whose owner or mode is not as declared."""
+    """A folder of the server with a wrong owner or mode."""
 
     path: str
     mode: int
@@ -808,7 +808,7 @@ def drifted_folders(vendor: str) -> Iterator[Folder]:
 
 
 def user_faults() -> Iterator[str]:
-    """What makes the server's user more than the owner of its data."""
+    """Rights of the server's user beyond its own data."""
     try:
         user = pwd.getpwnam("mysql")
     except KeyError:
@@ -825,7 +825,7 @@ def said(error: Exception) -> str:
 
 
 def of_a_bare_host(params: dict[str, Any]) -> list[str]:
-    """What would be made if the server had nothing yet."""
+    """The changes for a server that has nothing yet."""
     databases = [f"create database {item['name']}" for item in params["databases"] if item["state"] == "present"]
     users = [f"create user {item['name']}@{item['host']}" for item in params["users"] if item["state"] == "present"]
     return databases + users
@@ -890,7 +890,7 @@ def main() -> None:
         plan.make(params)
         if host:
             refuse(module, host, plan.refused)
-        # A server of somebody else's is about to be started again with all that is declared.
+        # The server is being taken over, and will be restarted with the declared configuration.
         drifted = [] if host and not host.is_ours else plan.settings(params["configuration"])
         zones = host_zones()
         stale = plan.zones(zones)
@@ -921,7 +921,7 @@ def main() -> None:
 def warn_of_expiry(module: AnsibleModule, certificate: str) -> None:
     openssl = module.get_bin_path("openssl")
     if not openssl or not os.path.exists(certificate):
-        return  # of the first run, in which somebody else has yet to bring it
+        return  # a file that another role provides later in the first run
     asked = [openssl, "x509", "-noout", "-enddate", "-checkend", str(EXPIRY_DAYS * 86400), "-in", certificate]
     rc, out, _err = module.run_command(asked)
     end = re.search("notAfter=(.*)", out)
@@ -930,20 +930,20 @@ def warn_of_expiry(module: AnsibleModule, certificate: str) -> None:
 
 
 def refuse(module: AnsibleModule, host: mysql_host.Host, faults: list[str]) -> None:
-    """Ends the question where there are faults; they come with the answer, so that the play can report all of its."""
+    """Ends the module with the faults, if there are some. The action reports them with those of other tasks."""
     if faults:
         finish(module, [], host, faults)
 
 
 def without_server(module: AnsibleModule, host: mysql_host.Host | None) -> None:
-    """Ends a run in check mode that has no server to ask."""
+    """Ends a check mode run without a server."""
     has_data = host.has_data if host else mysql_host.holds_data(mysql_host.DATA)
     if host:
         why = host.why_not_ours(mysql_host.databases_in(mysql_host.DATA))
         refuse(module, host, [why] if why else [])
     elif has_data:
         module.warn("The server is not running or python3-pymysql is missing: databases and users were not compared.")
-    # The question must be put again to a server that did not answer.
+    # A server that did not answer must be asked again.
     finish(module, ["not compared"] if host and has_data else [] if has_data else of_a_bare_host(module.params), host)
 
 

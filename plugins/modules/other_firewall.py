@@ -70,7 +70,7 @@ def main() -> None:
     )
     os.umask(0o022)
     run, begun = module.run_command, firewalls.begun()
-    # Whoever asked for this may have looked at the host before an earlier step.
+    # Examined again: the caller's knowledge of the host may be from before an earlier step.
     there = {*begun, *firewalls.kept(firewalls.units(run))}
     units = [unit for unit in module.params["units"] if unit in there]
     if module.params["step"] == "begin":

@@ -9,14 +9,14 @@ DOCUMENTATION = r"""
 module: service_config
 short_description: Keep a service's whole configuration as declared, and the service running with it
 description:
-  - Renders nothing itself. It takes the whole configuration of one service as a list of files,
-    writes it to a staging place, lets the service's own checker test it there, swaps changed
-    files in by renaming, and reloads or restarts the unit once, as the changed files need.
+  - Takes the whole configuration of one service as a list of files, writes it to a staging folder, has
+    the service's own checker test it there, replaces changed files by renaming, and reloads or
+    restarts the unit once, as the changed files need.
   - If the checker refuses, the live files and the running service are untouched. If the service
     does not accept the files after the swap, the old files are put back and the old state restored.
-  - If the running service does not have the declared configuration, because a run was killed
-    between swap and reload or because someone edited a file, that is noticed and mended, without a
-    change to the files.
+  - If the running service does not have the declared configuration, because a run was killed before the
+    reload or because someone edited a file, the unit is reloaded or restarted, also if no file
+    has to be changed.
 options:
   unit:
     description: The systemd unit. Without it only the files are kept.
@@ -64,10 +64,10 @@ options:
     default: []
   folders:
     description: >-
-      Folders of the service beside O(files), which are brought to this owner and mode where they are there. Those that hold
-      O(files), the ones above, and O(managed_folders) with all below need not be named: they belong to root, or to the owner of a file in
-      them; nobody else writes into them, save the group of such a file, and any group where the set-group bit is set; and where
-      a file is for everybody, everybody may enter, unless the folder is of another group than root's.
+      Other folders of the service. If they exist, they get this owner and mode. Folders of O(files), all folders above them,
+      and O(managed_folders) with everything below are not listed here. They belong to root, or to the owner of a declared file
+      in them. Only the owner may write into them, except the group of such a file, and any group if the set-group bit is set. If
+      a declared file is readable for everybody, everybody may enter its folder, unless it has a group other than root's.
     type: list
     elements: dict
     default: []
@@ -90,16 +90,16 @@ options:
         default: root
   first_contact:
     description: >-
-      Whether O(managed_folders) may hold files of others when this host is met first. They are refused then, each by its name,
-      or with O(take_over) a dated copy of the folder is kept in C(/var/lib/webstack/copies) before anything changes.
+      Whether to look for files of others in O(managed_folders) before they are managed for the first time. Such files are
+      refused by name, or with O(take_over) a dated copy of the folder is made in C(/var/lib/webstack/copies) before any change.
     type: bool
     default: false
   take_over:
-    description: Whether folders that hold files of others are taken, see O(first_contact).
+    description: Whether folders with files of others are taken over, see O(first_contact).
     type: bool
     default: false
   watch:
-    description: Files that others write and that the service reads, by what makes it take a change.
+    description: Files that other programs write and that the service reads, such as certificates.
     type: list
     elements: dict
     default: []
@@ -115,20 +115,20 @@ options:
         default: restart
   check:
     description: >-
-      The service's own checker as argument list. C({root}) stands for the staging place, in which
-      every file has its full path. It passes with exit code 0.
+      The service's own checker, as a list of arguments. C({root}) stands for the staging folder, in which
+      every file has its full path. Exit code 0 means that it accepts the files.
     type: list
     elements: str
     default: []
   probe:
     description: >-
-      A command that passes, with exit code 0, as long as the running service has what it was given.
-      Where it does not, as when somebody has changed the service behind its files, the unit is reloaded.
+      A command that exits with 0 as long as the running service has the configuration of its files.
+      If it does not, such as after a change by hand that went past the files, the unit is reloaded.
     type: list
     elements: str
     default: []
   confirm:
-    description: A question to the running service that proves that it has the new configuration.
+    description: A request to the running service, whose answer proves that it has the new configuration.
     type: dict
     suboptions:
       url:

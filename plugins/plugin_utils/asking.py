@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Questions to a host that are asked once a run, though a role asks before its first change and again."""
+"""Asks a host once a run: later tasks with the same question get the registered answer."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def ask_once(question: Any, task_vars: dict[str, Any], ask: Callable[[], dict[st
     Registered results end with the run: no cache of facts can answer for the host. `question` is all that the answer
     depends on.
     """
-    # The question may hold passwords, and -v prints results: the name of Ansible's own folder, which is another in each
-    # run, keeps the digest from being guessed.
+    # The question may hold passwords, and -v prints the digest. The name of Ansible's temporary folder, which is random
+    # for each run, keeps passwords from being guessed from it.
     text = json.dumps(question, sort_keys=True, default=str).encode()
     key = hmac.new(constants.DEFAULT_LOCAL_TMP.encode(), text, "sha256").hexdigest()
     for value in list(task_vars.values()):

@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A clone on the controller: the commit that a name means there, and what belongs to it."""
+"""A git clone on the controller: the commit of a name, its signature, its submodules, its archive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.foobar.webstack.plugins.module_utils.commits import Com
 
 
 class Clone:
-    """Questions to a clone; each raises AnsibleActionFail in words for the operator."""
+    """Queries of a clone. Errors are AnsibleActionFail, with a message for the operator."""
 
     def __init__(self, repository: str) -> None:
         self.repository = repository
@@ -36,12 +36,12 @@ class Clone:
         return self.git(*argv).decode(errors="surrogateescape")
 
     def resolve(self, version: str) -> str:
-        """The commit that a name means, if it means exactly one."""
-        self.git("rev-parse", "--git-dir")  # says so where there is no repository
+        """The commit of a branch, tag or abbreviated commit."""
+        self.git("rev-parse", "--git-dir")  # fails with git's message if this is no repository
         return self.commits.resolve(version)
 
     def trust(self, commit: str, signers: list[str]) -> None:
-        """Refuses a commit that none of `signers` has signed; without any, nobody needs to."""
+        """Refuses a commit that none of `signers` has signed; without signers, any is accepted."""
         if signers:
             with tempfile.NamedTemporaryFile("w", encoding="utf-8") as known:
                 known.write("".join(f"{signer}\n" for signer in signers))
@@ -49,7 +49,7 @@ class Clone:
                 self.commits.trust(commit, known.name)
 
     def parts(self, commit: str, prefix: str = "") -> Iterator[tuple[Clone, str, str]]:
-        """Clone, commit and folder of what makes up a commit: itself, and its submodules behind it."""
+        """Clone, commit and folder of the commit itself and of each submodule."""
         yield self, commit, prefix
         for path, part in self.commits.submodules(commit).items():
             if not Path(self.repository, path, ".git").exists():
@@ -60,12 +60,12 @@ class Clone:
             yield from Clone(str(Path(self.repository, path))).parts(part, f"{prefix}{path}/")
 
     def look_whole(self, commit: str) -> None:
-        """Refuses a commit of which a submodule, or the commit that it names there, is missing."""
+        """Refuses a commit if a submodule is missing in the clone, or its commit is."""
         for clone, part, _prefix in self.parts(commit):
             clone.git("cat-file", "-e", f"{part}^{{commit}}")
 
     def archive(self, commit: str) -> bytes:
-        """A tar of the commit, and of its submodules behind it."""
+        """A tar archive of the commit and its submodules."""
         return b"".join(
             clone.git("archive", "--format=tar", f"--prefix={prefix}", part)
             for clone, part, prefix in self.parts(commit)

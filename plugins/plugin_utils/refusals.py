@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""How an action on the controller refuses: at once, or in one report with all that the play refuses."""
+"""How actions refuse: at once, or collected, so that a play reports everything that it refuses together."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
 
-# A play that sets this variable judges everything first. Its last task reports what the others have found
-# (validate_inputs with `collected`); they register their results, under whatever names.
+# In a play that sets this variable, tasks register their faults, under any name, and do not fail. The last task fails
+# with all of them (validate_inputs with `collected`).
 COLLECT = "webstack_collect"
 FAULTS = "webstack_faults"
-CARRIED = (
-    "webstack_faults_before"  # what earlier tasks have found: a task in a loop registers its result anew each time
-)
-# What foobar.webstack.sites registers, and the site that a role is called for.
+CARRIED = "webstack_faults_before"  # faults of earlier tasks; a task in a loop overwrites its registered result
+# Variables: the registered result of foobar.webstack.sites, and the site that a role is called for.
 WEBSTACK, SITE = "webstack", "webstack_site"
-HIDDEN = ""  # a fault that follows from another, which has been reported
+HIDDEN = ""  # stands for a fault that only follows from another one
 INPUTS = "its inputs"
 WHERE = "Set it in the inventory (inventories/<name>/group_vars/) or where the role is called."
 
@@ -42,7 +40,7 @@ def refused(who: str, faults: list[str], task_vars: dict[str, Any], what: str = 
 
 
 def where_it_stands(fault: str, task_vars: dict[str, Any]) -> str:
-    """A fault with the names under which the inventory says it: what follows from `sites` has its place there."""
+    """A fault with the inventory's names: inputs that come from `sites` are called by their place there."""
     told = task_vars.get(WEBSTACK)
     if not isinstance(told, dict):
         return fault
@@ -57,7 +55,7 @@ def where_it_stands(fault: str, task_vars: dict[str, Any]) -> str:
 
 
 def _of_site(place: str, key: str) -> str:
-    """The place in an entry of `sites` for a key of what a role is told of it."""
+    """The place in an entry of `sites` of a key of a role's input."""
     if named := re.fullmatch(r"\.server_names\[(\d+)\]", key):
         number = int(named[1])
         return f"{place}.aliases[{number - 1}]" if number else f"{place}.domain"
@@ -73,7 +71,7 @@ def is_collected(task_vars: dict[str, Any]) -> bool:
 
 
 def report(found: dict[str, list[str]]) -> str:
-    """One text for the operator, of all faults by their headline."""
+    """The message for the operator: all faults, by headline."""
     parts = [
         f"{headline}; nothing was changed.\n" + "".join(f"  - {fault}\n" for fault in faults)
         for headline, faults in found.items()
@@ -82,7 +80,7 @@ def report(found: dict[str, list[str]]) -> str:
 
 
 def collected(task_vars: dict[str, Any]) -> dict[str, list[str]]:
-    """What registered results of this host hold, by headline."""
+    """The faults in registered results of this host, by headline."""
     found: dict[str, list[str]] = {}
     for headline, faults in _registered(task_vars):
         known = found.setdefault(headline, [])

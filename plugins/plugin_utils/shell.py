@@ -1,6 +1,6 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""A script for a shell on the host: a question that costs a third of a module's time."""
+"""Runs a shell script on the host, which takes a third of the time of a module."""
 
 from __future__ import annotations
 
@@ -19,5 +19,5 @@ def run_script(action: Any, script: str, *arguments: str) -> dict[str, Any]:
 
 
 def complaint(outcome: dict[str, Any]) -> str:
-    """What a script that failed has said."""
+    """The error output of a failed script."""
     return outcome["stderr"].strip() or outcome["stdout"].strip()

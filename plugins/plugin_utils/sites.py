@@ -25,11 +25,11 @@ Options = dict[str, dict[str, Any]]
 
 ROOT = Path(__file__).parents[2]
 PLACEHOLDER = "REPLACE_ME"
-EXAMPLE_DOMAIN = "www.foobar.com"  # of the template for production
-# Addresses of examples, and of everybody's resolver.
+EXAMPLE_DOMAIN = "www.foobar.com"  # in the template of the production inventory
+# Documentation addresses (RFC 5737, 3849), and the public resolver of the design's example.
 EXAMPLE_ADDRESS = re.compile(r"8\.8\.8\.8|192\.0\.2\.[0-9]+|198\.51\.100\.[0-9]+|203\.0\.113\.[0-9]+|2001:db8:.*")
 NONE = "none"
-# Keys that may be a word: `none`, or for a certificate its source.
+# Keys that may be a word instead of a dict: `none`, or for a certificate its source.
 WORDS = {"app": None, "database": None, "certificate": "source"}
 DATABASE_SOCKET = "/run/mysqld/mysqld.sock"
 MAINTENANCE = "/var/lib/webstack/maintenance"
@@ -39,17 +39,17 @@ YEAR = 31536000  # seconds
 
 @cache
 def role_options(role: str) -> Options:
-    """The inputs of a role, by their names; nobody changes them."""
+    """The spec of a role's inputs, by name. Do not change it: it is cached."""
     options: Options = read_yaml(ROOT / f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     return options
 
 
 @cache
 def site_options() -> Options:
-    """What an entry may hold, with what the roles' own specs say of it; nobody changes it."""
+    """The spec of an entry, with parts of the roles' specs. Do not change it: it is cached."""
     options: Options = read_yaml(ROOT / "meta/sites.yml")["options"]
     for option in options.values():
-        option.pop("default", None)  # for the reference; a word, in some
+        option.pop("default", None)  # only for the documentation, and not always a value
         role = option.pop("inputs_of", "")
         if not role:
             continue
@@ -62,20 +62,20 @@ def site_options() -> Options:
         for name, more in option.pop("choices_of", {}).items():
             option["options"][name]["choices"] = [*option["options"][name]["choices"], *more]
         for spec in option["options"].values():
-            spec.pop("required", None)  # what is missing, the role says
+            spec.pop("required", None)  # the role checks it
             spec.pop("default", None)
     return options
 
 
 @cache
 def modifier(plugin: str) -> int:
-    """The number of a language in the uwsgi protocol, as role app_server has it; 0, which is Python's, for an unknown one."""
+    """The number of a language in the uwsgi protocol, from role app_server; 0, which is Python's, for an unknown one."""
     languages = read_yaml(ROOT / "roles/app_server/vars/main.yml")["__app_server_languages"]
     return int(languages.get(plugin, {}).get("modifier", 0))
 
 
 def with_keys(entry: Entry) -> Entry:
-    """An entry with keys in the place of its words, and without those that it says it has not."""
+    """An entry with a dict in the place of a word, and without keys that are `none`."""
     keyed = dict(entry)
     for key, main in WORDS.items():
         value = keyed.get(key)
@@ -88,11 +88,11 @@ def with_keys(entry: Entry) -> Entry:
 
 @dataclass(frozen=True)
 class Site:
-    """A sound entry of `sites`."""
+    """A valid entry of `sites`."""
 
     name: str
     entry: Entry
-    # What the inventory says of role inputs outside of `sites`; the default of all of them.
+    # Role inputs that the inventory sets outside of `sites`: defaults for all sites.
     said: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -125,7 +125,7 @@ class Site:
 
     @cached_property
     def names(self) -> list[str]:
-        """Of the DNS, in small letters; the first is the site's own."""
+        """DNS names in lower case; the first is the domain."""
         listed = [self.entry.get("domain", ""), *self.entry.get("aliases", []), *self.entry.get("redirects", [])]
         return [str(name).lower().removesuffix(".") for name in listed]
 
@@ -139,21 +139,21 @@ class Site:
 
     @property
     def authority_folder(self) -> str:
-        """Of an authority of one's own; empty where nobody says it."""
+        """Folder of a private authority; empty if it is not set."""
         own = (self.entry.get("certificate") or {}).get("authority_folder")
         return str(own or self.said.get("certificate_authority_folder") or "")
 
     def is_in(self, zone: Any) -> bool:
-        """Whether a zone of the DNS is that of the site's own name."""
+        """Whether the domain is in a DNS zone."""
         return in_zone(self.names[0], zone)
 
     def of_app(self, name: str, default: Any = None) -> Any:
-        """An input of role app_server, from the entry or else from the inventory."""
+        """An input of role app_server: from the entry, else from the inventory."""
         return self.app[name] if name in self.app else self.said.get(f"app_server_{name}", default)
 
 
 def in_zone(name: str, zone: Any) -> bool:
-    """Whether a name, in small letters, is one of a zone."""
+    """Whether a name in lower case is in a zone."""
     return f".{name}".endswith(f".{str(zone).lower().removesuffix('.')}")
 
 
@@ -175,11 +175,11 @@ def names_faults(sites: Any) -> list[str]:
 
 
 def entry_faults(name: str, entry: Entry, options: Options) -> list[str]:
-    """What is wrong with an entry (with_keys) by itself, each fault with its place."""
+    """Faults of one entry (after with_keys), each with its place."""
     place = f"sites.{name}"
     if entry.get("state") == "absent":
         optional = {key: option | {"required": False} for key, option in options.items()}
-        # Whatever else is said has its meaning again when the site comes back.
+        # Only unknown keys: the others have no effect until the site is present again.
         judged = {key: value for key, value in entry.items() if key == "state" or key not in options}
         return [f"{place}.{fault}" for fault in spec_faults(optional, judged)]
     leaves = list(_leaves(entry))
@@ -194,7 +194,7 @@ def entry_faults(name: str, entry: Entry, options: Options) -> list[str]:
     named = {fault.partition(":")[0] for fault in faults}
     judged = {key: value for key, value in entry.items() if key not in named}
     spec = {key: option for key, option in options.items() if key not in named}
-    # Ansible's own words, as for a value that is none of its choices, name no place.
+    # Some messages of Ansible, such as for a wrong choice, name no place; it is added below.
     faults += spec_faults(spec, judged)
     if not faults:
         faults += _meaning_faults(entry)
@@ -217,7 +217,7 @@ def _placeholder_faults(entry: Entry) -> Iterator[str]:
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Each value of an entry that holds no others, with its place."""
+    """Each value of an entry that is no dict or list, with its place."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _leaves(item, f"{path}.{key}" if path else str(key))
@@ -250,7 +250,7 @@ def _meaning_faults(entry: Entry) -> Iterator[str]:
 
 
 def clash_faults(sites: list[Site]) -> list[str]:
-    """What two sites of a host cannot both have."""
+    """Faults for names and databases that two sites of a host both claim."""
     faults: list[str] = []
     owners: dict[str, str] = {}
     for site in sites:
@@ -265,7 +265,7 @@ def clash_faults(sites: list[Site]) -> list[str]:
 
 
 def nginx_site(site: Site) -> Entry:
-    """The site as role nginx takes it."""
+    """The entry of nginx_sites for a site."""
     entry, nginx = site.entry, dict(site.entry.get("nginx") or {})
     certificate = f"/etc/ssl/{site.name}" if site.has_certificate else ""
     told = {
@@ -280,13 +280,13 @@ def nginx_site(site: Site) -> Entry:
         told["root"] = entry["root"]
     if not site.has_app:
         return told
-    # Whoever lets a request take longer in the application has nginx wait for it.
+    # nginx must wait as long as a request may take in the application.
     seconds = site.of_app("request_seconds")
     if seconds is not None and "nginx_answer_seconds" not in site.said and "read" not in (nginx.get("timeouts") or {}):
         told["timeouts"] = {**(nginx.get("timeouts") or {}), "read": number(seconds, 30)}
     static, folder = list(nginx.get("static") or []), f"{site.home}/static"
     if not any(item.get("url") == "/static/" or str(item.get("path", "")).rstrip("/") == folder for item in static):
-        # Names of static files change with their content, so that browsers may keep them.
+        # Browsers may cache them: frameworks put a digest of the content into the names.
         static.append({"url": "/static/", "path": folder, "max_age": YEAR, "immutable": True})
     told["static"] = static
     number_of_language = modifier(str(site.of_app("plugin", "")))
@@ -304,7 +304,7 @@ def nginx_site(site: Site) -> Entry:
 
 
 def published(site: Site) -> list[str]:
-    """Those of the application's shared folders that nginx shows."""
+    """The shared folders that nginx serves."""
     shown_by_nginx = nginx_site(site)
     paths = [str(item.get("path", "")) for item in shown_by_nginx.get("static") or []]
     paths += [
@@ -312,7 +312,7 @@ def published(site: Site) -> list[str]:
     ]
     prefix = f"{site.home}/shared/"
     found = {path.removeprefix(prefix) for path in paths if path.startswith(prefix)}
-    # Of a folder that is in another, as uploads/images, the outer one may be what is shared.
+    # nginx may serve a folder below a shared one, such as uploads/images of uploads.
     return [
         name for name in site.of_app("shared", [])
         if any(path.rstrip("/") == name or path.startswith(f"{name}/") for path in found)
@@ -320,11 +320,11 @@ def published(site: Site) -> list[str]:
 
 
 def database_environment(site: Site) -> tuple[dict[str, str], dict[str, str]]:
-    """Where the application finds its database: variables that everybody may see, and secret ones."""
+    """Environment variables with the database: public ones, and secret ones."""
     if site.database is None:
         return {}, {}
     name, password = site.database_name, str(site.database.get("password", ""))
-    # Quoted as in a URL, the password may hold any character.
+    # The password may hold any character, so it is URL-encoded.
     url = (
         f"{site.database.get('scheme') or 'mysql'}://{name}:{quote(password, safe='')}@localhost/{name}"
         f"?unix_socket={DATABASE_SOCKET}&charset=utf8mb4"
@@ -344,7 +344,7 @@ def public_url(site: Site, ports: dict[str, int]) -> str:
 
 
 def told_app(site: Site, options: Options, ports: dict[str, int], processes: int) -> dict[str, Any]:
-    """Every input of role app_server for the site's application: of two sites, none gets what was the other's."""
+    """All inputs of role app_server for a site. All, so that no value of another site stays in place."""
     environment, secrets = database_environment(site)
     follows = {
         "public_url": public_url(site, ports),
@@ -361,7 +361,7 @@ def told_app(site: Site, options: Options, ports: dict[str, int], processes: int
         "app_server_repository": site.entry.get("repository", ""),
         "app_server_version": site.entry.get("version", "main"),
         "app_server_push": site.entry.get("push", False),
-        # What the site says of its own goes before.
+        # The site's own values override these.
         "app_server_environment": {**environment, **site.of_app("environment", {})},
         "app_server_secrets": {**secrets, **site.of_app("secrets", {})},
     }
@@ -371,12 +371,12 @@ def told_app(site: Site, options: Options, ports: dict[str, int], processes: int
     for name in secrets:
         if name in site.of_app("environment", {}):
             del told["app_server_secrets"][name]
-    # A required one that nobody has said stays away, so that the role says so.
+    # A required input without a value is left out, so that the role reports it.
     return {name: value for name, value in told.items() if value is not None}
 
 
 def told_certificate(site: Site, options: Options, addresses: list[str]) -> dict[str, Any]:
-    """Every input of role certificate for the site's certificate."""
+    """All inputs of role certificate for a site."""
     entry = site.entry.get("certificate") or {}
     follows = {"addresses": addresses}
     told = {
@@ -394,7 +394,7 @@ def told_certificate(site: Site, options: Options, addresses: list[str]) -> dict
 
 
 def told_site(site: Site, ports: dict[str, int], public_address: str, workers: dict[str, int]) -> dict[str, Any]:
-    """The inputs of the roles that are called for a site."""
+    """All inputs of the roles that are called for a site."""
     if not site.is_there:
         return {"app_server_name": site.name, "certificate_name": site.name}
     inputs = told_certificate(site, role_options("certificate"), [public_address] if public_address else [])
@@ -459,7 +459,7 @@ def records(names: list[tuple[str, str]], zone: Any) -> list[Entry]:
 def walk(
     site: Site, ports: dict[str, int], address: Any, port: Any, public_address: str, name_servers: list[str]
 ) -> dict[str, Any]:
-    """What the walk along a request's way is told of a site: `address` and `port` are where it begins."""
+    """The arguments of the walk for a site. `address` and `port`: where the walk connects to."""
     own = f"{site.home}/static"
     # A folder that the application writes itself may be empty.
     static = [
@@ -493,7 +493,7 @@ def walk(
 
 
 def told_database(sites: list[Site]) -> dict[str, list[Entry]]:
-    """The databases and accounts of the sites, as role mysql takes them."""
+    """The inputs of role mysql for the databases and accounts of the sites."""
     databases, users = [], []
     for site in sites:
         if site.database is None or not site.is_there:
@@ -512,12 +512,12 @@ def told_database(sites: list[Site]) -> dict[str, list[Entry]]:
 
 
 def number(value: Any, default: int) -> int:
-    """A number that the inventory says; what is none, the role refuses."""
+    """A number of the inventory, else the default. Only to compute with: the role refuses a wrong value."""
     return int(value) if re.fullmatch("[0-9]{1,9}", str(value)) else default
 
 
 def shared_out(sites: list[Site], memory_mb: int, cores: int) -> tuple[dict[str, int], list[str]]:
-    """How many workers each application has where the inventory does not say, and why the host cannot hold them.
+    """Workers for each application for which the inventory sets none; and a fault if the host has too little memory.
 
     Half of the memory is for workers. An application alone is role app_server's to judge: 0 stands for that.
     """
@@ -541,7 +541,7 @@ def shared_out(sites: list[Site], memory_mb: int, cores: int) -> tuple[dict[str,
 
 
 def places(site: Site, inputs: dict[str, Any]) -> dict[str, str]:
-    """Where the inventory says each input that a role is told of the site."""
+    """The place in the inventory of each role input of a site."""
     own = f"sites.{site.name}"
     found = {}
     for name in inputs:
@@ -559,7 +559,7 @@ def places(site: Site, inputs: dict[str, Any]) -> dict[str, str]:
 
 
 def places_on_host(sites: list[Site]) -> dict[str, str]:
-    """The same for the entries of the lists that a host's roles are told."""
+    """The same for the entries of the host's lists."""
     found = {f"nginx_sites[{index}]": f"sites.{site.name}" for index, site in enumerate(sites)}
     with_database = [site for site in sites if site.database is not None]
     for index, site in enumerate(with_database):

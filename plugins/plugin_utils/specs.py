@@ -17,7 +17,7 @@ from ansible_collections.foobar.webstack.plugins.module_utils.faults import show
 SECRET_LENGTH = 16  # characters, at least
 PLACEHOLDER = re.compile(r"change[-_ ]?me|replace[-_ ]?me|^<.*>$|^(x+|\*+|placeholder.*|password.*)$", re.IGNORECASE)
 
-# What Ansible takes for a template, and a value that is nothing else, such as a lookup.
+# The begin of a template, and a value that is one expression, such as a lookup.
 TEMPLATE = re.compile(r"\{[{%#]")
 EXPRESSION = re.compile(r"\s*\{\{((?!\}\}).)*\}\}\s*", re.DOTALL)
 SECRET_NAME = re.compile(r"vault_|.*(password|secret|token)")
@@ -28,7 +28,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A copy in plain Python types: what the validator converts must not reach the caller."""
+    """A copy in plain Python types, because Ansible's validator converts values in place."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -49,7 +49,7 @@ def similar(missing: str, variables: Any, cutoff: float = 0.85) -> str:
 
 
 def spec_faults(options: dict[str, Any], inputs: dict[str, Any]) -> list[str]:
-    """All that the spec refuses in `inputs`. Secrets are judged here and hidden from Ansible's validator."""
+    """All faults of `inputs`. Secrets are checked here and masked for Ansible's validator, which would print them."""
     faults: list[str] = []
     hidden = _check_tree(options, inputs, "", faults)
     if not faults:
@@ -59,7 +59,7 @@ def spec_faults(options: dict[str, Any], inputs: dict[str, Any]) -> list[str]:
 
 
 def _check_tree(options: dict[str, Any], values: dict[str, Any], path: str, faults: list[str]) -> dict[str, Any]:
-    """Appends faults that Ansible words badly or misses; returns `values` with the secrets masked."""
+    """Appends faults that Ansible misses or words badly; returns `values` with masked secrets."""
     masked = dict(values)
     for key in values:
         if key not in options:
@@ -78,7 +78,7 @@ def _check_tree(options: dict[str, Any], values: dict[str, Any], path: str, faul
             )
             masked[key] = {} if option.get("type") == "dict" else "masked"
         elif option.get("type") == "list" and not isinstance(value, list):
-            # Ansible would take the text apart at its commas, the templates letter by letter.
+            # Ansible's validator would split a string at commas; the role's templates would loop over its letters.
             faults.append(f"{path}{key}: must be a list")
         elif "options" in option:
             masked[key] = _check_nested(option["type"], option["options"], value, f"{path}{key}", faults)
@@ -93,22 +93,22 @@ def _check_tree(options: dict[str, Any], values: dict[str, Any], path: str, faul
 
 
 def _type_faults(path: str, kind: str, value: Any) -> list[str]:
-    """What Ansible would take for a value of its type, while the role gets what was written."""
-    if kind == "dict" and not isinstance(value, dict):  # a text such as A=b
+    """Values that Ansible's validator would convert; the role would get the unconverted value."""
+    if kind == "dict" and not isinstance(value, dict):  # Ansible would convert a string such as A=b
         return [f"{path}: must be keys with a value each"]
-    if kind in ("str", "path") and isinstance(value, (dict, list)):  # templates write it as Python does
+    if kind in ("str", "path") and isinstance(value, (dict, list)):  # a template would print it as Python code
         return [f"{path}: must be a string"]
-    if kind in ("str", "path") and isinstance(value, float):  # 1.10 would be 1.1
+    if kind in ("str", "path") and isinstance(value, float):  # YAML reads 1.10 as 1.1
         return [f"{path}: must be a string; put quotes around it (YAML has read it as the number {value})"]
     if kind == "bool" and str(value).lower() not in ("yes", "no", "true", "false"):
         return [f"{path}: '{shown(value)}' is neither true nor false"]
-    if kind == "int" and not re.fullmatch("-?[0-9]+", str(value)):  # true, 1e2, 3.0
+    if kind == "int" and not re.fullmatch("-?[0-9]+", str(value)):  # such as true, 1e2, 3.0
         return [f"{path}: '{shown(value)}' is not a whole number"]
     return []
 
 
 def _check_nested(kind: str, options: dict[str, Any], value: Any, path: str, faults: list[str]) -> Any:
-    """The same for a value with keys of its own. Of another type, it would crash Ansible's validator."""
+    """The same for a nested value. A value of another type would crash Ansible's validator."""
     if kind == "list":
         return [_check_nested("dict", options, item, f"{path}[{index}]", faults) for index, item in enumerate(value)]
     if isinstance(value, dict):
@@ -124,14 +124,14 @@ def _first_sentence(option: dict[str, Any]) -> str:
 
 
 def _secrets_faults(path: str, value: Any) -> list[str]:
-    """What is wrong with each value of a dict of secrets, without saying it."""
+    """Faults of a dict of secrets. No message holds a value."""
     if not isinstance(value, dict):
         return [f"{path}: must be names with a secret each, in the form NAME: secret"]
     return [fault for key, item in value.items() for fault in _secret_faults(f"{path}.{key}", item)]
 
 
 def _secret_faults(path: str, value: Any) -> list[str]:
-    """What is wrong with a secret, without saying it."""
+    """Faults of a secret. No message holds its value."""
     faults = _text_faults(path, value)
     if faults:
         return faults
@@ -146,7 +146,7 @@ def _secret_faults(path: str, value: Any) -> list[str]:
 
 def _text_faults(path: str, value: Any) -> list[str]:
     if not isinstance(value, str):
-        kind = type(value).__name__.removeprefix("_AnsibleTagged").lower()  # Ansible's types note where a value stands
+        kind = type(value).__name__.removeprefix("_AnsibleTagged").lower()  # Ansible wraps types to know lines
         return [f"{path}: must be a string; put quotes around it (YAML has read it as {kind})"]
     if re.search(r"[\x00-\x1f\x7f]", value):
         return [f"{path}: holds a newline, a tab or another control character"]
@@ -154,7 +154,7 @@ def _text_faults(path: str, value: Any) -> list[str]:
 
 
 def _without_docs(options: dict[str, Any]) -> dict[str, Any]:
-    """The spec as the validator takes it: it refuses the keys that only document."""
+    """The spec without documentation, which Ansible's validator refuses."""
     spec = {}
     for name, option in options.items():
         spec[name] = {key: value for key, value in option.items() if key not in ("description", "version_added")}
@@ -164,9 +164,9 @@ def _without_docs(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def templates_in_secrets(variables: dict[str, Any], prefix: str = "") -> list[str]:
-    """Secrets that hold what Ansible takes for a template, without saying them.
+    """Faults for secrets with template characters. No message holds a value.
 
-    One that is a template as a whole, such as a lookup, is meant so.
+    A secret that is one expression, such as a lookup, is accepted.
     """
     return [
         f"{name}: holds '{{{{', '{{%' or '{{#', which Ansible takes for a template; write it as {name}: !unsafe '…'"

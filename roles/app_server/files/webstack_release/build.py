@@ -249,9 +249,8 @@ class Builder:
                     with contextlib.suppress(ReleaseError):  # some wheels are missing
                         run_pip("install", *offline)
                         return
-                with contextlib.suppress(
-                    ReleaseError
-                ):  # a package has no wheel, or pip fails: the plain install below says how
+                # If a package has no wheel, or pip fails: the install without a cache, below, says why.
+                with contextlib.suppress(ReleaseError):
                     run_pip("download", "--only-binary", ":all:", "--dest", str(fresh))
                     run_pip("install", *offline)
                     wheels.keep(fresh, wanted)
