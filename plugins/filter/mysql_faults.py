@@ -1,40 +1,8 @@
 # Copyright the foobar web stack maintainers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What is wrong with the inputs of role mysql beyond their types: rules for validate_inputs."""
+"""What role mysql refuses beyond its argument spec: the server would not start, or would expose data."""
 
 from __future__ import annotations
-
-DOCUMENTATION = r"""
-name: mysql_faults
-short_description: What contradicts itself, or the host, in the inputs of role mysql
-description:
-  - Returns a list of rules for M(foobar.webstack.validate_inputs), one for each fault, all of them
-    broken. No rule says a password.
-options:
-  _input:
-    description: The role's inputs without their prefix.
-    type: dict
-    required: true
-  facts:
-    description: The host's facts.
-    type: dict
-    required: true
-"""
-
-EXAMPLES = r"""
-- name: Validate | Refuse inputs that cannot work
-  foobar.webstack.validate_inputs:
-    rules_from: __mysql_rules
-  vars:
-    __mysql_rules: "{{ __mysql_inputs | foobar.webstack.mysql_faults(ansible_facts) }}"
-"""
-
-RETURN = r"""
-_value:
-  description: The broken rules, empty when all is well.
-  type: list
-  elements: dict
-"""
 
 import ipaddress
 import re
@@ -85,10 +53,11 @@ REST_OF_SERVER = 256  # MB
 SMALLEST_DISK = 2048  # MB: an empty server, its redo log, a first binary log and some room
 
 
-def mysql_faults(inputs: dict[str, Any], facts: dict[str, Any]) -> list[dict[str, Any]]:
+def mysql_faults(inputs: dict[str, Any], facts: dict[str, Any]) -> list[str]:
+    """Every fault in the role's inputs; `facts` are those of host_facts."""
+    short = {name.removeprefix("mysql_"): value for name, value in inputs.items()}
     parts: list[Callable[[dict[str, Any]], Iterator[str]]] = [_source, _databases, _users, _network, _numbers, _options]
-    faults = [f"mysql_{fault}" for part in parts for fault in part(inputs)] + list(_host(inputs, facts))
-    return [{"refuse": True, "say": fault} for fault in faults]
+    return [f"mysql_{fault}" for part in parts for fault in part(short)] + list(_host(short, facts))
 
 
 def _source(inputs: dict[str, Any]) -> Iterator[str]:

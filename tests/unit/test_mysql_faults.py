@@ -34,9 +34,8 @@ INPUTS = {
 
 
 def faults(facts=None, **inputs):
-    rules = module.mysql_faults({**INPUTS, **inputs}, facts or FACTS)
-    assert all(rule["refuse"] is True for rule in rules)
-    return [rule["say"] for rule in rules]
+    given = {f"mysql_{name}": value for name, value in {**INPUTS, **inputs}.items()}
+    return module.mysql_faults(given, facts or FACTS)
 
 
 def user(**fields):
