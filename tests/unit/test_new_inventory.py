@@ -26,6 +26,12 @@ SHIPS: dict[str, dict[str, str]] = {
     },
     "wsgi": {"tests/x.py": "", "shop/wsgi.py": "def application(environ, start_response): ...\n"},
     "php": {"public/index.php": "<?php\n", "composer.json": "{}"},
+    "project": {
+        "src/shop/__init__.py": "import flask\ndef create_app():\n    return flask.Flask('x')\n",
+        "pyproject.toml": "",
+        "uv.lock": "",
+    },
+    "scripts": {"index.php": "<?php\n", "about.php": "<?php\n"},
     "nothing": {"README": "x"},
 }
 
@@ -79,7 +85,9 @@ def repository(tmp_path: Path, files: dict[str, str]) -> str:
         ("flask", "Flask", "app:app"),
         ("factory", "Flask", "shop:create_app()"),
         ("wsgi", "Python (WSGI)", "shop.wsgi:application"),
+        ("project", "Flask", "shop:create_app()"),
         ("php", "PHP", "public/index.php"),
+        ("scripts", "PHP", "./"),
         ("nothing", "something that its files do not tell", "REPLACE_ME"),
     ],
 )
@@ -99,6 +107,28 @@ def test_what_an_application_is_made_with_is_seen_from_its_files(make, tmp_path,
     assert hosts["hosts"] == {"www.shop.example": {"ansible_host": "203.0.113.7", "ansible_user": "admin"}}
     assert list(hosts["children"]) == ["webservers", "appservers", "dbservers", "dnsservers"]
     assert "vault_shop_secret_key" in (folder / "group_vars/all/vault.yml.example").read_text()
+
+
+@pytest.mark.parametrize(
+    ("files", "requirements"),
+    [
+        (("requirements.txt",), None),
+        (("pyproject.toml",), "."),
+        (("setup.py", "requirements.txt"), None),
+        (("poetry.lock", "pyproject.toml"), "requirements.txt"),
+        (("src/shop/wsgi.py", "pyproject.toml", "requirements.txt"), ["requirements.txt", "."]),
+    ],
+)
+def test_what_a_virtualenv_is_made_from_is_seen_from_the_files(make, tmp_path, capsys, files, requirements):
+    wsgi = "def application(environ, start_response): ...\n"
+    given = dict.fromkeys(files, "")
+    given["src/shop/wsgi.py" if "src/shop/wsgi.py" in files else "wsgi.py"] = wsgi
+    _code, _said, folder = make(capsys, REPOSITORY=repository(tmp_path, given))
+    text = (folder / "group_vars/all/sites.yml").read_text()
+    app = yaml.safe_load(text)["sites"]["shop"]["app"]
+    assert app.get("requirements") == requirements
+    assert ("poetry export -o requirements.txt" in text) == ("poetry.lock" in files)
+    assert app["entry"] == ("shop.wsgi" if "src/shop/wsgi.py" in files else "wsgi") + ":application"
 
 
 def test_a_site_of_files_needs_no_code(make, capsys):
