@@ -198,12 +198,11 @@ def _repository_faults(inputs: Inputs) -> Faults:
 def _text_faults(inputs: Inputs) -> Faults:
     """Faults that a single text, or a single list of texts, shows by itself."""
     python = inputs["app_server_plugin"] == "python3"
-    entry = (
-        (MODULE, "a module:callable, such as foobar.wsgi:application or foobar:create_app()")
-        if python
-        else (RELATIVE, RELATIVE_FORM)
-    )
-    texts = {**TEXTS, "app_server_entry": entry}
+    entries = {
+        "python3": (MODULE, "a module:callable, such as foobar.wsgi:application or foobar:create_app()"),
+        "php": (re.compile(rf"{RELATIVE.pattern}|\./"), f"{RELATIVE_FORM}, or a folder such as public/ or ./"),
+    }
+    texts = {**TEXTS, "app_server_entry": entries.get(inputs["app_server_plugin"], (RELATIVE, RELATIVE_FORM))}
     yield from _requirement_faults(inputs["app_server_requirements"], python)
     for name, least in (("app_server_pip_packages", "python3"), ("app_server_php_settings", "php")):
         if inputs[name] and inputs["app_server_plugin"] != least:

@@ -107,6 +107,7 @@ msg:
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import time
@@ -118,6 +119,8 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 SECONDS = 5
+# By their suffix, files of a static folder that nobody asks for: packed ones, and scripts of PHP, which nginx hands on.
+NOT_SENT = re.compile(r"\.(gz|br|php\d?|phtml|phps|phar|inc)", re.IGNORECASE)
 
 
 class Broken(Exception):
@@ -183,7 +186,7 @@ class Walk:
         files = sorted(
             path
             for path in folder.rglob("*")
-            if path.is_file() and path.suffix not in (".gz", ".br") and not path.name.startswith(".")
+            if path.is_file() and not NOT_SENT.fullmatch(path.suffix) and not path.name.startswith(".")
         )
         if not files:
             raise Broken(f"there is no file in {folder}", look)

@@ -31,6 +31,8 @@ EXAMPLE_ADDRESS = re.compile(r"8\.8\.8\.8|192\.0\.2\.[0-9]+|198\.51\.100\.[0-9]+
 NONE = "none"
 # Keys that may be a word instead of a dict: `none`, or for a certificate its source.
 WORDS = {"app": None, "database": None, "certificate": "source"}
+# By its address, what may be a script of PHP.
+PHP_SCRIPTS = r"(?i)\.(php\d?|phtml|phps|phar|inc)(/|$)"
 DATABASE_SOCKET = "/run/mysqld/mysqld.sock"
 MAINTENANCE = "/var/lib/webstack/maintenance"
 CHALLENGES = "/var/lib/webstack/challenges"
@@ -299,6 +301,9 @@ def nginx_site(site: Site) -> Entry:
     ]
     if not any(item.get("path") == "/" and item.get("match", "prefix") == "prefix" for item in locations):
         locations.append({"path": "/", **own})
+    if site.of_app("plugin", "") == "php":
+        # A script that lies among files, too, is run or refused by the application, and never sent as it is written.
+        locations.append({"path": PHP_SCRIPTS, "match": "regex", **own})
     told["locations"] = locations
     return told
 

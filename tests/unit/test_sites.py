@@ -386,6 +386,18 @@ def test_requests_are_addressed_to_the_language_as_the_role_has_it():
     assert wiring.modifier("cobol") == wiring.modifier("") == 0
 
 
+def test_a_script_of_php_is_the_applications_wherever_it_lies():
+    app = {"plugin": "php", "entry": "./", "shared": ["uploads"]}
+    static = [{"url": "/uploads/", "path": "/srv/shop/shared/uploads"}]
+    (nginx,) = told({"shop": {**SHOP, "app": app, "nginx": {"static": static}}})["host"]["nginx_sites"]
+    (scripts,) = [location for location in nginx["locations"] if location.get("match") == "regex"]
+    assert (scripts["kind"], scripts["target"], scripts["modifier"]) == ("uwsgi", "unix:/run/shop/live.sock", 14)
+    for path in ("/uploads/a.php", "/uploads/a.PHP7", "/a.phtml/b", "/old.inc"):
+        assert re.search(scripts["path"], path), path
+    for path in ("/a.phpx", "/php/", "/a.php.png", "/incs"):
+        assert not re.search(scripts["path"], path), path
+
+
 @pytest.mark.parametrize("given", ["false", "no", False, "true", True])
 def test_the_firewall_opens_http_3_where_it_is_spoken(given):
     ports = told(nginx_http3=given)["host"]["base_firewall_open"]

@@ -247,7 +247,11 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         for name in ("threads", "async", "reload-on-rss")
     },
     "app-perl": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "psgi", "app_server_entry": "shop.psgi"}),
-    "app-php": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "php", "app_server_entry": "shop.php", "app_server_threads": 4}),
+    "app-php": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "php", "app_server_entry": "./shop.php", "app_server_threads": 4}),
+    **{
+        f"app-php-{name}": ("app_server", ["configure"], {**APPLICATION, "app_server_plugin": "php", "app_server_entry": entry})
+        for name, entry in {"folder": "./public/", "whole": "./"}.items()
+    },
     # Each of what a slot reads when it starts, changed by itself.
     **{
         f"app-changed-{name}": ("app_server", ["configure"], {**APPLICATION, f"app_server_{name}": value})
@@ -428,7 +432,8 @@ ASKED = sorted(
     case
     for case, (role, _steps, _inputs) in CASES.items()
     if role not in ("base", "certificate")
-    and case not in ("mysql-full", "app-php", "dns-update")
+    and case not in ("mysql-full", "dns-update")
+    and not case.startswith("app-php")
     and "-changed-" not in case
 )
 
@@ -551,6 +556,20 @@ def test_a_number_is_written_as_one_however_it_was_given(files):
     listened = re.findall(r"^ *listen (?:\[::\]:)?([^;]*);", text, re.MULTILINE)
     assert {listen.removesuffix(" default_server") for listen in listened} == {"80", "8082 http2", "8443 ssl http2"}
     assert "return 301 https://$host:8443$request_uri;" in text
+
+
+def test_a_script_of_php_is_run_for_every_request_or_each_of_a_folder_by_its_path(files):
+    release = "/srv/shop/releases/$(RELEASE)"
+    told = {
+        case: ini(files[case]["/etc/shop/uwsgi.ini"]["content"])["release"]
+        for case in ("app-php", "app-php-folder", "app-php-whole")
+    }
+    alone, folder, whole = told.values()
+    assert (alone["php-docroot"], alone["php-app"]) == (release, f"{release}/shop.php") and "php-fallback" not in alone
+    assert (folder["php-docroot"], folder["php-fallback"]) == (f"{release}/public", f"{release}/public/index.php")
+    assert (whole["php-docroot"], whole["php-fallback"]) == (release, f"{release}/index.php")
+    for section in (folder, whole):
+        assert "php-app" not in section and section["php-allowed-docroot"] == section["php-docroot"]
 
 
 @pytest.mark.parametrize(
