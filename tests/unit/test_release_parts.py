@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ensurepip
 import grp
 import gzip
 import hashlib
@@ -1237,6 +1238,33 @@ def test_files_the_project_itself_and_further_packages_are_installed_in_this_ord
     application.builder.make_virtualenv(tmp_path)
     installed = [[word for word in argv[3:] if not word.startswith("--")] for argv in told if "install" in argv]
     assert installed == [[f"{tmp_path}/a.txt", f"{tmp_path}/b.txt"], [".[prod]"], ["PyMySQL==1.1.1"]]
+
+
+@pytest.mark.parametrize(
+    ("project", "words"),
+    [
+        ("", ""),
+        ("[tool.ruff]", ""),
+        ('[project]\nname = "a"', ""),
+        ('[project]\nrequires-python = ">=3.9,<9"', ""),
+        ('[project]\nrequires-python = ">=3.99"', "asks for Python >=3.99, and Debian's is 3."),
+        ('[project]\nrequires-python = "==2.7.*"', "asks for Python ==2.7.*, and Debian's is 3."),
+        ('[project]\nrequires-python = "newest"', "cannot be read: Invalid specifier"),
+        ('[project]\nrequires-python = 3.11', "cannot be read"),
+        ('project = "a"', "cannot be read"),
+        ("[project", "cannot be read"),
+    ],
+)  # fmt: skip
+def test_a_commit_for_another_python_is_refused_with_both_versions(tmp_path, project, words):
+    (tmp_path / "pyproject.toml").write_text(project)
+    # On Debian they lie where a host has them, elsewhere in Python's own folder.
+    pip = next(
+        wheel
+        for folder in (build.PYTHON_WHEELS, Path(ensurepip.__file__).parent / "_bundled")
+        for wheel in folder.glob("pip-*.whl")
+    )
+    run = subprocess.run([sys.executable, "-c", build.WANTED_PYTHON, str(pip)], cwd=tmp_path, capture_output=True, text=True, check=False)  # fmt: skip
+    assert (run.returncode == 0) == (not words) and words in run.stderr and "Traceback" not in run.stderr, run.stderr
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,23 @@ if preload == "True":
     for thread in threading.enumerate()[1:]:
         sys.exit(f"while it is loaded, it starts a thread ({thread.name}), which no worker would have; {otherwise}")
 """
+# With its argument, pip's wheel, which has the library that knows what such a text of versions means.
+WANTED_PYTHON = """
+import platform, sys, tomllib
+sys.path.insert(0, sys.argv[1])
+from pip._vendor.packaging.specifiers import InvalidSpecifier, SpecifierSet
+try:
+    with open("pyproject.toml", "rb") as handle:
+        wanted = tomllib.load(handle).get("project", {}).get("requires-python", "")
+    fits = SpecifierSet(wanted).contains(platform.python_version(), prereleases=True)
+except (ValueError, TypeError, AttributeError, InvalidSpecifier) as error:
+    sys.exit(f"pyproject.toml cannot be read: {error}")
+if not fits:
+    sys.exit(
+        f"pyproject.toml asks for Python {wanted}, and Debian's is {platform.python_version()}. uWSGI's plugin can load no "
+        "other; change requires-python, or run the site on the Debian that has it (12: Python 3.11, 13: Python 3.13)"
+    )
+"""
 # The specification of Git LFS: a pointer is a text of less than 1024 bytes.
 POINTER_BYTES = 1024
 POINTER = re.compile(
@@ -186,6 +203,9 @@ class Builder:
         self.sandbox.building(["/usr/bin/python3", "-m", "venv", "--without-pip", str(venv)], place)
         python = str(venv / "bin/python")
         pip = [python, str(installers[0] / "pip")]
+        if (place / "pyproject.toml").is_file():
+            with explained_as("The pyproject.toml of the commit is refused; nothing was switched."):
+                self.sandbox.building([python, "-c", WANTED_PYTHON, str(installers[0])], place)
         named = " and ".join(self.config["requirements"])
         with explained_as(f"{named} (app_server_requirements) cannot be installed; nothing was switched."):
             if files:
