@@ -16,7 +16,7 @@ from scenario import PROJECT, playbook, until
 VISITORS = PROJECT / "molecule/deploy/files/visitors.py"
 RATE = 40  # requests a second, on each host
 PAGES = {
-    "shop": "foobar.com",
+    "shop": "shop</title>",  # of either release
     "blog": "<title>the blog</title>",
     "gallery": "<title>PHP</title> release 2",
     "docs": "<title>the documentation</title>",
@@ -31,7 +31,7 @@ def zone(server):
 def get(server, site, path="/"):
     """The page of a site, as the host itself asks for it."""
     name, scheme, port = f"{site}.{zone(server)}", *(("https", 443) if site == "blog" else ("http", 80))
-    return server.run(f"curl -sk --max-time 20 --connect-to ::127.0.0.1:{port} {scheme}://{name}{path}").stdout
+    return server.run(f"curl -skL --max-time 20 --connect-to ::127.0.0.1:{port} {scheme}://{name}{path}").stdout
 
 
 def address(server):
@@ -51,7 +51,7 @@ def visitors(servers):
     """Load on the shop of each host as long as the block lasts; none of it may fail."""
     running = [
         subprocess.Popen(
-            [sys.executable, str(VISITORS), address(server), str(RATE), f"shop.{zone(server)}", "/healthz", "reloads"],
+            [sys.executable, str(VISITORS), address(server), str(RATE), f"shop.{zone(server)}", "/health/", "reloads"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for server in servers
@@ -104,6 +104,95 @@ def test_a_service_behind_nginx_speaks_websocket(server):
             assert answer.read(2 + len(text)) == bytes([0x81, len(text)]) + text
 
 
+def asked(server, options, path, site="shop"):
+    """Status, headers and body of what a visitor asks, who keeps cookies."""
+    out = server.check_output(
+        f"curl -s -i --max-time 20 -b /tmp/cookies -c /tmp/cookies --connect-to ::127.0.0.1:80 {options} 'http://{site}.{zone(server)}{path}'"
+    )
+    head, _blank, body = out.replace("\r\n", "\n").partition("\n\n")
+    first, *lines = head.splitlines()
+    return int(first.split()[1]), dict(line.lower().split(": ", 1) for line in lines), body
+
+
+def form(server, options, path, site="shop"):
+    """Sends a form of Django's, with the token that it has shown."""
+    (token,) = re.findall('name="csrfmiddlewaretoken" value="(.*?)"', asked(server, "", path, site)[2])
+    return asked(server, f"-H Expect: -F csrfmiddlewaretoken={token} {options}", path, site)
+
+
+def test_django_has_a_login_static_files_and_a_job_and_keeps_uploads_over_a_deploy(servers):
+    for server in servers:
+        server.check_output(
+            "webstack-release shop run -- env DJANGO_SUPERUSER_PASSWORD=of-ann "
+            "python manage.py createsuperuser --noinput --username ann --email ann@example.com"
+        )
+        status_code, headers, _body = asked(server, "", "/")
+        assert (status_code, headers["location"]) == (302, "/login/?next=/")
+        (css,) = re.findall('href="(/static/shop/site.*?css)"', asked(server, "", "/login/")[2])
+        status_code, headers, body = asked(server, "", css)
+        assert (status_code, body, headers["content-type"]) == (
+            200,
+            "body { color: black }",
+            "text/css; charset=utf-8",
+        )
+        assert headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert form(server, "-F username=ann -F password=of-ann", "/login/")[0] == 302
+        server.check_output("head -c 2000000 /dev/zero > /tmp/picture.png")
+        assert form(server, "-F file=@/tmp/picture.png", "/")[0] == 302
+    run("deploy", site="shop", ref="next").must_succeed()
+    for server in servers:
+        page = asked(server, "", "/")[2]
+        assert "<title>the next shop</title>" in page and 'href="/media/picture.png"' in page
+        status_code, headers, _body = asked(server, "-o /dev/null -D -", "/media/picture.png")
+        assert (status_code, headers["content-length"], headers["content-type"]) == (200, "2000000", "image/png")
+        assert server.check_output("systemctl is-active shop-job-mails.timer") == "active"
+        server.check_output("systemctl start shop-job-mails.service")
+        assert "mails about 1 uploads" in server.check_output("journalctl -q -u shop-job-mails.service")
+
+
+def test_php_runs_each_script_by_its_path_and_shows_the_source_of_none(server):
+    root = f"/srv/gallery/releases/{status(server, 'gallery')['release']}/public"
+    for path, script, more, query in (
+        ("/", "/index.php", "", ""),
+        ("/about.php?a=1", "/about.php", "", "a=1"),
+        ("/about.php/team/%C3%A9", "/about.php", "/team/é", ""),
+        ("/admin/", "/admin/index.php", "", ""),
+        ("/admin/index.php", "/admin/index.php", "", ""),
+        ("/2026/hello?x=1&y", "/index.php", "", "x=1&y"),
+        ("/index.php/2026/hello", "/index.php", "/2026/hello", ""),
+    ):
+        told = (
+            f" SCRIPT_NAME={script} PATH_INFO={more} PHP_SELF={script}{more} DOCUMENT_ROOT={root} QUERY_STRING={query}"
+        )
+        assert asked(server, "", path, "gallery")[2].endswith(told), path
+    assert asked(server, "", "/admin", "gallery")[1]["location"].endswith("/admin/")
+    assert asked(server, "", "/assets/site.css", "gallery")[2] == "body { color: black }"
+    for name, text in (("picture.txt", "a picture"), ("evil.php", "<?php echo 'I am run';"), ("evil.PHP", "<?php ?>")):
+        server.check_output(f"echo {text!r} > /srv/gallery/shared/public/uploads/{name}")
+    assert asked(server, "", "/uploads/picture.txt", "gallery")[2] == "a picture"
+    hidden = (
+        "/uploads/evil.php",
+        "/uploads/evil.PHP",
+        "/uploads/evil.php/x",
+        "/assets/old.inc",
+        "/notes.txt",
+        "/assets/../notes.txt",
+    )
+    for path in hidden:
+        status_code, _headers, body = asked(server, "--path-as-is", path, "gallery")
+        assert status_code == 403 and "The source" not in body and "I am run" not in body, (path, body)
+    for path in (
+        "/../told.php",
+        "/..%2ftold.php",
+        "/assets../about.php",
+        "/about.php%00.css",
+        "/uploads/picture.txt/x.php",
+    ):
+        body = asked(server, "--path-as-is", path, "gallery")[2]
+        assert "The source" not in body and "<?php" not in body, path
+
+
 def inside(server, app, code):
     """What a line of Python says that runs as an application, in its sandbox."""
     return server.run(f'webstack-release {app} run -- python3 -c "{code}"')
@@ -113,7 +202,7 @@ TRY = "import os, socket; {}"
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/shop/secrets", "/etc/shop/environment", "/srv/shop/current/foobar/wsgi.py", "/var/lib/shop/history", "/srv/shop/shared"]
+    "path", ["/etc/shop/secrets", "/etc/shop/environment", "/srv/shop/current/shop/wsgi.py", "/var/lib/shop/history", "/srv/shop/shared"]
 )  # fmt: skip
 def test_an_application_cannot_read_what_is_anothers(server, path):
     assert server.run(f"ls -d {path}").rc == 0
@@ -249,7 +338,7 @@ def test_a_site_comes_goes_and_comes_back_and_the_others_do_not_feel_it(converge
     sixth = {
         "wiki": {
             "domain": "wiki.{{ zone }}", "certificate": "none", "repository": "{{ five.blog.repository }}", "push": True,
-            "app": {"entry": "small:application", "watch_seconds": 1, "warm_seconds": 0, "jobs": [{"name": "tick", "command": "python3 tick.py"}]},
+            "app": "{{ recipes.blog.app | combine(five.blog.app) }}",
             "database": {"password": "the database password of the wiki"},
         }
     }  # fmt: skip

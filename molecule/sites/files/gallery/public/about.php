@@ -1,0 +1,4 @@
+<?php
+// The source of about.php.
+require __DIR__ . '/../told.php';
+echo 'about', told();

@@ -1,0 +1,4 @@
+<?php
+// The source of admin/index.php.
+require __DIR__ . '/../../told.php';
+echo 'admin', told();

@@ -1,0 +1,5 @@
+from django.db import models
+
+
+class Upload(models.Model):
+    file = models.FileField()

@@ -1,1 +1,0 @@
-<title>PHP</title> release <?php echo getenv('APP_RELEASE'); ?>
