@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from loading import ROOT
@@ -164,14 +165,31 @@ def test_only_verbs_that_need_the_secrets_ask_for_their_password(verb, secrets):
 # The toolchain
 
 
+def laid(folder):
+    """A folder with the toolchain's tools, and requirements that are met at once."""
+    (folder / "tools").mkdir()
+    shutil.copy(ROOT / "tools/toolchain", folder / "tools")
+    (folder / "requirements.txt").write_text("")
+    (folder / "galaxy.yml").write_text("")
+    return folder
+
+
 @pytest.fixture
 def checkout(tmp_path):
-    """A folder with the toolchain's tools, and requirements that are met at once."""
-    (tmp_path / "tools").mkdir()
-    shutil.copy(ROOT / "tools/toolchain", tmp_path / "tools")
-    (tmp_path / "requirements.txt").write_text("")
-    (tmp_path / "galaxy.yml").write_text("")
-    return tmp_path
+    return laid(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def once_made(tmp_path_factory):
+    folder = laid(tmp_path_factory.mktemp("made"))
+    assert "making .venv with" in toolchain(folder).communicate()[0]
+    return folder
+
+
+@pytest.fixture
+def made(once_made, tmp_path):
+    """A checkout whose toolchain has been made."""
+    return Path(shutil.copytree(once_made, tmp_path / "made", symlinks=True))
 
 
 def toolchain(checkout):
@@ -198,22 +216,20 @@ def test_a_run_waits_for_another_and_says_so(checkout):
     assert "making .venv with" in run.communicate()[0] and run.returncode == 0
 
 
-def test_what_a_killed_run_left_is_made_anew(checkout):
-    toolchain(checkout).communicate()
-    (checkout / ".venv/requirements.sha256").unlink()
-    (checkout / ".venv/bin/pip").unlink()
-    assert "making .venv with" in toolchain(checkout).communicate()[0]
-    assert (checkout / ".venv/bin/pip").exists()
-    assert toolchain(checkout).communicate()[0] == ""
+def test_what_a_killed_run_left_is_made_anew(made):
+    (made / ".venv/requirements.sha256").unlink()
+    (made / ".venv/bin/pip").unlink()
+    assert "making .venv with" in toolchain(made).communicate()[0]
+    assert (made / ".venv/bin/pip").exists()
+    assert toolchain(made).communicate()[0] == ""
 
 
-def test_a_toolchain_of_older_requirements_is_made_anew_from_a_python_that_stays(checkout):
+def test_a_toolchain_of_older_requirements_is_made_anew_from_a_python_that_stays(made):
     """make has .venv first on PATH."""
-    toolchain(checkout).communicate()
-    (checkout / "requirements.txt").write_text("# newer\n")
-    path = f"{checkout}/.venv/bin:{os.environ['PATH']}"
-    done = subprocess.run([checkout / "tools/toolchain"], env=os.environ | {"PATH": path}, check=False)
-    assert done.returncode == 0 and (checkout / ".venv/bin/pip").exists()
+    (made / "requirements.txt").write_text("# newer\n")
+    path = f"{made}/.venv/bin:{os.environ['PATH']}"
+    done = subprocess.run([made / "tools/toolchain"], env=os.environ | {"PATH": path}, check=False)
+    assert done.returncode == 0 and (made / ".venv/bin/pip").exists()
 
 
 @pytest.mark.parametrize(
