@@ -243,7 +243,7 @@ def test_of_several_sites_one_has_to_be_named(servers):
         ("rotate", {}),
     ):
         run(name, **variables).must_be_refused("say which, as make … SITE=")
-    run("deploy", site="docs").must_be_refused("site: 'docs' is not an application of", "which has blog, gallery, shop")
+    run("deploy", site="docs").must_be_refused("site: 'docs' is not an application of", "which has shop, blog, gallery")
     run("maintenance", site="dogs", state="on").must_be_refused("did you mean docs?")
     all_answer(servers)
 
