@@ -940,11 +940,17 @@ def open_under_maintenance(text: str) -> list[str]:
 
 
 def test_under_maintenance_static_files_stay_open_and_nothing_else(files):
-    (pattern,) = open_under_maintenance(files["nginx-full"]["/etc/nginx/sites/www.conf"]["content"])
+    text = files["nginx-full"]["/etc/nginx/sites/www.conf"]["content"]
+    pattern, closed = open_under_maintenance(text)
     for path in ("/static/a/b.css", "/robots.txt", "/.well-known/acme-challenge/x", "/.error/404.html"):
         assert re.match(pattern.replace(r"\z", r"\Z"), path), path
     for path in ("/", "/static", "/robots.txt\n", "/robotsxtxt", "/robots.txt/x", "/x/static/a", "/api/", "/old"):
         assert not re.match(pattern.replace(r"\z", r"\Z"), path), path
+    # A regular expression, such as that for scripts of PHP, wins over a folder of files; so it is closed again behind it.
+    assert closed == r'^/a{2}\"\\d;'
+    close = [words for _depth, words in nginx_directives(text) if words[0] in ("if", "set") and "maintenance" in str(words)]
+    assert [words[-1] for words in close[:2]] == ["/var/lib/webstack/maintenance/www", '""']
+    assert close[2][-1] == "/var/lib/webstack/maintenance/www" and close[3][1] == "($maintenance_guest)"
 
 
 def test_each_site_has_a_switch_of_its_own_and_https_the_only_check(files):
