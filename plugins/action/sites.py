@@ -11,6 +11,8 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible_collections.foobar.webstack.plugins.module_utils import names as dns_packets
+from ansible_collections.foobar.webstack.plugins.module_utils.faults import controller_lacks
 from ansible_collections.foobar.webstack.plugins.plugin_utils import sites as wiring
 from ansible_collections.foobar.webstack.plugins.plugin_utils import versions
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import WEBSTACK, refused, report
@@ -308,6 +310,8 @@ class ActionModule(ActionBase):
             )
         for name, host in dict.fromkeys(twice):
             yield f"sites.{known[name]}: {name} is a site of {host}, too; a site is on one host"
+        if groups.get("dnsservers") and not dns_packets.dns:
+            yield f"dnsservers: {controller_lacks('dnspython', '2.3', 'python3-dnspython')}"
         if groups.get("dnsservers") and self._host in web and sites and "public_address" not in self._vars:
             yield "public_address: not set; the address under which visitors reach the host, for the zone that dnsservers publish"
         for site in sites:

@@ -412,6 +412,13 @@ def test_the_firewall_opens_the_port_of_names_where_they_are_served(publish, ope
     assert host["dns_records"] == [{"name": "www.shop.example.", "type": "A", "values": ["10.0.0.5"]}]
 
 
+def test_a_controller_that_cannot_ask_the_name_servers_is_told_before_anything_changes(monkeypatch):
+    monkeypatch.setattr(action.dns_packets, "dns", None)
+    more = {"groups": {"dnsservers": [HOST]}, "dns_zone": "shop.example.", "public_address": "10.0.0.5"}
+    assert any("dnsservers: the Python of ansible-playbook" in fault for fault in faults({"shop": SHOP}, **more))
+    assert faults({"shop": SHOP}) == []
+
+
 def test_a_second_call_of_a_run_does_not_take_for_the_inventorys_what_the_first_has_told():
     given = variables(base_firewall_open=[{"port": 9100}])
     first = run(given, roles=True)
