@@ -46,3 +46,13 @@ def test_a_scenario_that_fails_or_tests_nothing_fails(run, line, code):
     assert done.returncode != 0
     assert "scenario one FAILED" in done.stdout and "scenario two FAILED" in done.stdout
     assert line in done.stdout
+
+
+def test_what_took_longest_is_told_at_the_end(run):
+    slow = "  | 7.10s call     tests/test_x.py::test_slow[a b]\n  | 12.30s setup    tests/test_x.py::test_slower"
+    done = run(f"{slow}\n===== 2 passed in 19.4s =====", 0)
+    assert done.returncode == 0, done.stdout
+    told = done.stdout.split("What took longest:\n")[1].splitlines()
+    assert sorted(told[:2]) == ["0.00s scenario one", "0.00s scenario two"]
+    assert sorted(told[2:4]) == [f"12.30s setup    {name}: test_x.py::test_slower" for name in ("one", "two")]
+    assert sorted(told[4:]) == [f"7.10s call     {name}: test_x.py::test_slow[a b]" for name in ("one", "two")]
