@@ -111,7 +111,7 @@ sanity: toolchain ## ansible-test, galaxy-importer and antsibull-docs, installed
 	tools/sanity
 
 unit: toolchain
-	pytest --numprocesses auto --dist worksteal tests/unit
+	pytest --numprocesses auto --dist loadfile tests/unit
 	cd examples/foobar && pytest
 
 docs: toolchain ## the roles' READMEs, from their specs
