@@ -7,8 +7,10 @@ from pathlib import Path
 
 # Not into its namespaces of users and of cgroups, which are this machine's.
 NSENTER = ["nsenter", "--mount", "--uts", "--ipc", "--net", "--pid"]
-# What `docker exec` gives a command.
+# What `docker exec` gives a command; and a session of its own, so that what was begun on a host survives the controller.
 ENVIRONMENT = [
+    "setsid",
+    "--wait",
     "env",
     "-i",
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
