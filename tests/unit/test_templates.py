@@ -947,8 +947,10 @@ def test_under_maintenance_static_files_stay_open_and_nothing_else(files):
     for path in ("/", "/static", "/robots.txt\n", "/robotsxtxt", "/robots.txt/x", "/x/static/a", "/api/", "/old"):
         assert not re.match(pattern.replace(r"\z", r"\Z"), path), path
     # A regular expression, such as that for scripts of PHP, wins over a folder of files; so it is closed again behind it.
-    assert closed == r'^/a{2}\"\\d;'
-    close = [words for _depth, words in nginx_directives(text) if words[0] in ("if", "set") and "maintenance" in str(words)]
+    assert closed == r"^/a{2}\"\\d;"
+    close = [
+        words for _depth, words in nginx_directives(text) if words[0] in ("if", "set") and "maintenance" in str(words)
+    ]
     assert [words[-1] for words in close[:2]] == ["/var/lib/webstack/maintenance/www", '""']
     assert close[2][-1] == "/var/lib/webstack/maintenance/www" and close[3][1] == "($maintenance_guest)"
 
