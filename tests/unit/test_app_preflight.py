@@ -421,7 +421,7 @@ def test_a_group_that_nothing_brings_is_refused_first(host, ask, command):
 # The controller's clone
 
 
-@pytest.mark.parametrize("version", ["HEAD", "origin/main", "no-such-branch", "both"])
+@pytest.mark.parametrize("version", ["HEAD", "origin/main", "no-such-branch", "both", 40 * "1"])
 def test_a_name_that_a_push_would_refuse_is_refused_first(ask, clone, version):
     git(clone, "update-ref", "refs/remotes/origin/main", "HEAD")
     git(clone, "tag", "both")
