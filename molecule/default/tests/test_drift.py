@@ -45,8 +45,9 @@ def test_what_the_table_says_is_mended_is_mended_and_nothing_else(converge, serv
             if (found := re.match(r"(\S+): (\w+) : (\w+) \|", line))
         }
 
-    dry = converge("--check").must_succeed()
+    dry = converge("--check", "--diff").must_succeed()
     assert told(dry) == expected
+    assert "-# by hand" in dry.output
     assert {server.backend.name: looks(server) for server in servers} == drifted
     assert told(converge().must_succeed()) == expected
     after = {server.backend.name: looks(server) for server in servers}

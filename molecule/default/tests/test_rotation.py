@@ -92,11 +92,9 @@ def as_declared(host):
 
 
 def test_what_would_lock_the_site_out_is_refused(host):
-    rotate(password=NEXT_PASSWORD).must_be_refused("neither `password` nor `password_before`")
     rotate(password=NEXT_PASSWORD, password_before="a-password-of-nobodys").must_be_refused(
         "user foobar@localhost: the server has a password for it that is neither"
     )
-    rotate(site="elsewhere").must_be_refused("elsewhere")
     assert valid(host) == [PASSWORD]
     assert get(host).status_code == 200
 
@@ -114,12 +112,11 @@ def test_new_secrets_are_given_out_and_no_request_is_lost(host):
     assert valid(host) == [NEXT_PASSWORD]
     as_declared(host)
     assert status(host)["slot"] != slot
-    assert rotate(**THERE).must_succeed().changed == []
 
 
-def test_a_rotation_that_is_killed_harms_nobody_and_is_made_up_for(converge, host):
+def test_a_rotation_that_is_killed_harms_nobody_and_is_made_up_for(host):
     with visitors(host) as met:
-        for seconds in (7, 11, 15):
+        for seconds in (8, 13):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 rotate(kill_after=seconds, **BACK)
         rotate(**BACK).must_succeed()
@@ -127,4 +124,4 @@ def test_a_rotation_that_is_killed_harms_nobody_and_is_made_up_for(converge, hos
     assert valid(host) == [PASSWORD]
     as_declared(host)
     assert rotate(**BACK).must_succeed().changed == []
-    assert converge("--limit", NAME).must_succeed().changed == []
+    # Nor has the next converge of the whole site anything to change (test_shipping.py).
