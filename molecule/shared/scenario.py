@@ -238,6 +238,13 @@ def playbook(
     return Run(run.returncode == 0, changed, out + err)
 
 
+def each(debian12: dict[str, Any], debian13: dict[str, Any]) -> dict[str, Any]:
+    """Variables of a run that are others on each of two hosts, whose names say their Debian; the same names for both."""
+    assert debian12.keys() == debian13.keys()
+    one = "{{{{ told[inventory_hostname.split('-')[1]]['{}'] }}}}"
+    return {"told": {"debian12": debian12, "debian13": debian13}, **{name: one.format(name) for name in debian12}}
+
+
 @pytest.fixture
 def converge() -> Callable[..., Run]:
     return playbook

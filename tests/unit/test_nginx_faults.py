@@ -192,6 +192,7 @@ def test_a_number_may_be_written_as_a_text():
         ({"header_size": "512"}, "header_size"),
         ({"header_size": "0k"}, "header_size"),
         ({"header_size": "1g"}, "header_size"),
+        ({"header_size": "9m"}, "header_size"),
         ({"timeouts": {"connect": 0}}, "timeouts.connect"),
         ({"timeouts": {"client_send": -1}}, "timeouts.client_send"),
         ({"error_pages": {200: "/srv/x"}}, "error_pages.200"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from scenario import PROJECT, playbook, until
+from scenario import PROJECT, each, playbook, until
 
 TASK = "nginx : Configure | nginx, its sites, its unit and its logs"
 SITES = yaml.safe_load(Path(__file__).parents[1].joinpath("converge.yml").read_text(encoding="utf-8"))[0]["vars"][
@@ -51,7 +51,9 @@ for text in sys.argv[1:]:
     visitors.append(socket.create_connection(("127.0.0.1", 80)))
     visitors[-1].sendall(text.replace("|", "\r\n").encode())
     time.sleep(0.1)
-time.sleep(6.5)
+end = time.monotonic() + 10
+while len(select.select(visitors, [], [], 0)[0]) < len(visitors) - 1 and time.monotonic() < end:
+    time.sleep(0.1)
 for visitor in visitors:
     said = visitor.recv(100) if select.select([visitor], [], [], 0)[0] else b"- waits"
     print(said.split()[1].decode() if said else "closed")
@@ -528,43 +530,6 @@ def test_one_address_cannot_take_all(server):
     assert serves(server)
 
 
-def test_a_new_certificate_is_taken_by_a_reload(converge, servers):
-    before = [handshake(server, "-servername shop.example.com") for server in servers]
-    for server in servers:
-        server.check_output("new-certificate")
-    assert len(converge("--check").must_succeed().changed) == len(servers)
-    converge().must_succeed()
-    for server, old in zip(servers, before, strict=True):
-        until(
-            lambda server=server, old=old: (
-                certificate_of(handshake(server, "-servername shop.example.com")) != certificate_of(old)
-            )
-        )
-        assert https(server)[0] == 200
-    assert converge().must_succeed().changed == []
-
-
-def certificate_of(said):
-    return said.partition("-----BEGIN")[2].partition("-----END")[0]
-
-
-def test_the_modern_profile_and_http_3_where_debian_has_it(converge, servers, restored):
-    _old, new = servers
-    converge(nginx_http3=True).must_fail("nginx_http3: the nginx of Debian 12 does not have it")
-    converge(nginx_tls_profile="modern", nginx_http3="{{ 'debian13' in inventory_hostname }}").must_succeed()
-    for server in servers:
-        assert "Cipher is TLS_" in handshake(server, "-servername shop.example.com -tls1_3")
-        refused = handshake(server, "-servername shop.example.com -tls1_2")
-        assert "BEGIN CERTIFICATE" not in refused and "alert protocol version" in refused
-    assert new.check_output("ss -Hlnup | grep -c nginx") != "0"
-    said = new.check_output(
-        "curl -sS -o /dev/null -w '%{http_version}' --http3-only --cacert /etc/ssl/shop/fullchain.pem"
-        " --resolve shop.example.com:443:127.0.0.1 https://shop.example.com/"
-    )
-    assert said == "3"
-    assert dict(https(new)[1])["Alt-Svc"] == 'h3=":443"; ma=86400'
-
-
 # Under maintenance
 
 
@@ -642,32 +607,32 @@ def test_another_503_is_not_taken_for_maintenance(server):
     assert "retry-after" not in busy.lower()
 
 
-def test_a_converge_leaves_maintenance_as_it_is(converge, servers, closed):
-    assert converge().must_succeed().changed == []
-    for server in servers:
-        assert get(server, address=own_address(server)).status == 503
-
-
 def test_maintenance_is_switched_once_and_without_touching_nginx(servers):
+    """Each time one host has been switched before, and stays as it is."""
+    place = "/var/lib/webstack/maintenance/www"
+
     def state(server):
         workers = "cat /proc/$(cat /run/nginx.pid)/task/*/children"
         return server.check_output(f"systemctl show --property StateChangeTimestamp,MainPID nginx; {workers}")
 
-    def since(server):
-        return server.check_output("stat --format %y /var/lib/webstack/maintenance/www")
+    def statuses():
+        return [get(server, address=own_address(server)).status for server in servers]
 
     before = [state(server) for server in servers]
+    one, other = servers
     assert len(switch("on", "--check").must_succeed().changed) == len(servers)
-    assert all(get(server, address=own_address(server)).status == 200 for server in servers)
-    assert len(switch("on").must_succeed().changed) == len(servers)
-    times = [since(server) for server in servers]
-    assert switch("on").must_succeed().changed == []
-    assert [since(server) for server in servers] == times
+    assert statuses() == [200, 200]
+    assert len(switch("on", "--limit", other.backend.name).must_succeed().changed) == 1
+    since = other.check_output(f"stat --format %y {place}")
+    assert statuses() == [200, 503]
+    (changed,) = switch("on").must_succeed().changed
+    assert changed.startswith(one.backend.name) and statuses() == [503, 503]
+    assert other.check_output(f"stat --format %y {place}") == since
     assert len(switch("off", "--check").must_succeed().changed) == len(servers)
-    assert all(get(server, address=own_address(server)).status == 503 for server in servers)
-    assert len(switch("off").must_succeed().changed) == len(servers)
-    assert all(get(server, address=own_address(server)).status == 200 for server in servers)
-    assert switch("off").must_succeed().changed == []
+    assert statuses() == [503, 503]
+    other.check_output(f"rm {place}")
+    (changed,) = switch("off").must_succeed().changed
+    assert changed.startswith(one.backend.name) and statuses() == [200, 200]
     assert [state(server) for server in servers] == before
 
 
@@ -676,8 +641,10 @@ def test_maintenance_under_load_loses_no_request_and_no_connection(server):
 
 
 def test_maintenance_is_refused_where_it_would_do_nothing(servers):
-    for state in ("maybe", "", True):
-        switch(state).must_be_refused(f'state must be on or off, and is "{state}"')
+    told = each({"state": "maybe"}, {"state": True})
+    playbook(name=MAINTENANCE, sites=OF_PLAYBOOKS, **told).must_be_refused(
+        'state must be on or off, and is "maybe"', 'state must be on or off, and is "True"'
+    )
     playbook(name=MAINTENANCE, sites=OF_PLAYBOOKS).must_be_refused('state must be on or off, and is ""')
     folder = "/var/lib/webstack/maintenance"
     for server in servers:
@@ -771,54 +738,164 @@ def test_ten_reloads_under_load_lose_nothing(server):
 # Repairs
 
 
-def test_hand_edits_are_repaired_and_taken_back_from_the_running_nginx(converge, servers):
+def certificate(server):
+    return handshake(server, "-servername shop.example.com").partition("-----BEGIN")[2].partition("-----END")[0]
+
+
+def edit_by_hand(server):
     extra = "server { listen 80; server_name extra.example.com; return 200 extra; }"
-    for server in servers:
-        server.check_output("echo %s > /etc/nginx/sites/extra.conf", extra)
-        server.check_output("echo '# mine' >> /etc/nginx/sites/www.conf; chmod 600 /etc/nginx/mime.types")
-        server.check_output("mkdir /etc/nginx/more; touch /etc/nginx/more/x; systemctl reload nginx")
-        until(lambda server=server: server.run("curl -sf -H 'Host: extra.example.com' http://127.0.0.1/").rc == 0)
-    assert len(converge("--check").must_succeed().changed) == len(servers)
-    run = converge().must_succeed()
-    assert [line.split(": ", 1)[1] for line in run.changed] == [TASK] * len(servers)
-    for server in servers:
-        assert server.run("curl -s -H 'Host: extra.example.com' http://127.0.0.1/").rc == CLOSED
-        assert not server.file("/etc/nginx/more").exists
-        assert serves(server)
-    assert converge().must_succeed().changed == []
+    server.check_output("echo %s > /etc/nginx/sites/extra.conf", extra)
+    server.check_output("echo '# mine' >> /etc/nginx/sites/www.conf; chmod 600 /etc/nginx/mime.types")
+    server.check_output("mkdir /etc/nginx/more; touch /etc/nginx/more/x; systemctl reload nginx")
+    until(lambda: server.run("curl -sf -H 'Host: extra.example.com' http://127.0.0.1/").rc == 0)
 
 
-def test_a_reload_that_a_killed_run_left_out_is_made_up_for(converge, servers):
-    """The files are as declared, and nginx still runs with others."""
+def assert_as_declared(server):
+    assert server.run("curl -s -H 'Host: extra.example.com' http://127.0.0.1/").rc == CLOSED
+    assert not server.file("/etc/nginx/more").exists
+    assert serves(server)
+
+
+def leave_a_reload_out(server):
+    """As a killed run does: the files are as declared, and nginx still runs with others."""
+    server.check_output(
+        "cd /etc/nginx/sites && cp -p www.conf /tmp/www.conf && sed -i 's/example.com;/example.com old.example.com;/' "
+        "www.conf && systemctl reload nginx"
+    )
+    until(lambda: get(server, host="old.example.com").status == 200)
+    server.check_output("cat /tmp/www.conf > /etc/nginx/sites/www.conf")
+
+
+def test_what_has_drifted_is_foreseen_repaired_and_taken_back_from_the_running_nginx(converge, servers):
+    """At first hand edits on one host and a new certificate on the other; then a reload that was left out, and hand edits."""
+    old, new = servers
+    all_of_them = sorted(f"{server.backend.name}: {TASK}" for server in servers)
+    before = certificate(new)
+    edit_by_hand(old)
+    new.check_output("new-certificate")
+    assert sorted(converge("--check").must_succeed().changed) == all_of_them
+    assert sorted(converge().must_succeed().changed) == all_of_them
+    assert_as_declared(old)
+    until(lambda: certificate(new) != before)
+    assert https(new)[0] == 200
+
+    leave_a_reload_out(old)
+    edit_by_hand(new)
+    assert sorted(converge().must_succeed().changed) == all_of_them
+    assert old.run("curl -s -H 'Host: old.example.com' http://127.0.0.1/").rc == CLOSED
     for server in servers:
-        server.check_output(
-            "cd /etc/nginx/sites && cp -p www.conf /tmp/www.conf && sed -i 's/example.com;/example.com old.example.com;/' "
-            "www.conf && systemctl reload nginx && sleep 0.5 && cat /tmp/www.conf > www.conf"
+        assert_as_declared(server)
+
+
+# Refusals
+
+
+def test_broken_directives_fail_with_nginxs_words_each_time(converge, servers):
+    def broken(directives):
+        locations = [*SITES[0]["locations"], {"path": "/z", "kind": "raw", "raw": directives}]
+        return {"nginx_sites": sites(locations=locations)}
+
+    for _run in range(2):
+        run = converge(**each(broken("gzip on;\nno_such_directive on;"), broken("} location /x {"))).must_fail(
+            'unknown directive "no_such_directive"', 'unexpected "}"'
         )
-        assert get(server, host="old.example.com").status == 200
-    run = converge().must_succeed()
-    assert [line.split(": ", 1)[1] for line in run.changed] == [TASK] * len(servers)
-    for server in servers:
-        assert server.run("curl -s -H 'Host: old.example.com' http://127.0.0.1/").rc == CLOSED
-    assert converge().must_succeed().changed == []
+        assert run.changed == []
+        place, words = "/etc/nginx/snippets/www/location-2.conf", "goes on serving"
+        assert run.output.count(place) >= len(servers) and run.output.count(words) >= len(servers), run.output
+    assert all(serves(server) for server in servers)
 
 
-def test_debians_package_installed_anew_leaves_nothing_to_do(converge, servers):
+def test_bad_inputs_are_refused_while_the_site_goes_on_answering(converge, servers):
+    """By the role's rules on one host, by its spec on the other: tests/unit/test_nginx_faults.py has all that it refuses."""
+    rules = {
+        "nginx_http_port": 65536,
+        "nginx_status_port": 65536,
+        "nginx_tls_profile": "modern",
+        "nginx_http3": True,
+        "nginx_sites": [
+            *sites(server_names=["example.com", "x; location /x {}"], default=True),
+            {"name": "b", "server_names": ["ok.example.com", "EXAMPLE.com"], "default": True, "root": "/srv/x"},
+        ],
+    }
+    spec = {
+        "nginx_http_port": "http",
+        "nginx_status_port": 8099,
+        "nginx_tls_profile": "old",
+        "nginx_http3": False,
+        "nginx_sites": sites(servernames=["x"]),
+    }
+    converge(**each(rules, spec)).must_be_refused(
+        "nginx_http_port: 65536 is not a port",
+        "nginx_status_port: 65536 is nginx_http_port too",
+        "nginx_sites[0].server_names[1]: 'x; location /x {}'",
+        "nginx_sites[4].server_names[1]: 'example.com' of site 'b'",
+        "site 'www' (nginx_sites[0]) already",
+        "site 'b' (nginx_sites[4]) and site 'www' (nginx_sites[0]) cannot both answer unknown names",
+        "nginx_http3: the nginx of Debian 12 does not have it",
+        "argument 'nginx_http_port' is of type str",
+        "nginx_tls_profile must be one of: intermediate, modern",
+        "nginx_sites.servernames. Supported parameters include: access, body_size",
+    )
+    assert all(serves(server) for server in servers)
+
+
+def test_neither_what_was_repaired_or_refused_nor_maintenance_nor_debians_package_anew_leaves_anything_to_do(
+    converge, servers, closed
+):
     for server in servers:
         server.check_output("DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --reinstall nginx nginx-common 2>&1")
     assert converge().must_succeed().changed == []
     for server in servers:
+        assert get(server, address=own_address(server)).status == 503
         assert serves(server)
 
 
-def test_sites_no_longer_declared_disappear_and_a_default_site_answers_all(converge, servers, restored):
+# Other ports, other sites
+
+
+def test_a_port_that_is_taken_fails_and_the_old_configuration_is_back(converge, servers):
+    """What nginx has refused in its reload, the next run reloads: that of the next test."""
+    files = "cat /etc/nginx/nginx.conf /etc/nginx/s*/*.conf /etc/nginx/status.conf"
+    before = [server.check_output(files) for server in servers]
+    told = each(
+        {"nginx_http_port": 8000, "nginx_status_port": 8099}, {"nginx_http_port": 80, "nginx_status_port": 8000}
+    )
+    # Asked before the first change; and where that question is left out, nginx finds it out in its reload.
+    run = converge(**told).must_be_refused("(python3, process", "backend.service)")
+    run.must_say(*(f"{name}: port 8000/tcp is held by" for name in ("nginx_http_port", "nginx_status_port")))
+    run = converge("--tags", "nginx_configure", **told).must_fail("bind() to", "Address already in use")
+    run.must_say("0.0.0.0:8000 failed", "127.0.0.1:8000 failed")
+    assert run.output.count("The previous configuration is back") >= len(servers), run.output
+    assert [server.check_output(files) for server in servers] == before
+    assert all(serves(server) for server in servers)
+
+
+def test_another_declaration_replaces_the_one_before(converge, servers, restored):
+    """Sites that are no longer declared disappear, a default site answers all; the modern profile and HTTP/3; other ports."""
     only = {"name": "only", "server_names": ["only.example.com"], "default": True, "root": "/srv/foobar/files"}
-    converge(nginx_sites=[only]).must_succeed()
+    shop = next(site for site in SITES if site["name"] == "shop")
+    shop = {key: shop[key] for key in ("name", "server_names", "certificate", "certificate_key")}
+    converge(
+        nginx_sites=[only, {**shop, "root": "/srv/foobar/files"}],
+        nginx_tls_profile="modern", nginx_http3="{{ 'debian13' in inventory_hostname }}",
+    ).must_succeed()  # fmt: skip
     for server in servers:
         for host in ("only.example.com", "www.example.com", "127.0.0.1"):
             assert get(server, host=host).body == "the file says hello"
-        assert server.check_output("ls /etc/nginx/sites") == "only.conf"
+        assert server.check_output("ls /etc/nginx/sites").split() == ["only.conf", "shop.conf"]
         assert server.check_output("ls /etc/nginx/snippets") == ""
+        assert "Cipher is TLS_" in handshake(server, "-servername shop.example.com -tls1_3")
+        refused = handshake(server, "-servername shop.example.com -tls1_2")
+        assert "BEGIN CERTIFICATE" not in refused and "alert protocol version" in refused
+    new = servers[1]
+    assert new.check_output("ss -Hlnup | grep -c nginx") != "0"
+    said = new.check_output(
+        "curl -sS -o /dev/null -w '%{http_version}' --http3-only --cacert /etc/ssl/shop/fullchain.pem"
+        " --resolve shop.example.com:443:127.0.0.1 https://shop.example.com/"
+    )
+    assert said == "3"
+    assert dict(https(new)[1])["Alt-Svc"] == 'h3=":443"; ma=86400'
+
     kept = {"name": "kept", "server_names": ["kept.example.com"], "body_size": 0, "extra": "return 204;"}
     converge(
         nginx_sites=[only, kept], nginx_http_port=8081, nginx_http2_port=0, nginx_ipv6=False, nginx_open_files=20000
@@ -828,110 +905,3 @@ def test_sites_no_longer_declared_disappear_and_a_default_site_answers_all(conve
         assert server.file("/etc/nginx/sites/kept.conf").contains("client_max_body_size 0;")
         assert listening(server) == {"0.0.0.0:8081", "127.0.0.1:8099"}
         assert "20000" in server.check_output("grep 'Max open files' /proc/$(cat /run/nginx.pid)/limits")
-
-
-# Refusals
-
-
-@pytest.mark.parametrize(
-    ("directives", "words"),
-    [
-        ("gzip on;\nno_such_directive on;", 'unknown directive "no_such_directive"'),
-        ("} location /x {", 'unexpected "}"'),
-    ],
-)
-def test_broken_directives_fail_with_nginxs_words_each_time(converge, servers, directives, words):
-    for _run in range(2):
-        broken = sites(locations=[*SITES[0]["locations"], {"path": "/z", "kind": "raw", "raw": directives}])
-        run = converge(nginx_sites=broken).must_fail(
-            words, "/etc/nginx/snippets/www/location-2.conf", "goes on serving"
-        )
-        assert run.changed == []
-    assert all(serves(server) for server in servers)
-    assert converge().must_succeed().changed == []
-
-
-@pytest.mark.parametrize("name", ["nginx_http_port", "nginx_status_port"])
-def test_a_port_that_is_taken_fails_and_the_old_configuration_is_back(converge, servers, restored, name):
-    before = [
-        server.check_output("cat /etc/nginx/nginx.conf /etc/nginx/s*/*.conf /etc/nginx/status.conf")
-        for server in servers
-    ]
-    # Asked before the first change; and where that question is left out, nginx finds it out in its reload.
-    converge(**{name: 8000}).must_be_refused(
-        f"{name}: port 8000/tcp is held by", "(python3, process", "backend.service)"
-    )
-    converge("--tags", "nginx_configure", **{name: 8000}).must_fail(
-        "bind() to", ":8000 failed", "Address already in use", "The previous configuration is back"
-    )
-    after = [
-        server.check_output("cat /etc/nginx/nginx.conf /etc/nginx/s*/*.conf /etc/nginx/status.conf")
-        for server in servers
-    ]
-    assert after == before
-    assert all(serves(server) for server in servers)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "words"),
-    [
-        (
-            {
-                "nginx_http_port": 65536,
-                "nginx_status_port": 65536,
-                "nginx_headers": {"X-A": "a\nb"},
-                "nginx_http_options": {"gzip": "on; server { }"},
-                "nginx_sites": [
-                    *sites(
-                        server_names=["example.com", "a_b.example.com", "x; location /x {}", "http://www.example.com"],
-                        body_size="10X",
-                        header_size="9m",
-                        timeouts={"read": -1},
-                        default=True,
-                        certificate="/etc/ssl/shop/fullchain.pem",
-                        locations=[{"path": "/", "kind": "uwsgi"}],
-                    ),
-                    {"name": "b", "server_names": ["ok.example.com", "EXAMPLE.com"], "default": True, "root": "/srv/x"},
-                ],
-            },
-            [
-                "nginx_http_port: 65536 is not a port",
-                "nginx_status_port: 65536 is nginx_http_port too",
-                "nginx_headers.X-A: the value must be one line",
-                "nginx_http_options.gzip: 'on; server { }' must be one line",
-                "nginx_sites[0].server_names[1]: 'a_b.example.com' has an underscore",
-                "nginx_sites[0].server_names[2]: 'x; location /x {}'",
-                "nginx_sites[0].server_names[3]: 'http://www.example.com'",
-                "nginx_sites[0].body_size: '10X' is not a size",
-                "nginx_sites[0].header_size: '9m' is not a size from 1k to 9999k",
-                "nginx_sites[0].timeouts.read: -1",
-                "nginx_sites[0].certificate_key: required beside certificate",
-                "nginx_sites[0].locations[0].target: required for kind uwsgi",
-                "nginx_sites[4].server_names[1]: 'example.com' of site 'b'",
-                "site 'www' (nginx_sites[0]) already",
-                "site 'b' (nginx_sites[4]) and site 'www' (nginx_sites[0]) cannot both answer unknown names",
-            ],
-        ),
-        (
-            {"nginx_http_port": "http", "nginx_tls_profile": "old", "nginx_sites": sites(servernames=["x"])},
-            [
-                "nginx_http_port",
-                "nginx_tls_profile",
-                "intermediate, modern",
-                "nginx_sites.servernames. Supported parameters include: access, body_size",
-            ],
-        ),
-        (
-            {"nginx_maintenance_allow": ["192.0.2.1/24", "all"], "nginx_maintenance_retry": 0},
-            [
-                "nginx_maintenance_allow[0]: '192.0.2.1/24'",
-                "nginx_maintenance_allow[1]: 'all'",
-                "nginx_maintenance_retry: 0",
-            ],
-        ),
-        ({"nginx_site": []}, ["nginx_site: unknown variable; did you mean nginx_sites?"]),
-    ],
-)
-def test_bad_inputs_are_refused_while_the_site_goes_on_answering(converge, servers, inputs, words):
-    converge(**inputs).must_be_refused(*words)
-    assert all(serves(server) for server in servers)
