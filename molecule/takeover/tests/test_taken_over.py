@@ -6,6 +6,7 @@ import socket
 import pytest
 import testinfra
 from scenario import PROJECT, names, playbook, whereabouts
+from test_refused import untouched
 
 WORDS = {"nginx_take_over": True, "dns_take_over": True, "base_take_over": True, "mysql_take_over": True}
 # Files by their content, and links by where they lead.
@@ -69,13 +70,26 @@ def page(server):
     return server.check_output(f"curl -sk --connect-to ::127.0.0.1:{port} {url}/")
 
 
-def test_the_firewall_of_another_tool_is_refused_by_its_name_and_stays(converge, servers):
+def test_all_that_somebody_else_has_is_refused_at_once_by_its_name_and_stays(converge, servers):
     before = [server.run(RULES).stdout for server in servers]
-    converge().must_be_refused(
+    with untouched(servers):
+        run = converge()
+    run.must_be_refused(
+        "Role nginx refuses this host as it is; nothing was changed.",
+        "/etc/nginx/sites-available/theirs,",
+        "/etc/nginx/sites-enabled/theirs (leads to ../sites-available/theirs)",
+        "/etc/nginx/snippets/theirs.conf",
+        "-e nginx_take_over=true",
+        "Role dns refuses this host as it is",
+        "/etc/knot/knot.conf (changed by hand)",
+        "-e dns_take_over=true",
+        "/etc/ssh/sshd_config.d/50-theirs.conf: PasswordAuthentication yes",
         "base_firewall: ufw.service keeps a firewall on this host already",
         "base_firewall: nftables.service keeps a firewall on this host already",
         "-e base_take_over=true",
     )
+    assert "sites-enabled/default" not in run.output and "X11Forwarding" not in run.output
+    assert all(f"{name} " in run.output for name in names())
     # Nor does the word cut off what others reach, or do anything in a dry run.
     converge(**WORDS).must_be_refused("base_firewall: would cut off tcp 0.0.0.0:8080 (python3)")
     foreseen = converge("--check", base_listening_expected=[{"port": 8080}], **WORDS).must_succeed().changed
@@ -128,14 +142,8 @@ def test_a_takeover_that_was_cut_short_is_finished_without_the_word(converge, se
 
 def test_afterwards_the_host_is_ours_and_the_words_are_needed_no_more(converge, servers):
     assert converge().must_succeed().changed == []
-    for name, more in (
-        ("site", {}),
-        ("deploy", {}),
-        ("rollback", {}),
-        ("rotate", {}),
-        ("maintenance", {"state": "on"}),
-    ):
-        run = playbook(name=str(PROJECT / f"playbooks/{name}.yml"), kept_by="elsewhere", **more)
-        run.must_be_refused("in inventory takeover", "in inventory elsewhere")
+    # tests/unit/test_sites.py shows that every playbook that changes something asks.
+    run = playbook(name=str(PROJECT / "playbooks/deploy.yml"), kept_by="elsewhere")
+    run.must_be_refused("in inventory takeover", "in inventory elsewhere")
     for server in servers:
         assert "foobar.com" in page(server)
