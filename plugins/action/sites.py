@@ -42,10 +42,11 @@ BEFORE = {
 }  # fmt: skip
 BEFORE_OF_HOST = {
     "site_public_address": "public_address", "site_address": "walk_address", "site_port": "walk_port",
-    "site_firewall_open": "base_firewall_open", "site_dns_records": "dns_records", "site_inventory": "base_belongs_to",
+    "site_firewall_open": "base_firewall_open", "site_dns_records": "dns_records",
 }  # fmt: skip
 BEFORE_OTHERS = (
-    "site_name", "site_secret_key", "site_database_password", "site_database_password_before", "site_shared_published",
+    "site_name", "site_inventory", "site_secret_key", "site_database_password", "site_database_password_before",
+    "site_shared_published",
 )  # fmt: skip
 BEFORE_WIRED = (
     "      entry: foobar.wsgi:application              # these four stood in wiring.yml; yours, if you have changed them there",
@@ -249,10 +250,13 @@ class ActionModule(ActionBase):
         name = self._text("site_name") or "<name>"
         lines = [f"  {new}: {self._text(before)}" for before, new in BEFORE.items() if before in self._vars]
         other = [
-            f"{new}: (what {before} says{', as a whole line: the role adds what the sites need' if new.startswith(('base_', 'dns_')) else ''})"
+            f"{new}: (what {before} says{'; what the sites need is added' if new in LISTS else ''})"
             for before, new in BEFORE_OF_HOST.items()
             if before in self._vars
         ]
+        if "site_inventory" in self._vars:  # was a part of the line
+            kept_by = self._text("site_inventory")
+            other.append(f'base_belongs_to: "{{{{ inventory_hostname }}}} in inventory {kept_by}"')
         yield "\n".join([
             f"{', '.join(old)}: all that is said of a site stands in one place now. In their place, write:",
             "    sites:",

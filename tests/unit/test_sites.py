@@ -212,8 +212,13 @@ def test_what_is_a_matter_of_one_site_is_refused_with_its_place(name, place):
 
 def test_an_inventory_of_a_version_before_is_refused_with_the_lines_to_write():
     with pytest.raises(AnsibleActionFail) as refusal:
-        told(site_name="shop", site_domain="www.shop.example", site_public_address="10.0.0.5")
-    for words in ("site_domain, site_name, site_public_address:", "domain: www.shop.example", "public_address:"):
+        told(site_name="shop", site_domain="www.shop.example", site_inventory="live", site_public_address="10.0.0.5")
+    for words in (
+        "site_domain, site_inventory, site_name, site_public_address:",
+        "domain: www.shop.example",
+        "public_address:",
+        'base_belongs_to: "{{ inventory_hostname }} in inventory live"',
+    ):
         assert words in str(refusal.value)
 
 
