@@ -139,6 +139,7 @@ def test_quotes_make_a_letter_of_it(run, text):
         ({"ansible_connection": "winrm"}, "ansible_connection: winrm, and this knows ssh and docker"),
         ({"ansible_become_method": "doas"}, "ansible_become_method: doas, and this knows sudo alone"),
         ({"group": "webservers"}, "there is no host in its group appservers"),
+        ({"sites": {"docs": {"root": "/srv/docs"}}}, "there is no site with an application; nothing was done."),
     ],
 )
 def test_a_host_to_which_it_knows_no_way_is_refused(run, values, said):
