@@ -77,7 +77,7 @@ maintenance: words toolchain ## close the site to visitors, or open it: make mai
 run: words toolchain ## a command of the application, with its settings: make run ENV=production COMMAND='python manage.py createsuperuser'
 	tools/run inventories/$(ENV) "$$COMMAND" $(SITE)
 
-status: words toolchain ## what is live: slot, release, commit, certificate; maintenance
+status: words toolchain ## what is live of each site, certificate, maintenance; fails where something needs a person
 	ansible-playbook --inventory inventories/$(ENV) playbooks/status.yml $(strip $(of_site) $(call ask,))
 
 secrets: words toolchain ## the vault of an inventory; SECRET=vault_…: a fresh value of one that it holds
