@@ -159,7 +159,7 @@ def test_nothing_is_overwritten(make, tmp_path, capsys):
 )  # fmt: skip
 def test_what_cannot_work_is_refused_and_nothing_is_written(make, capsys, server, words, said):
     code, told, folder = make(capsys, server, **{"REPOSITORY": "", **words})
-    assert code == 2 and said in told and "Nothing was written" in told, told
+    assert code == 2 and said in told and "No inventory was written" in told, told
     assert not folder.exists()
 
 
@@ -172,3 +172,10 @@ def test_a_server_on_which_root_logs_in_needs_no_sudo(make, capsys):
 def test_the_host_key_is_known_afterwards(make, tmp_path, capsys):
     _code, said, _folder = make(capsys, REPOSITORY="")
     assert "SHA256:abc" in said and "ssh-ed25519 AAAA" in (tmp_path / ".ssh/known_hosts").read_text()
+
+
+def test_a_server_that_does_not_answer_is_said_with_the_port_that_was_asked(make, command, capsys):
+    command("ssh-keyscan", "true")
+    code, told, folder = make(capsys)
+    assert code == 2 and not folder.exists()
+    assert told == "new: ADDRESS: no ssh server answers at port 22 of 203.0.113.7. No inventory was written.\n"
