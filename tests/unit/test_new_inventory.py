@@ -179,3 +179,11 @@ def test_a_server_that_does_not_answer_is_said_with_the_port_that_was_asked(make
     code, told, folder = make(capsys)
     assert code == 2 and not folder.exists()
     assert told == "new: ADDRESS: no ssh server answers at port 22 of 203.0.113.7. No inventory was written.\n"
+
+
+def test_a_site_of_files_needs_no_vault(make, tmp_path, capsys):
+    _code, said, folder = make(capsys, REPOSITORY="")
+    assert "make check ENV=mine" in said and "make secrets" not in said
+    folder.rename(tmp_path / "inventories/other")
+    _code, said, _folder = make(capsys, REPOSITORY=repository(tmp_path, SHIPS["wsgi"]))
+    assert "make secrets ENV=mine" in said
