@@ -32,7 +32,7 @@ NONE = "none"
 # Keys that may be a word instead of a dict: `none`, or for a certificate its source.
 WORDS = {"app": None, "database": None, "certificate": "source"}
 # By its address, what may be a script of PHP.
-PHP_SCRIPTS = r"(?i)\.(php\d?|phtml|phps|phar|inc)(/|$)"
+PHP_SCRIPTS = r"(?i:\.(php\d?|phtml|phps|phar|inc)(/|$))"
 DATABASE_SOCKET = "/run/mysqld/mysqld.sock"
 MAINTENANCE = "/var/lib/webstack/maintenance"
 CHALLENGES = "/var/lib/webstack/challenges"
@@ -302,10 +302,30 @@ def nginx_site(site: Site) -> Entry:
     if not any(item.get("path") == "/" and item.get("match", "prefix") == "prefix" for item in locations):
         locations.append({"path": "/", **own})
     if site.of_app("plugin", "") == "php":
-        # A script that lies among files, too, is run or refused by the application, and never sent as it is written.
-        locations.append({"path": PHP_SCRIPTS, "match": "regex", **own})
+        locations += [{**location, **own} for location in _scripts_among_files(static, locations)]
     told["locations"] = locations
     return told
+
+
+def _scripts_among_files(static: list[Entry], locations: list[Entry]) -> Iterator[Entry]:
+    """Locations for scripts of PHP in folders of files: the application runs or refuses them, and no source is sent.
+
+    For nginx a regular expression comes before every prefix, so each leaves out the prefixes below its folder: a redirect, or
+    who may visit, is not passed by.
+    """
+    prefixes = {str(item.get("path", "")): item for item in locations if item.get("match", "prefix") == "prefix"}
+    folders = {str(item.get("url", "")): {} for item in static} | {
+        path: {"access": item["access"]} if item.get("access") else {}
+        for path, item in prefixes.items()
+        if item.get("kind") == "static"
+    }
+    for folder, more in folders.items():
+        below = [
+            re.escape(path.removeprefix(folder)) for path in prefixes if path != folder and path.startswith(folder)
+        ]
+        besides = f"(?!{'|'.join(below)})" if below else ""
+        if folder.endswith("/"):
+            yield {"path": f"(?s)^{re.escape(folder)}{besides}.*{PHP_SCRIPTS}", "match": "regex", **more}
 
 
 def published(site: Site) -> list[str]:

@@ -391,16 +391,43 @@ def test_requests_are_addressed_to_the_language_as_the_role_has_it():
     assert wiring.modifier("cobol") == wiring.modifier("") == 0
 
 
-def test_a_script_of_php_is_the_applications_wherever_it_lies():
+def scripts_of(**nginx):
+    """The locations that a PHP site is given for scripts."""
     app = {"plugin": "php", "entry": "./", "shared": ["uploads"]}
-    static = [{"url": "/uploads/", "path": "/srv/shop/shared/uploads"}]
-    (nginx,) = told({"shop": {**SHOP, "app": app, "nginx": {"static": static}}})["host"]["nginx_sites"]
-    (scripts,) = [location for location in nginx["locations"] if location.get("match") == "regex"]
-    assert (scripts["kind"], scripts["target"], scripts["modifier"]) == ("uwsgi", "unix:/run/shop/live.sock", 14)
-    for path in ("/uploads/a.php", "/uploads/a.PHP7", "/a.phtml/b", "/old.inc"):
-        assert re.search(scripts["path"], path), path
-    for path in ("/a.phpx", "/php/", "/a.php.png", "/incs"):
-        assert not re.search(scripts["path"], path), path
+    (site,) = told({"shop": {**SHOP, "app": app, "nginx": nginx}})["host"]["nginx_sites"]
+    return [location for location in site["locations"] if location.get("match") == "regex"]
+
+
+def test_a_script_of_php_among_files_is_the_applications():
+    uploads = {
+        "path": "/uploads/",
+        "kind": "static",
+        "target": "/srv/shop/shared/uploads",
+        "access": {"allow": ["192.0.2.1"]},
+    }
+    found = scripts_of(static=[{"url": "/files/", "path": "/srv/files"}], locations=[uploads])
+    assert all((to["kind"], to["target"], to["modifier"]) == ("uwsgi", "unix:/run/shop/live.sock", 14) for to in found)
+    for path in ("/files/a.php", "/static/a.PHP7", "/files/b/a.phtml/b", "/uploads/old.inc", "/files/a\nb.php"):
+        assert [to for to in found if re.search(to["path"], path)], path
+    for path in ("/files/a.phpx", "/files/php/", "/static/a.php.png", "/uploads/incs"):
+        assert not [to for to in found if re.search(to["path"], path)], path
+    # Who may not have a file may not ask for a script beside it, either.
+    (closed,) = [to for to in found if re.search(to["path"], "/uploads/a.php")]
+    assert closed["access"] == uploads["access"]
+
+
+def test_a_script_of_php_is_not_reached_past_the_location_that_it_is_in():
+    # nginx asks regular expressions before the longest prefix: one that matched here would let everybody in.
+    locations = [
+        {"path": "/admin/", "kind": "uwsgi", "access": {"allow": ["192.0.2.1"]}},
+        {"path": "/old/", "kind": "redirect", "target": "/new/"},
+        {"path": "/files/admin/", "kind": "proxy", "target": "http://127.0.0.1:8000"},
+    ]
+    for files in ([{"url": "/files/", "path": "/srv/files"}], [{"url": "/", "path": "/srv/files"}]):
+        found = scripts_of(static=files, locations=locations)
+        for path in ("/admin/index.php", "/old/index.php", "/files/admin/index.php"):
+            assert not [to for to in found if re.search(to["path"], path)], path
+        assert [to for to in found if re.search(to["path"], "/files/index.php")]
 
 
 @pytest.mark.parametrize("given", ["false", "no", False, "true", True])
