@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import ssl
 from typing import Any
 
 HEADINGS = ("site", "release", "version", "slot", "certificate", "maintenance", "")
@@ -78,8 +79,9 @@ def _until(certificate: dict[str, Any] | None) -> str:
         return "HTTP alone"
     for line in certificate["stdout_lines"]:
         if line.startswith("notAfter="):
-            last = datetime.datetime.strptime(line.removeprefix("notAfter="), "%b %d %H:%M:%S %Y %Z")
-            return f"until {last:%Y-%m-%d}"
+            # Not by strptime's %b, which is a month in the language of the controller.
+            last = ssl.cert_time_to_seconds(line.removeprefix("notAfter="))
+            return f"until {datetime.datetime.fromtimestamp(last, datetime.UTC):%Y-%m-%d}"
     return "none"
 
 
