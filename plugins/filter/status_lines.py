@@ -56,7 +56,8 @@ def _in_full(
     if release is None:
         lines = [f"{site}: a site without an application"]
     elif "answer" in release:
-        lines = list(release["answer"]["overview"])
+        # In a dry run, a host without the tool has none.
+        lines = list(release["answer"].get("overview", [f"{site}: nothing is live"]))
     else:
         lines = [f"{site}: its release cannot be asked"]
     words = "none, HTTP alone" if certificate is None else ", ".join(certificate["stdout_lines"][:2]) or "none"

@@ -56,3 +56,9 @@ def test_what_the_release_tool_says_is_wrong_needs_a_person():
         "blog: its certificate ends within a week, has ended, or is not there",
     ]
     assert told["said"][1].split("  ")[:2] == ["blog", "nothing is live"] and told["said"][1].endswith("← see below")
+
+
+def test_a_dry_run_of_a_host_without_the_tool_says_that_nothing_is_live():
+    bare = {"item": "shop", "answer": load("plugins/action/app_release.py").NOTHING_LIVE}
+    told = status_lines(["shop"], [bare], [], stat(shop=OPEN))
+    assert told["said"][0] == "shop: nothing is live"
