@@ -154,6 +154,10 @@ class ActionModule(ActionBase):
                     self._faults.append(f"{name}: is a matter of each site; say it as {OF_A_SITE[name]}")
                 elif name != "app_server_ref":
                     said[name] = self._value(name, self._vars[name], bool(option.get("no_log")))
+                    if option.get("type") == "dict" and not isinstance(said[name], dict | None):
+                        # What follows from a site is merged into it, so no role would see what was written.
+                        self._faults.append(f"{name}: must be keys with a value each")
+                        del said[name]
         for name in ("nginx_answer_seconds", "nginx_challenge_root", "nginx_http_port", "nginx_https_port"):
             if name in self._vars:
                 said[name] = self._value(name, self._vars[name])

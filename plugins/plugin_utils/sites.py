@@ -127,8 +127,12 @@ class Site:
 
     @cached_property
     def names(self) -> list[str]:
-        """DNS names in lower case; the first is the domain."""
-        listed = [self.entry.get("domain", ""), *self.entry.get("aliases", []), *self.entry.get("redirects", [])]
+        """DNS names in lower case; the first is the domain. Another host's entry is read before it is judged."""
+        further = [self.entry.get(key) for key in ("aliases", "redirects")]
+        listed = [
+            self.entry.get("domain", ""),
+            *(name for names in further if isinstance(names, list) for name in names),
+        ]
         return [str(name).lower().removesuffix(".") for name in listed]
 
     @property
@@ -549,7 +553,7 @@ def shared_out(sites: list[Site], memory_mb: int, cores: int) -> tuple[dict[str,
     apps = [site for site in sites if site.has_app and site.is_there]
     if len(apps) < 2:
         return {site.name: number(site.of_app("processes"), 0) for site in apps}, []
-    each = {site.name: number(site.of_app("worker_memory_mb"), 256) for site in apps}
+    each = {site.name: number(site.of_app("worker_memory_mb"), 256) or 1 for site in apps}  # the role refuses 0
     workers = {site.name: number(site.of_app("processes"), 0) for site in apps}
     left = memory_mb // 2 - sum(workers[name] * each[name] for name in workers)
     open_ones = [name for name in workers if workers[name] == 0]

@@ -339,6 +339,18 @@ def test_workers_are_shared_out_among_the_applications_of_a_host():
     assert told()["sites"]["shop"]["inputs"]["app_server_processes"] == 0  # alone, the role shares out
 
 
+def test_what_cannot_be_computed_with_is_refused_in_words():
+    sites = {name: {**SHOP, "domain": f"{name}.example", "database": "none"} for name in "ab"}
+    assert (
+        told(sites, app_server_worker_memory_mb=0)["chosen"] == []
+    )  # not a division by zero: role app_server refuses it
+    for name in ("app_server_environment", "app_server_build_environment"):
+        assert faults(**{name: [1]}) == [f"{name}: must be keys with a value each"]
+    others = {"web2": {"sites": {"blog": {"domain": "blog.example", "aliases": None}}}}
+    both = {name: [HOST, "web2"] for name in ("all", *GROUPS)}
+    assert faults(hostvars=others, groups=both) == []  # web2 refuses its own
+
+
 def test_what_nginx_shows_of_an_application():
     site = {**SHOP, "app": {**SHOP["app"], "plugin": "psgi", "request_seconds": 90, "shared": ["media", "private"]}}
     site["nginx"] = {
