@@ -1311,3 +1311,9 @@ def test_what_a_server_has_no_use_for_is_never_loaded(files):
 
 def test_a_shell_ends_after_a_while_unless_that_is_declined(files, rendered):
     assert "\nTMOUT=900\n" in files["base-container"]["/etc/profile.d/webstack.sh"]["content"]
+
+
+def test_an_authority_comes_to_its_challenge_where_the_site_itself_answers_it(files):
+    text = files["nginx-trusted"]["/etc/nginx/sites/shop.conf"]["content"]
+    challenges = re.findall(r"location \^~ /\.well-known/acme-challenge/ \{.*?\}", text, re.DOTALL)
+    assert challenges and all("allow all;" in found and "auth_basic off;" in found for found in challenges)
