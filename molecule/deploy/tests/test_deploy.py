@@ -80,7 +80,7 @@ def as_it_should_be(host):
     assert live["active"] and live["settings_current"] and live["committed"], live
     assert live["release"] in verified(host)
     assert live["release"] in host.check_output("curl -sf -H 'Host: www.example.com' http://127.0.0.1/healthz")
-    assert host.run("systemctl is-active hello-deploy").stdout.strip() == "inactive"
+    until(lambda: host.run("systemctl is-active hello-deploy").stdout.strip() == "inactive", seconds=10)
     return live
 
 
