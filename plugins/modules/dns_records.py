@@ -252,6 +252,11 @@ class Plan:
                 continue
             if current and not self._stands(rrset.name, rrset.rdtype):
                 current = None  # the answer came from a wildcard
+            elif current:  # another host may have put it there since, where a wildcard answered before
+                answer = self.primary.ask(rrset.name, rrset.rdtype)
+                current = found(answer, rrset.name, rrset.rdtype)
+                if same(current, rrset):
+                    continue
             if self._in_the_way(rrset, current, answer):
                 continue
             if current and values(current) != values(rrset) and not replace:
