@@ -217,25 +217,24 @@ def _text_faults(inputs: Inputs) -> Faults:
     own = str(inputs["app_server_name"])
     for name in {own, f"{own}-build", f"{own}-fetch", "root"} & {*map(_text, inputs["app_server_groups"])}:
         yield f"app_server_groups: '{shown(name)}' is not possible; it is the application's own, or root's"
-    shared = [*map(_text, inputs["app_server_shared"])]
+    shared, files = ([*map(_text, inputs[f"app_server_{kind}"])] for kind in ("shared", "shared_files"))
     for index, name in enumerate(shared):
-        for outer in {*shared, *map(_text, inputs["app_server_shared_files"])} - {name}:
+        for outer in {*shared, *files} - {name}:
             if name.startswith(f"{outer}/"):
                 yield f"app_server_shared[{index}]: '{shown(name)}' is in '{shown(outer)}', which is shared already"
-    for name in {*map(_text, inputs["app_server_shared"])} & {*map(_text, inputs["app_server_shared_files"])}:
+    for name in {*shared} & {*files}:
         yield f"app_server_shared_files: '{shown(name)}' stands in app_server_shared, too; it is a file or a folder"
 
 
 def _requirement_faults(value: Any, python: bool) -> Faults:
     several = isinstance(value, (list, tuple))
+    file = RELATIVE if python else RELATIVE_OR_NONE
     for index, item in enumerate(value if several else [value]):
-        name = f"app_server_requirements[{index}]" if several else "app_server_requirements"
+        name, text = f"app_server_requirements[{index}]" if several else "app_server_requirements", _text(item)
         if isinstance(item, (dict, list)):
             yield f"{name}: must be a string, or a list of strings"
-        elif not (RELATIVE if python else RELATIVE_OR_NONE).fullmatch(_text(item)) and not PROJECT.fullmatch(
-            _text(item)
-        ):
-            yield f"{name}: '{shown(_text(item))}' is not {RELATIVE_FORM}, nor '.' for the project itself"
+        elif not (file.fullmatch(text) or PROJECT.fullmatch(text)):
+            yield f"{name}: '{shown(text)}' is not {RELATIVE_FORM}, nor '.' for the project itself"
     if several and not value and python:
         yield "app_server_requirements: an empty list; name a requirements file, or '.' for the project itself"
 
