@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
@@ -53,3 +53,27 @@ def test_the_secret_is_not_in_the_outcome(run, check_mode):
 
 def test_a_key_has_a_name_and_a_secret(run):
     assert "key_secret" in run(key_name="web")["msg"]
+
+
+def test_what_another_host_puts_there_meanwhile_is_not_taken_for_a_wildcards_answer():
+    """Two hosts publish one record at a primary at once: the wildcard answers the first question, the record the next."""
+    module = load("plugins/modules/dns_records.py")
+    name = module.dns.name.from_text("a.wild.example.com.")
+    wildcards, declared = (
+        module.dns.rrset.from_text(name, 60, "IN", "A", address) for address in ("192.0.2.10", "192.0.2.1")
+    )
+
+    class Primary:
+        answers: ClassVar = [wildcards, declared]
+
+        def ask(self, name: Any, kind: Any) -> Any:
+            answer = module.dns.message.make_response(module.dns.message.make_query(name, kind))
+            answer.answer.append(self.answers.pop(0))
+            return module.dns.message.from_wire(answer.to_wire())
+
+        def update(self, _question: Any, _key: Any) -> bool:
+            return False  # the name stands: that it does not, is not so
+
+    plan = module.Plan(Primary(), module.dns.name.from_text("example.com."), None)
+    plan.make([declared], replace=False)
+    assert plan.refused == [] and plan.changes == []
