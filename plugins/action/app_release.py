@@ -69,6 +69,8 @@ class ActionModule(ActionBase):
     def _call(self, *argv: str) -> dict[str, Any]:
         """The tool's answer, in its last line; lines before it tell of a change that was cut off and is completed now."""
         outcome = run_script(self, shlex.join([TOOL, self._app, *argv]))
+        if outcome["rc"] == 127:
+            raise AnsibleActionFail(f"{TOOL} is not on this host; make site puts it there")
         if outcome["rc"] != 0:
             words = complaint(outcome)
             raise AnsibleActionFail(words.removeprefix("webstack-release: "))

@@ -45,6 +45,8 @@ class Host:
         assert (tool, app) == (action.TOOL, "shop")
         self.asked.append(argv)
         answer = self.answers.pop(0)
+        if answer is None:
+            return {"rc": 127, "stdout": "", "stderr": f"sh: 1: {tool}: not found\n"}
         if isinstance(answer, str):
             return {"rc": 1, "stdout": "", "stderr": f"webstack-release: {answer}\n"}
         return {"rc": 0, "stdout": f"told before\n{json.dumps(answer)}\n", "stderr": ""}
@@ -159,3 +161,8 @@ def test_a_dry_run_does_not_know_what_was_not_fetched(monkeypatch):
     host = Host(monkeypatch, LIVE)
     assert host.run("deploy", request={"version": "main", "commit": ""}, check_mode=True)["changed"]
     assert host.asked == []
+
+
+def test_a_host_without_the_tool_is_told_how_it_gets_there(monkeypatch):
+    told = Host(monkeypatch, None).run("status")
+    assert told["failed"] and told["msg"] == f"{action.TOOL} is not on this host; make site puts it there"
