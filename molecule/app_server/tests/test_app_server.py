@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from scenario import names, until, watched
+from scenario import each, until, watched
 
 EPHEMERAL = os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]
 TOKEN = "C4nary'\" \\;#%$&<>`:@/=!~* sixteen"
@@ -27,9 +27,8 @@ def status(server, app="hello"):
     return json.loads(server.check_output(f"webstack-release {app} status --json"))
 
 
-def each(*values):
-    """A value for each host of the scenario, as a template."""
-    return f"{{{{ {json.dumps(dict(zip(names(), values, strict=True)))}[inventory_hostname] }}}}"
+def versions(debian12, debian13):
+    return each({"app_server_version": debian12}, {"app_server_version": debian13})
 
 
 def must_serve(server, release):
@@ -337,10 +336,10 @@ def test_a_bad_release_meets_no_visitor_however_often_it_is_tried(converge, serv
     """The other ways to be bad are tried by scenario deploy, under load."""
     before = [status(server)["release"] for server in servers]
     shown = ("-vvv", "--diff")
-    run = only_hello(converge, *shown, token=OTHER, app_server_version=each("import-error", "wrong-hash"))
+    run = only_hello(converge, *shown, token=OTHER, **versions("import-error", "wrong-hash"))
     run.must_fail("cannot be imported", "No module named 'no_such_module'", "DO NOT MATCH THE HASHES")
     assert OTHER not in run.output and TOKEN not in run.output
-    run = only_hello(converge, app_server_version=each("import-error", "no-callable"))
+    run = only_hello(converge, **versions("import-error", "no-callable"))
     run.must_fail("cannot be imported", "No module named 'no_such_module'", "has no attribute 'application'")
     for server, release in zip(servers, before, strict=True):
         must_serve(server, release)
@@ -445,7 +444,7 @@ def test_code_is_fetched_over_ssh_with_a_pinned_host_key_and_shipped_if_a_truste
     only_hello(converge, **{**signed, "app_server_version": "better"}).must_fail(
         "is signed by none of app_server_signers"
     )
-    only_hello(converge, **over_ssh(servers, app_server_version=each("v1", "nowhere"))).must_be_refused(
+    only_hello(converge, **over_ssh(servers, **versions("v1", "nowhere"))).must_be_refused(
         "'v1' is ambiguous", "app_server_version: 'nowhere' is no branch, tag or commit"
     )
     # Pushed, and with another way to build: the same commit is shipped again, with the part of another repository.
@@ -520,10 +519,11 @@ def test_a_git_host_that_is_wrong_leaves_the_old_release(converge, servers):
     """A host that is out of reach is a case of tests/unit/test_app_preflight.py."""
     before = [status(server)["release"] for server in servers]
     right = over_ssh(servers)
-    wrong = {
-        "app_server_known_hosts": each([f"localhost {ANOTHER_KEY}"], right["app_server_known_hosts"]),
-        "app_server_repository": each(SSH, "ssh://git@localhost/home/git/nothing"),
-    }
+    nothing = "ssh://git@localhost/home/git/nothing"
+    wrong = each(
+        {"app_server_known_hosts": [f"localhost {ANOTHER_KEY}"], "app_server_repository": SSH},
+        {"app_server_known_hosts": right["app_server_known_hosts"], "app_server_repository": nothing},
+    )
     only_hello(converge, **{**right, **wrong, "app_server_version": "better"}).must_be_refused(
         "app_server_known_hosts: localhost shows a key",
         "app_server_repository: localhost has no ssh://git@localhost/home/git/nothing",
@@ -537,7 +537,8 @@ def test_a_wrong_deploy_key_is_refused_and_left_nowhere(converge, servers, tmp_p
     key = tmp_path / "other_key"
     servers[0].backend.run_local(f"ssh-keygen -q -t ed25519 -N '' -f {key}")
     secret = key.read_text(encoding="utf-8").splitlines()[2]
-    changes = {"app_server_name": each("hello", "hello-fresh"), "app_server_deploy_key_file": str(key)}
+    changes = each({"app_server_name": "hello"}, {"app_server_name": "hello-fresh"})
+    changes["app_server_deploy_key_file"] = str(key)
     with watched(servers, secret, "cmdline", "environ") as met:
         run = only_hello(converge, "-vvv", **over_ssh(servers, **changes, app_server_version="better"))
     run.must_be_refused("app_server_deploy_key_file: localhost does not let this key in", "Permission denied")
@@ -578,9 +579,11 @@ AGAINST_THE_RULES = {
     "app_server_processes": (9999, "app_server_processes: 9999 workers of 64 MiB do not fit"),
     "app_server_deploy_key_file": ("/nowhere/key", "there is no file /nowhere/key"),
 }
+TAKEN = each({"app_server_name": "backup"}, {"app_server_name": "getty"})
 AGAINST_THE_HOST = {
+    "told": (TAKEN["told"],),
     "app_server_name": (
-        each("backup", "getty"),
+        TAKEN["app_server_name"],
         "this host has a user backup who is somebody else's", "getty@.service is part of the system",
     ),
     "app_server_groups": (["adm", "nobodys"], "there is no group 'nobodys' on this host, and app_server_packages is empty"),
