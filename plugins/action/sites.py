@@ -13,8 +13,8 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.foobar.webstack.plugins.module_utils import names as dns_packets
 from ansible_collections.foobar.webstack.plugins.module_utils.faults import controller_lacks
+from ansible_collections.foobar.webstack.plugins.plugin_utils import old_inventories, versions
 from ansible_collections.foobar.webstack.plugins.plugin_utils import sites as wiring
-from ansible_collections.foobar.webstack.plugins.plugin_utils import versions
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import WEBSTACK, refused, report
 from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import complaint, run_script
 from ansible_collections.foobar.webstack.plugins.plugin_utils.specs import nearest, plain, similar, templates_in_secrets
@@ -32,28 +32,6 @@ OF_A_SITE = {
     "certificate_source": "sites.<site>.certificate",
     "certificate_reload": "nowhere: nginx is reloaded",
 }
-# Inputs that the sites of a host are turned into. The inventory's own entries are added.
-LISTS = ("base_firewall_open", "dns_records", "nginx_sites", "mysql_databases", "mysql_users")
-# Variables of versions without `sites`, and the key that replaces each.
-BEFORE = {
-    "site_domain": "domain", "site_aliases": "aliases", "site_redirects": "redirects", "site_certificate": "certificate",
-    "site_repository": "repository", "site_version": "version", "site_push": "push", "site_page_path": "page_path",
-    "site_page_status": "page_status", "site_authority": "authority",
-}  # fmt: skip
-BEFORE_OF_HOST = {
-    "site_public_address": "public_address", "site_address": "walk_address", "site_port": "walk_port",
-    "site_firewall_open": "base_firewall_open", "site_dns_records": "dns_records",
-}  # fmt: skip
-BEFORE_OTHERS = (
-    "site_name", "site_inventory", "site_secret_key", "site_database_password", "site_database_password_before",
-    "site_shared_published",
-)  # fmt: skip
-BEFORE_WIRED = (
-    "      entry: foobar.wsgi:application              # these four stood in wiring.yml; yours, if you have changed them there",
-    "      static: foobar/static",
-    "      static_command: python3 foobar/assets.py",
-    "      migrate_command: alembic upgrade head",
-)
 # Before the answers, a shell over ssh may complain of a locale that the host lacks.
 ASK = f"""
 ls -d /etc/*/release.json 2>/dev/null
@@ -75,7 +53,7 @@ class ActionModule(ActionBase):
         self._host = str(self._vars["inventory_hostname"])
         self._faults: list[str] = []
         self._declared_before: dict[str, str] = {}  # where the inventory sets the previous database password, by site
-        if found := list(self._of_versions_before()):
+        if found := list(old_inventories.faults(self._vars, self._text)):
             raise AnsibleActionFail(report({f"{WHO} refuses its inputs": found}))
         if self._for_roles:
             self._faults += templates_in_secrets(self._vars, "vault_")
@@ -162,7 +140,7 @@ class ActionModule(ActionBase):
             if name in self._vars:
                 said[name] = self._value(name, self._vars[name])
         lists: dict[str, list[Any]] = {}
-        for name in LISTS if self._for_roles else ():
+        for name in wiring.LISTS if self._for_roles else ():
             value = self._value(name, self._vars[name]) if name in self._vars else []
             if isinstance(value, list):
                 lists[name] = value
@@ -245,34 +223,6 @@ class ActionModule(ActionBase):
             self._declared_before[name] = f"sites.{name}.database.password_before" if said_here else f"{vault}_before"
 
     # Faults
-
-    def _of_versions_before(self) -> Iterator[str]:
-        """Refuses variables of versions without `sites`, and says which lines to write instead."""
-        old = sorted(name for name in self._vars if name in (*BEFORE, *BEFORE_OF_HOST, *BEFORE_OTHERS))
-        if not old:
-            return
-        name = self._text("site_name") or "<name>"
-        lines = [f"  {new}: {self._text(before)}" for before, new in BEFORE.items() if before in self._vars]
-        other = [
-            f"{new}: (what {before} says{'; what the sites need is added' if new in LISTS else ''})"
-            for before, new in BEFORE_OF_HOST.items()
-            if before in self._vars
-        ]
-        if "site_inventory" in self._vars:  # was a part of the line
-            kept_by = self._text("site_inventory")
-            other.append(f'base_belongs_to: "{{{{ inventory_hostname }}}} in inventory {kept_by}"')
-        yield "\n".join([
-            f"{', '.join(old)}: all that is said of a site stands in one place now. In their place, write:",
-            "    sites:",
-            f"      {name}:",
-            *(f"      {line}" for line in lines),
-            "        app:",
-            *(f"    {line}" for line in BEFORE_WIRED),
-            '          secrets: {SECRET_KEY: "{{ vault_secret_key }}"}',
-            '        database: {password: "{{ vault_database_password }}", scheme: mysql+pymysql}',
-            *(f"    {line}" for line in other),
-            "    docs/upgrading.md has more about it",
-        ])  # fmt: skip
 
     def _text(self, name: str) -> str:
         try:

@@ -37,6 +37,8 @@ DATABASE_SOCKET = "/run/mysqld/mysqld.sock"
 MAINTENANCE = "/var/lib/webstack/maintenance"
 CHALLENGES = "/var/lib/webstack/challenges"
 YEAR = 31536000  # seconds
+# Inputs that the sites of a host are turned into. The inventory's own entries are added.
+LISTS = ("base_firewall_open", "dns_records", "nginx_sites", "mysql_databases", "mysql_users")
 
 
 @cache

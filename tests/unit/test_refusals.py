@@ -6,15 +6,17 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
 from loading import ROOT, load
 
 refusals = load("plugins/plugin_utils/refusals.py")
-asking = load("plugins/plugin_utils/asking.py")
+listeners = load("plugins/action/listeners.py")
 COLLECTING = {"webstack_collect": True}
 
 
@@ -39,24 +41,33 @@ def test_what_follows_from_another_fault_is_no_line():
     assert refusals.collected({"x": hidden}) == {}
 
 
-def test_a_question_is_asked_once_a_run_and_again_if_it_is_another():
-    asked = []
+@pytest.fixture
+def ask(monkeypatch):
+    """Asks a host by action listeners, whose module gives one answer after the other."""
+    monkeypatch.setattr(ActionBase, "run", lambda *_args: {})
 
-    def ask():
-        asked.append(1)
-        return {"changed": False, "answer": len(asked), "warnings": ["once"]}
+    def asked(args, variables, answers):
+        plugin = listeners.ActionModule.__new__(listeners.ActionModule)
+        plugin._task = SimpleNamespace(args=args)
+        plugin._execute_module = lambda *_args, **_options: answers.pop(0)
+        return plugin.run(None, variables)
 
-    first = asking.ask_once(["what", {"a": 1}], {}, ask)
+    return asked
+
+
+def test_a_question_is_asked_once_a_run_and_again_if_it_is_another(ask):
+    answers = [{"changed": False, "answer": number, "warnings": ["once"]} for number in (1, 2)]
+    first = ask({"a": 1}, {}, answers)
     known = {"__web_contact": first}
-    assert asking.ask_once(["what", {"a": 1}], known, ask) == {key: first[key] for key in first if key != "warnings"}
-    assert len(asked) == 1
-    assert asking.ask_once(["what", {"a": 2}], known, ask)["answer"] == 2
+    assert ask({"a": 1}, known, answers) == {key: first[key] for key in first if key != "warnings"}
+    assert len(answers) == 1
+    assert ask({"a": 2}, known, answers)["answer"] == 2
 
 
-def test_a_question_that_failed_is_asked_again():
+def test_a_question_that_failed_is_asked_again(ask):
     answers = [{"failed": True}, {"answer": 1}]
-    first = asking.ask_once("what", {}, lambda: answers.pop(0))
-    assert asking.ask_once("what", {"x": first}, lambda: answers.pop(0))["answer"] == 1
+    first = ask({}, {}, answers)
+    assert ask({}, {"x": first}, answers)["answer"] == 1
 
 
 # As a play
