@@ -215,6 +215,24 @@ def test_what_a_migration_says_is_told(host, monkeypatch):
     assert "  Running upgrade a to b" in host.journal.said() and "  and c" in host.journal.said()
 
 
+def test_programs_of_the_host_know_of_a_migration_before_it_begins_and_one_that_fails_stops_it(host, tmp_path):
+    """Backup notes the moment here, to which a restore can go back."""
+    met = tmp_path / "met"
+    host.config["migrate_command"] = [["sh", "-c", f"echo migrated >> {met}"]]
+    folder = host.paths.before_migrations
+    folder.mkdir(parents=True)
+    program = folder / "mark"
+    program.write_text("#!/bin/sh\necho no room >&2; exit 1\n")
+    program.chmod(0o755)
+    known = carry_out(host)
+    assert known.verdict == "failed" and "Nothing was migrated" in known.reason and "no room" in known.reason
+    as_before(host)
+    program.write_text(f'#!/bin/sh\necho "$@" >> {met}\n')
+    known = carry_out(host)
+    assert known.verdict == "live"
+    assert met.read_text() == f"{host.paths.app} {known.release}\nmigrated\n"
+
+
 def test_a_migration_that_fails_leaves_what_was_live_and_says_how_far_it_came(host):
     fails = "echo Running upgrade a to b; echo the column is in the way >&2; exit 1"
     host.config["migrate_command"] = [["sh", "-c", fails], ["echo", "seeds"]]

@@ -234,6 +234,7 @@ class Change:
         self.check(release)
         if self.config["migrate_command"]:
             self.journal.enter("migrate", "migrate the database")
+            self.announce_migration(release)
             for line in self.app.builder.migrate(release):
                 self.journal.say(f"  {line}")
         self.switch(release)
@@ -275,6 +276,13 @@ class Change:
         return "live"
 
     # Their steps
+
+    def announce_migration(self, release: str) -> None:
+        """Runs the host's programs that must know of a migration before it begins, as root: each gets application and release."""
+        if self.paths.before_migrations.is_dir():
+            argv = ["run-parts", "--exit-on-error", f"--arg={self.paths.app}", f"--arg={release}"]
+            with explained_as("Nothing was migrated, since a program that is run before it failed."):
+                run([*argv, str(self.paths.before_migrations)])
 
     def await_migration(self) -> None:
         """Waits for a migration that runs longer than the change that started it: two must not overlap, and it needs its release."""

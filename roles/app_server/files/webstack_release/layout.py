@@ -125,6 +125,11 @@ class Layout:
         return self.state / "history"
 
     @property
+    def before_migrations(self) -> Path:
+        """Folder of the host's programs that are run before each migration, such as one that notes the moment for a restore."""
+        return self.root.joinpath("etc", "webstack", "before-migration.d")
+
+    @property
     def migration_log(self) -> Path:
         return self.state / "migration.log"
 
