@@ -196,11 +196,12 @@ def playbook(
     name: str = "converge.yml",
     inventory: Path = INVENTORY,
     kill_after: float = RUN_SECONDS,
+    kill_when: Callable[[], bool] = lambda: False,
     **variables: Any,
 ) -> Run:
     """Runs a playbook of the scenario with extra variables; arguments such as --check go through.
 
-    After `kill_after` seconds the run is killed, and subprocess.TimeoutExpired raised.
+    After `kill_after` seconds, or when that is true, the run is killed, and subprocess.TimeoutExpired raised.
     """
     recap = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "changed.log"
     recap.unlink(missing_ok=True)
@@ -228,12 +229,17 @@ def playbook(
         command, env=environment, cwd=PROJECT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
-    try:
-        out, err = run.communicate(timeout=kill_after)
-    except subprocess.TimeoutExpired:
-        os.killpg(run.pid, signal.SIGKILL)  # with the processes of its tasks
-        run.communicate()
-        raise
+    deadline = time.monotonic() + kill_after
+    while True:
+        try:
+            out, err = run.communicate(timeout=0.1)
+            break
+        except subprocess.TimeoutExpired:
+            if time.monotonic() < deadline and not kill_when():
+                continue
+            os.killpg(run.pid, signal.SIGKILL)  # with the processes of its tasks
+            run.communicate()
+            raise subprocess.TimeoutExpired(command, kill_after) from None
     changed = recap.read_text(encoding="utf-8").splitlines() if recap.exists() else []
     return Run(run.returncode == 0, changed, out + err)
 

@@ -378,6 +378,7 @@ SHOP = {
 ROLES: dict[str, tuple[str, dict[str, Any]]] = {
     "rules": ("base", {"base_journal_max_days": -5, "base_reboot_time": "noon"}),
     "spec": ("base", {"base_journal_max_days": "many", "base_reboot_time": "noon"}),
+    "unknown": ("base", {"base_journl_max_size": "10M"}),
     "clone": ("app_server", SHOP),
     "secret": ("app_server", {**SHOP, "app_server_repository": f"https://bob:{SECRET}@git.example.com/shop.git"}),
     "null": ("app_server", {**SHOP, "app_server_deploy_key_file": None}),
@@ -426,6 +427,10 @@ def test_rules_wait_for_the_spec(said):
     assert "base_journal_max_days: must be 1 or more" in said["rules"] and "base_reboot_time: 'noon'" in said["rules"]
     assert "base_journal_max_days: 'many' is not a whole number" in said["spec"]
     assert "base_reboot_time" not in said["spec"]
+
+
+def test_a_variable_that_the_role_does_not_have_is_refused_with_the_nearest_name(said):
+    assert "base_journl_max_size: unknown variable; did you mean base_journal_max_size?" in said["unknown"]
 
 
 def test_what_is_asked_of_the_controller_waits_for_inputs_of_the_right_form(said):

@@ -1,6 +1,5 @@
 """Role base: who comes in by ssh, what can be reached, and who is never locked out."""
 
-import contextlib
 import os
 import re
 import subprocess
@@ -9,13 +8,18 @@ from pathlib import Path
 
 import pytest
 import yaml
-from scenario import names, playbook, until
+from scenario import each, names, playbook, until
 
 KEYS = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
 SSHD = "base : Access | Keys alone open a login by ssh"
 FIREWALL = "base : Access | The firewall"
+NO_FIREWALL = "base : Access | No firewall, where one was before"
+HARDENING = "base : Configure | Kernel settings, and what root alone reads"
+JOURNAL = "base : Configure | Security updates and the size of the journal"
 DROP_IN = "/etc/ssh/sshd_config.d/00-webstack.conf"
 RULES = "nft --stateless --terse list table inet webstack"
+# Users and their keys.
+ADMIN, OLDIE, ROOT = ("admin", "admin"), ("oldie", "oldie"), ("root", "admin")
 
 # Asked of a port again and again, by somebody else, while the firewall is read anew.
 VISITS = """
@@ -84,15 +88,15 @@ def login(server, *options, user="admin", key="admin", command="true"):
     return done.returncode, done.stdout + done.stderr
 
 
-def by_ssh(*arguments, servers, user="admin", key="admin", **more):
-    """A run of a playbook by ssh, as somebody who is no root there."""
+def by_ssh(*arguments, servers, logins=(ADMIN, ADMIN), **more):
+    """A run of a playbook by ssh, with a login for each host."""
     hosts = {
         server.backend.name: {
             "ansible_connection": "ssh", "ansible_host": address(server), "ansible_user": user, "ansible_become": user != "root",
             "ansible_ssh_private_key_file": str(KEYS / key),
             "ansible_ssh_common_args": "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no -o IdentitiesOnly=yes",
         }
-        for server in servers
+        for server, (user, key) in zip(servers, logins, strict=True)
     }  # fmt: skip
     inventory = KEYS / "by_ssh.yml"
     inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}), encoding="utf-8")
@@ -110,14 +114,9 @@ def other(server, servers):
     return found
 
 
-def tasks(run):
-    return sorted({line.split(": ", 1)[1] for line in run.changed})
-
-
-def back_to_normal(converge):
-    """After an undo the files are those that were declared; that they were loaded, nobody knows, so they are once more."""
-    assert tasks(converge().must_succeed()) == [FIREWALL]
-    assert converge().must_succeed().changed == []
+def on_each(servers, *names_of_tasks):
+    """What a run says that changes these tasks on each host."""
+    return sorted(f"{server.backend.name}: {task}" for server in servers for task in names_of_tasks)
 
 
 # Who comes in by ssh
@@ -200,96 +199,72 @@ def test_a_shell_closes_behind_whoever_left_it(server):
     assert "umask 0027, core 0, idle 900" in said, said
 
 
-def test_options_of_sshd_are_the_inventorys_to_change(converge, servers, restored):
-    options = {"AllowTcpForwarding": True, "HostKeyAlgorithms": "", "MaxAuthTries": "4"}
-    assert tasks(converge(base_ssh_options=options).must_succeed()) == [SSHD]
-    for server in servers:
-        assert "200 OK" in forwards(server)
-        assert login(server, "-o", "HostKeyAlgorithms=ecdsa-sha2-nistp256")[0] == 0
-        assert "maxauthtries 4" in server.check_output("sshd -T").splitlines()
-    for name, words in (
-        ("NoSuchOption", "Bad configuration option: NoSuchOption"),
-        ("HostKeyAlgorithms", "The host would show nobody a key"),
-    ):
-        converge(
-            base_ssh_options={name: "ssh-dss" if name == "NoSuchOption" else "sk-ssh-ed25519@openssh.com"}
-        ).must_be_refused(words)
+# Who would not come in any more
 
 
-def test_a_run_by_ssh_that_changes_both_doors_stays_in(servers):
-    for server in servers:
-        server.check_output(f"rm {DROP_IN}; systemctl reload ssh; systemctl disable --now webstack-firewall")
-    dry = by_ssh("--check", servers=servers).must_succeed()
-    assert tasks(dry) == [SSHD, FIREWALL]
-    assert tasks(by_ssh(servers=servers).must_succeed()) == [SSHD, FIREWALL]
-    assert by_ssh(servers=servers).must_succeed().changed == []
-    for server in servers:
-        assert login(server)[0] == 0
-        assert server.run("systemctl list-units --all 'webstack-undo*' --no-legend").stdout == ""
-        assert server.check_output("ls -A /var/lib/webstack/undo") == ""
-        assert "undo" not in server.check_output("ls -R /etc/systemd/system")
+def without_settings(server):
+    """sshd as Debian has it."""
+    server.check_output(f"rm -f {DROP_IN}; systemctl reload ssh")
 
 
-def test_who_would_be_locked_out_is_refused_before_anything_changes(servers, restored):
+def test_settings_with_which_sshd_would_not_start_or_not_be_known_are_refused(converge):
+    told = each(
+        {"base_ssh_options": {"NoSuchOption": "ssh-dss"}},
+        {"base_ssh_options": {"HostKeyAlgorithms": "sk-ssh-ed25519@openssh.com"}},
+    )
+    converge(**told).must_be_refused("Bad configuration option: NoSuchOption", "The host would show nobody a key")
+
+
+def test_who_would_be_locked_out_is_refused_before_anything_changes(servers):
+    """Each host meets one of two users in a dry run, and the other in earnest."""
     for server in servers:
-        server.check_output(f"rm {DROP_IN}; systemctl reload ssh")
-    for user, key, *words in (
-        ("oldie", "oldie", "logs in as oldie, who would be locked out", "RSA of 2048 bits or more", "the live one is untouched"),
-        ("root", "admin", "logs in as root, whose login would be switched off", "base_ssh_root_login: true"),
-    ):  # fmt: skip
-        for options in (["--check"], []):
-            by_ssh(*options, servers=servers, user=user, key=key).must_be_refused(*words)
-        for server in servers:
+        without_settings(server)
+    for options, logins in ((["--check"], [OLDIE, ROOT]), ([], [ROOT, OLDIE])):
+        by_ssh(*options, servers=servers, logins=logins).must_be_refused(
+            "logs in as oldie, who would be locked out", "RSA of 2048 bits or more", "the live one is untouched",
+            "logs in as root, whose login would be switched off", "base_ssh_root_login: true",
+        )  # fmt: skip
+        for server, (user, key) in zip(servers, logins, strict=True):
             assert not server.file(DROP_IN).exists
             assert login(server, user=user, key=key)[0] == 0
 
 
-def test_root_with_a_key_comes_in_where_that_is_declared(servers, restored):
+def test_root_comes_in_where_that_is_declared_and_settings_that_shut_the_play_out_undo_themselves(servers):
+    """Root on one host. On the other a key from an authority: it cannot be judged before, and the new connection finds out."""
+    of_root, of_authority = servers
     for server in servers:
-        server.check_output(f"rm {DROP_IN}; systemctl reload ssh")
-    assert tasks(by_ssh(servers=servers, user="root", base_ssh_root_login=True).must_succeed()) == [SSHD]
-    for server in servers:
-        assert login(server, user="root")[0] == 0
-        assert login(server, "-o", "PubkeyAuthentication=no", user="root")[0] == 255
-
-
-def test_settings_of_sshd_that_shut_the_play_out_undo_themselves(servers, restored):
-    """Keys from an authority cannot be judged before; the new connection finds out."""
-    for server in servers:
-        server.check_output(
-            f"rm {DROP_IN}; cp /home/admin/.ssh/authorized_keys /etc/ssh/authority.pub;"
-            " echo TrustedUserCAKeys /etc/ssh/authority.pub > /etc/ssh/sshd_config.d/50-authority.conf; systemctl reload ssh"
-        )
-    run = by_ssh(servers=servers, user="oldie", key="oldie")
-    for server in servers:
-        server.check_output("rm /etc/ssh/sshd_config.d/50-authority.conf")
+        without_settings(server)
+    of_authority.check_output(
+        "cp /home/admin/.ssh/authorized_keys /etc/ssh/authority.pub;"
+        " echo TrustedUserCAKeys /etc/ssh/authority.pub > /etc/ssh/sshd_config.d/50-authority.conf; systemctl reload ssh"
+    )
+    told = each({"base_ssh_root_login": True, "undo_seconds": 20}, {"base_ssh_root_login": False, "undo_seconds": 10})
+    run = by_ssh(servers=servers, logins=[ROOT, OLDIE], **told)
+    of_authority.check_output("rm /etc/ssh/sshd_config.d/50-authority.conf")
     run.must_fail(
         "The change of ssh.service does not let the play in again", "The host has undone the change by itself"
     )
-    for server in servers:
-        assert not server.file(DROP_IN).exists
-        assert login(server, user="oldie", key="oldie")[0] == 0
+    assert not of_authority.file(DROP_IN).exists
+    assert login(of_authority, user="oldie", key="oldie")[0] == 0
+    assert run.changed == on_each([of_root], SSHD)
+    assert login(of_root, user="root")[0] == 0
+    assert login(of_root, "-o", "PubkeyAuthentication=no", user="root")[0] == 255
 
 
-def test_what_another_file_says_first_is_named(converge, servers, restored):
-    for server in servers:
-        server.check_output(f"rm {DROP_IN}; sed -i '1i PasswordAuthentication yes' /etc/ssh/sshd_config")
+def test_a_firewall_that_would_cut_the_connection_is_refused_and_what_another_file_says_first_is_named(servers):
+    cut, overruled = servers
+    without_settings(overruled)
+    overruled.check_output("sed -i '1i PasswordAuthentication yes' /etc/ssh/sshd_config")
     try:
-        converge().must_be_refused("passwordauthentication would be yes, not no", "has the last word")
+        for options in (["--check"], []):
+            told = each({"base_ssh_from": ["192.0.2.0/24"]}, {"base_ssh_from": []})
+            by_ssh(*options, servers=servers, **told).must_be_refused(
+                "would cut the play's own connection", "to port 22: base_ssh_from does not name that address",
+                "passwordauthentication would be yes, not no", "has the last word",
+            )  # fmt: skip
     finally:
-        for server in servers:
-            server.check_output("sed -i 1d /etc/ssh/sshd_config")
-
-
-def test_an_ssh_server_that_was_stopped_is_not_started(converge, servers):
-    for server in servers:
-        server.check_output("systemctl stop ssh")
-    try:
-        assert converge().must_succeed().changed == []
-        assert {server.run("systemctl is-active ssh").stdout.strip() for server in servers} == {"inactive"}
-    finally:
-        for server in servers:
-            server.check_output("systemctl start ssh")
+        overruled.check_output("sed -i 1d /etc/ssh/sshd_config")
+    assert login(cut)[0] == 0
 
 
 # What can be reached
@@ -300,18 +275,6 @@ def test_what_is_declared_can_be_reached_and_nothing_else(server, servers):
     assert reaches(client, server, 8081)
     assert not reaches(client, server, 8082)
     assert server.check_output("curl -sf -o /dev/null -w '%{http_code}' http://127.0.0.1:8082/") == "200"
-
-
-def test_what_listens_undeclared_is_told(converge):
-    converge().must_succeed().must_say("tcp 0.0.0.0:8082 (python3) listens to the network and is not declared")
-    assert "is not declared" not in converge(base_listening_expected=[{"port": 8082}]).must_succeed().output
-
-
-def test_a_port_is_open_to_those_alone_who_are_named(converge, servers, restored):
-    first, second = servers
-    converge(base_firewall_open=[{"port": 8081, "from": [address(second), "2001:db8::/32"]}]).must_succeed()
-    assert reaches(second, first, 8081)
-    assert not reaches(first, second, 8081)
 
 
 def test_whoever_knocks_too_often_waits_and_nobody_else(server, servers):
@@ -329,49 +292,187 @@ def test_who_fills_the_list_of_clients_locks_nobody_out(server, servers):
         server.check_output("systemctl reload webstack-firewall")
 
 
-def test_a_reload_under_load_loses_no_request(server, servers):
-    client, url = other(server, servers).backend.name, f"http://{address(server)}:8081/"
-    visits = subprocess.Popen(
-        ["docker", "exec", client, "python3", "-c", VISITS, url],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+def test_a_reload_under_load_loses_no_request(servers):
+    visits = [
+        subprocess.Popen(
+            ["docker", "exec", other(server, servers).backend.name, "python3", "-c", VISITS, f"http://{address(server)}:8081/"],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for server in servers
+    ]  # fmt: skip
     for _time in range(10):
-        server.check_output("systemctl reload webstack-firewall")
+        for server in servers:
+            server.check_output("systemctl reload webstack-firewall")
         time.sleep(0.4)
-    said, _nothing = visits.communicate(timeout=60)
-    assert visits.returncode == 0, said
+    for visit in visits:
+        said, _nothing = visit.communicate(timeout=60)
+        assert visit.returncode == 0, said
 
 
-def test_rules_of_others_are_left_alone(converge, servers, restored):
-    """As those of a container engine, which forwards."""
-    foreign = "nft list table ip engine"
+# What has changed behind the files, or never came to its end
+
+
+def test_what_has_drifted_is_foreseen_and_repaired_exactly_and_a_run_by_ssh_stays_in(servers):
+    """Both doors, what root alone reads, and a file with a line by hand; or a restart that a killed run left out."""
+    first, second = servers
+    for server in servers:
+        without_settings(server)
+        server.check_output(
+            "chmod 755 /root; sed -i 's/^UMASK 027/UMASK 022/; s/^UID_MIN.*/UID_MIN 1234/' /etc/login.defs"
+        )
+    journal = "/etc/systemd/journald.conf.d/webstack.conf"
+    first.check_output(f"echo SystemMaxUse=1K >> {journal}; systemctl disable webstack-firewall; nft flush ruleset")
+    second.check_output(f"rm -r /run/webstack; touch {journal}; nft add rule inet webstack input tcp dport 8082 accept")
+    invocation = "systemctl show --value --property InvocationID systemd-journald"
+    before = second.check_output(invocation)
+
+    for options in (["--check"], []):
+        changed = by_ssh(*options, servers=servers).must_succeed().changed
+        assert sorted(changed) == on_each(servers, SSHD, FIREWALL, HARDENING, JOURNAL)
+    assert by_ssh(servers=servers).must_succeed().changed == []
+    assert second.check_output(invocation) != before
+    assert not reaches(first, second, 8082) and not reaches(second, first, 8082)
+    for server in servers:
+        assert login(server)[0] == 0
+        assert server.service("webstack-firewall").is_enabled
+        assert server.file("/root").mode == 0o700
+        settings = server.check_output("grep -E '^(UMASK|UID_MIN)' /etc/login.defs").split()
+        assert settings == ["UID_MIN", "1234", "UMASK", "027"], "its own lines alone are the role's"
+        assert not server.file(journal).contains("SystemMaxUse=1K")
+        nothing_is_armed(server)
+        assert "undo" not in server.check_output("ls -R /etc/systemd/system")
+
+
+def nothing_is_armed(server):
+    assert server.run("systemctl list-units --all 'webstack-undo*' --no-legend").stdout == ""
+    assert server.check_output("ls -A /var/lib/webstack/undo") == ""
+
+
+# Mistakes
+
+
+def test_a_firewall_that_does_cut_the_connection_undoes_itself(servers):
+    before = [server.check_output(RULES) for server in servers]
+    by_ssh(servers=servers, name="mistake.yml", undo_seconds=10).must_fail(
+        "The change of webstack-firewall.service does not let the play in again",
+        "The host has undone the change by itself",
+    )
+    assert [server.check_output(RULES) for server in servers] == before
+
+
+def make_a_mistake_and_die(servers, **more):
+    """The controller is gone as soon as both hosts have the mistake, and their modules have ended."""
+    made = (
+        f"! {RULES} | grep -q 8081 && [ /run/webstack/webstack-firewall.service.json -nt /etc/webstack/firewall.nft ]"
+    )
+    with pytest.raises(subprocess.TimeoutExpired):
+        by_ssh(
+            servers=servers,
+            name="mistake.yml",
+            kill_when=lambda: all(server.run(made).rc == 0 for server in servers),
+            **more,
+        )
+
+
+def test_neither_a_dead_controller_nor_a_reboot_keeps_a_mistake(converge, servers):
+    """One host reboots, long before its time is over."""
+    rebooted, waiting = servers
+    before = [server.check_output(RULES) for server in servers]
+    make_a_mistake_and_die(servers, **each({"undo_seconds": 300}, {"undo_seconds": 15}))
+    words = waiting.check_output("systemd-analyze security --no-pager webstack-undo-webstack-firewall | tail -n 1")
+    assert float(words.split(": ")[1].split()[0]) <= 3.0, words
+    assert [server.check_output(RULES) == old for server, old in zip(servers, before, strict=True)] == [False, False]
+    subprocess.run(["docker", "restart", rebooted.backend.name], check=True, capture_output=True)
+    for server, rules in zip(servers, before, strict=True):
+        until(lambda server=server, rules=rules: server.run(RULES).stdout.strip() == rules, 60)
+        until(lambda server=server: login(server)[0] == 0, 60)
+    # The files are those that were declared; that they were loaded, is known of a boot alone. Else they are once more.
+    assert converge().must_succeed().changed == on_each([waiting], FIREWALL)
+    assert converge("--check").must_succeed().changed == []
+
+
+def test_what_a_killed_run_left_is_confirmed_by_the_next_though_nothing_differs(converge, servers):
+    """The next one comes in by the engine, which no firewall cuts: to it the mistake is none. It stays until the next test."""
+    make_a_mistake_and_die(servers, undo_seconds=90)
+    for options in (["--check"], []):
+        changed = converge(*options, name="mistake.yml").must_succeed().changed
+        assert sorted(changed) == on_each(servers, "Shut everybody out")
+    for server in servers:
+        nothing_is_armed(server)
+    assert converge(name="mistake.yml").must_succeed().changed == []
+
+
+# What is declared otherwise
+
+
+def test_another_declaration_replaces_the_one_before_and_leaves_the_rules_of_others_alone(converge, servers):
+    """Others' rules as those of a container engine, which forwards; at last there is no firewall of the role's."""
+    first, second = servers
+    foreign = "nft list table ip engine; sysctl net.ipv4.ip_forward"
     for server in servers:
         server.check_output(
             "nft 'add table ip engine; add chain ip engine forward { type filter hook forward priority 0; policy accept; };"
             " add rule ip engine forward ip daddr 172.30.0.2 counter accept'"
         )
-    before = [server.check_output(f"{foreign}; sysctl net.ipv4.ip_forward") for server in servers]
-    assert tasks(converge(base_firewall_open=[{"port": 8083}]).must_succeed()) == [FIREWALL]
+    engines = [server.check_output(foreign) for server in servers]
+    maximum = "grep ^PASS_MAX_DAYS /etc/login.defs"
+    before = [server.check_output(maximum) for server in servers]
+
+    declared = converge(
+        base_firewall_open=[{"port": 8081, "from": [address(second), "2001:db8::/32"]}],
+        base_ssh_options={"AllowTcpForwarding": True, "HostKeyAlgorithms": "", "MaxAuthTries": "4"},
+        base_ssh_root_login=True,
+        base_login_options={"PASS_MAX_DAYS": "365"},
+    ).must_succeed()
+    assert sorted(declared.changed) == on_each(servers, SSHD, FIREWALL, HARDENING)
+    assert reaches(second, first, 8081) and not reaches(first, second, 8081)
     for server in servers:
+        assert "200 OK" in forwards(server)
+        assert login(server, "-o", "HostKeyAlgorithms=ecdsa-sha2-nistp256")[0] == 0
+        assert "maxauthtries 4" in server.check_output("sshd -T").splitlines()
+        assert login(server, user="root")[0] == 0
+        assert server.check_output(maximum).split() == ["PASS_MAX_DAYS", "365"]
         server.check_output("systemctl restart webstack-firewall")
-    assert [server.check_output(f"{foreign}; sysctl net.ipv4.ip_forward") for server in servers] == before
+    assert [server.check_output(foreign) for server in servers] == engines
+
+    none = converge(base_firewall=False).must_succeed()
+    assert sorted(none.changed) == on_each(servers, SSHD, NO_FIREWALL, HARDENING)
+    assert reaches(first, second, 8082)
+    assert converge(base_firewall=False).must_succeed().changed == []
+    assert [server.check_output(maximum) for server in servers] == before, "the host's own setting is back"
+    assert [server.check_output(foreign) for server in servers] == engines
     for server in servers:
+        assert "configuration error" not in server.check_output("useradd --system probe 2>&1; userdel probe 2>&1")
         server.check_output("nft delete table ip engine")
 
 
-@pytest.mark.parametrize("harm", ["nft flush ruleset", "nft add rule inet webstack input tcp dport 8082 accept"])
-def test_rules_changed_behind_the_files_are_repaired(converge, servers, harm):
+def test_a_first_firewall_does_not_cut_off_what_is_in_use(converge, servers):
+    """A server on one host. On the other that one is declared, and there is a program that waits on a port of UDP."""
+    of_tcp, of_udp = servers
     for server in servers:
-        server.check_output(harm)
-    assert tasks(converge("--check").must_succeed()) == [FIREWALL]
-    assert tasks(converge().must_succeed()) == [FIREWALL]
-    assert not reaches(servers[0], servers[1], 8082)
-    assert converge().must_succeed().changed == []
+        server.check_output(
+            "systemctl disable --quiet --now webstack-firewall; rm /etc/systemd/system/webstack-firewall.service;"
+            " systemctl daemon-reload"
+        )
+    of_udp.check_output("systemd-run --quiet --unit vpn python3 -c %s", VPN)
+    until(lambda: of_udp.run("ss -Hlnu sport = 51820").stdout)
+    told = each({"base_listening_expected": []}, {"base_listening_expected": [{"port": 8082}]})
+    converge(**told).must_be_refused(
+        "base_firewall: would cut off tcp 0.0.0.0:8082 (python3). Declare each port in base_firewall_open",
+        "would cut off udp 0.0.0.0:51820 (python3)",
+        "here {port: 51820, protocol: udp};",
+    )
+    assert reaches(of_udp, of_tcp, 8082)
+    of_udp.check_output("systemctl stop vpn")
+    run = converge(base_listening_expected=[{"port": 8082}]).must_succeed()
+    assert sorted(run.changed) == on_each(servers, FIREWALL)
+    assert "is not declared" not in run.output
+    assert not reaches(of_udp, of_tcp, 8082)
 
 
-def test_rules_come_back_with_the_host_before_its_network(converge, servers):
-    for name in names():
-        subprocess.run(["docker", "restart", name], check=True, capture_output=True)
+def test_rules_come_back_with_the_host_before_its_network_and_what_was_stopped_stays_so(converge, servers):
+    """Nor does the next run find anything to change; what listens undeclared is told."""
+    subprocess.run(["docker", "restart", *names()], check=True, capture_output=True)
     for server in servers:
         until(lambda server=server: login(server)[0] == 0, 60)
         order = server.check_output("systemctl show --value -p Before webstack-firewall")
@@ -379,122 +480,44 @@ def test_rules_come_back_with_the_host_before_its_network(converge, servers):
     assert reaches(servers[0], servers[1], 8081) and not reaches(servers[0], servers[1], 8082)
     for server in servers:
         assert server.run("systemctl --failed --no-legend --plain").stdout == ""
-    assert converge().must_succeed().changed == []
-
-
-def test_without_the_firewall_everything_can_be_reached_again(converge, servers):
-    assert tasks(converge(base_firewall=False).must_succeed()) == ["base : Access | No firewall, where one was before"]
-    assert converge(base_firewall=False).must_succeed().changed == []
-    assert reaches(servers[0], servers[1], 8082)
-    assert tasks(converge().must_succeed()) == [FIREWALL]
-    assert not reaches(servers[0], servers[1], 8082)
-
-
-# Mistakes
-
-
-def test_a_first_firewall_does_not_cut_off_what_is_in_use(converge, servers, restored):
-    gone = "systemctl disable --now webstack-firewall; rm /etc/systemd/system/webstack-firewall.service; systemctl daemon-reload"
-    for server in servers:
-        server.check_output(gone)
-    run = converge().must_fail(
-        "base_firewall: would cut off tcp 0.0.0.0:8082 (python3). Declare each port in base_firewall_open"
-    )
-    assert run.changed == []
-    assert reaches(servers[0], servers[1], 8082)
-    for server in servers:
-        server.check_output("systemd-run --quiet --unit vpn python3 -c %s", VPN)
+        server.check_output("systemctl stop ssh")
     try:
-        converge(base_listening_expected=[{"port": 8082}]).must_be_refused(
-            "would cut off udp 0.0.0.0:51820 (python3)",
-            "here {port: 51820, protocol: udp};",
-        )
+        run = converge().must_succeed()
+        assert {server.run("systemctl is-active ssh").stdout.strip() for server in servers} == {"inactive"}
     finally:
         for server in servers:
-            server.check_output("systemctl stop vpn")
-    converge(base_listening_expected=[{"port": 8082}]).must_succeed()
+            server.check_output("systemctl start ssh")
+    assert run.changed == []
+    run.must_say("tcp 0.0.0.0:8082 (python3) listens to the network and is not declared")
 
 
-def test_a_firewall_that_would_cut_the_connection_is_refused(servers):
-    for options in (["--check"], []):
-        by_ssh(*options, servers=servers, base_ssh_from=["192.0.2.0/24"]).must_be_refused(
-            "would cut the play's own connection", "to port 22: base_ssh_from does not name that address"
-        )
-    for server in servers:
-        assert login(server)[0] == 0
-
-
-def test_a_firewall_that_does_cut_it_undoes_itself(converge, servers):
-    before = [server.check_output(RULES) for server in servers]
-    by_ssh(servers=servers, name="mistake.yml").must_fail(
-        "The change of webstack-firewall.service does not let the play in again",
-        "The host has undone the change by itself",
+def test_bad_inputs_are_refused_all_at_once_while_the_host_goes_on_answering(converge, servers):
+    """By the role's rules, and by its spec, which is asked first."""
+    converge(
+        base_journal_max_size="10X",
+        base_reboot_time="25:00",
+        base_sysctl={"a b": True},
+        base_firewall_open=[{"port": 65536, "from": ["192.0.2.1/24; accept"]}],
+        base_ssh_from=["home"],
+        base_ssh_new_connections=-1,
+        base_login_banner="",
+    ).must_be_refused(
+        "base_journal_max_size: '10X' is not a size such as 500M or 2G",
+        "base_reboot_time: '25:00' is not a time such as 04:30",
+        "base_sysctl: a name is like net.core.somaxconn",
+        "base_sysctl: a value is made of",
+        "base_firewall_open[0].port: 65536 is not a port",
+        "base_firewall_open[0].from[0]",
+        "base_ssh_from[0]: 'home'",
+        "base_ssh_new_connections: -1 is not possible",
+        "base_login_banner: must be a text",
     )
-    assert [server.check_output(RULES) for server in servers] == before
-    back_to_normal(converge)
-
-
-def test_neither_a_dead_controller_nor_a_reboot_keeps_a_mistake(converge, servers):
-    before = [server.check_output(RULES) for server in servers]
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        by_ssh(servers=servers, name="mistake.yml", kill_after=14)
-    assert all("policy drop" in server.check_output(RULES) for server in servers)
-    assert [server.check_output(RULES) for server in servers] != before, "the mistake was not made in time"
-    words = servers[1].check_output("systemd-analyze security --no-pager webstack-undo-webstack-firewall | tail -n 1")
-    assert float(words.split(": ")[1].split()[0]) <= 3.0, words
-    subprocess.run(["docker", "restart", servers[0].backend.name], check=True, capture_output=True)
-    until(lambda: servers[0].run(RULES).stdout.strip() == before[0], 30)
-    until(lambda: servers[1].run(RULES).stdout.strip() == before[1], 60)
-    for server in servers:
-        until(lambda server=server: login(server)[0] == 0, 60)
-    back_to_normal(converge)
-
-
-def test_what_a_killed_run_left_is_confirmed_by_the_next_though_nothing_differs(converge, servers):
-    """The next one comes in by the engine, which no firewall cuts: to it the mistake is none."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        by_ssh(servers=servers, name="mistake.yml", kill_after=14, undo_seconds=90)
-    mistake = ["Shut everybody out"]
-    assert tasks(converge("--check", name="mistake.yml").must_succeed()) == mistake
-    assert tasks(converge(name="mistake.yml").must_succeed()) == mistake
-    for server in servers:
-        assert server.run("systemctl list-units --all 'webstack-undo*' --no-legend").stdout == ""
-        assert server.check_output("ls -A /var/lib/webstack/undo") == ""
-    assert converge(name="mistake.yml").must_succeed().changed == []
-    back_to_normal(converge)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "words"),
-    [
-        (
-            {
-                "base_firewall_open": [{"port": 65536, "from": ["192.0.2.1/24; accept"]}],
-                "base_ssh_from": ["home"],
-                "base_ssh_new_connections": -1,
-                "base_login_banner": "",
-            },
-            [
-                "base_firewall_open[0].port: 65536 is not a port",
-                "base_firewall_open[0].from[0]",
-                "base_ssh_from[0]: 'home'",
-                "base_ssh_new_connections: -1 is not possible",
-                "base_login_banner: must be a text",
-            ],
-        ),
-        (
-            {"base_firewall_open": [{"prot": 80}, {"port": "http"}], "base_ssh_root_login": "maybe"},
-            [
-                "base_firewall_open.prot",
-                "Supported parameters include: from, port, protocol",
-                "http",
-                "'base_ssh_root_login'",
-                "'maybe' is not a valid boolean",
-            ],
-        ),
-    ],
-)
-def test_bad_inputs_are_refused_while_the_host_goes_on_answering(converge, servers, inputs, words):
-    converge(**inputs).must_be_refused(*words)
+    converge(base_firewall_open=[{"prot": 80}, {"port": "http"}], base_ssh_root_login="maybe").must_be_refused(
+        "base_firewall_open.prot",
+        "Supported parameters include: from, port, protocol",
+        "'http'\" cannot be converted to an int",
+        "'base_ssh_root_login'",
+        "'maybe' is not a valid boolean",
+    )
     for server in servers:
         assert login(server)[0] == 0
