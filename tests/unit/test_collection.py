@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 from loading import ROLES, ROOT
+from starting import start
 
 FACTS = {
     "distribution": "Debian",
@@ -137,16 +140,8 @@ def test_a_role_is_found_and_runs_by_its_full_name(installed, tmp_path):
         ],
     }
     (tmp_path / "play.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
-    done = ansible(
-        "ansible-playbook",
-        "-i",
-        "localhost,",
-        "-c",
-        "local",
-        "play.yml",
-        cwd=tmp_path,
-        ANSIBLE_COLLECTIONS_PATH=str(installed),
-    )
+    argv = ["ansible-playbook", "-i", "localhost,", "-c", "local", "play.yml"]
+    done = start(*argv, cwd=tmp_path, home=installed, ANSIBLE_COLLECTIONS_PATH=str(installed))
     said = done.stdout + done.stderr
     assert done.returncode == 2, said
     # Two inclusions and the first one's task pass, the second's is refused: so the action judged, and not an error of its own.
@@ -154,15 +149,30 @@ def test_a_role_is_found_and_runs_by_its_full_name(installed, tmp_path):
     assert "certificate_sorce: unknown variable; did you mean certificate_source?" in said
 
 
-@pytest.mark.parametrize("name", ["site", "deploy", "rollback", "rotate", "maintenance", "status", "verify", "remove"])
-def test_the_collection_runs_its_own_playbooks(installed, tmp_path, name):
-    """By their names, from a folder that holds an inventory and nothing else."""
+PLAYBOOKS = ["site", "deploy", "rollback", "rotate", "maintenance", "status", "verify", "remove"]
+
+
+@pytest.fixture
+def playbook(installed: Path, tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs playbooks by their names, from a folder that holds an inventory and nothing else."""
     groups = {group: {"hosts": {"192.0.2.7": {}}} for group in ("webservers", "appservers", "dbservers")}
-    inventory = tmp_path / "hosts.yml"
-    inventory.write_text(yaml.safe_dump({**groups, "all": {"vars": {"sites": {}}}}))
-    argv = ["ansible-playbook", f"foobar.webstack.{name}", "--inventory", inventory]
-    listed = ansible(*argv, "--list-tasks", cwd=tmp_path, ANSIBLE_COLLECTIONS_PATH=str(installed))
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({**groups, "all": {"vars": {"sites": {}}}}))
+    argv = ["ansible-playbook", "--inventory", tmp_path / "hosts.yml"]
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return start(*argv, *words, cwd=tmp_path, home=installed, ANSIBLE_COLLECTIONS_PATH=str(installed))
+
+    return run
+
+
+def test_the_collection_has_its_playbooks_and_all_that_they_import(playbook):
+    listed = playbook("--list-tasks", *(f"foobar.webstack.{name}" for name in PLAYBOOKS))
     assert listed.returncode == 0, listed.stderr
-    done = ansible(*argv, cwd=tmp_path, ANSIBLE_COLLECTIONS_PATH=str(installed))
+    assert [Path(path).stem for path in re.findall(r"^playbook: (.*)$", listed.stdout, re.MULTILINE)] == PLAYBOOKS
+
+
+@pytest.mark.parametrize("name", PLAYBOOKS)
+def test_the_collection_runs_its_own_playbooks(playbook, name):
+    done = playbook(f"foobar.webstack.{name}")
     assert done.returncode != 0
     assert "192.0.2.7 has the address 192.0.2.7, which stands for yours in the examples" in done.stdout + done.stderr

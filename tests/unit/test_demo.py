@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 from loading import ROOT
+from starting import start
 
 
 @pytest.mark.parametrize(
@@ -20,14 +16,9 @@ from loading import ROOT
 )
 def test_a_container_of_before_https_is_told_apart(command, published, said):
     command("docker", f"echo '{published}'")
-    ansible = Path(sys.executable).with_name("ansible")
     ask = ["--inventory", ROOT / "inventories/demo", "--module-name", "debug", "--args", "var=nginx_https_port"]
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_STDOUT_CALLBACK": "json",
-        "ANSIBLE_LOAD_CALLBACK_PLUGINS": "true",
-    }
-    argv = [ansible, *ask, "www.foobar.com"]
-    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True)
-    assert said in done.stdout
+    done = start(
+        "ansible", *ask, "www.foobar.com", cwd=ROOT, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"),
+        ANSIBLE_STDOUT_CALLBACK="json", ANSIBLE_LOAD_CALLBACK_PLUGINS="true",
+    )  # fmt: skip
+    assert done.returncode == 0 and said in done.stdout, done.stderr

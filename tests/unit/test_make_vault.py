@@ -7,6 +7,7 @@ import pty
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,21 +15,29 @@ import yaml
 from ansible.constants import DEFAULT_VAULT_ID_MATCH
 from ansible.parsing.vault import VaultLib, VaultSecret
 from loading import ROOT
+from starting import start
 
 VAULT = "group_vars/all/vault.yml"
+CONFIG = str(ROOT / "ansible.cfg")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where each test finds an inventory of its own, at one path: the password's is a setting of Ansible."""
+    return tmp_path_factory.mktemp("place")
 
 
 @pytest.fixture
-def inventory(tmp_path: Path) -> Path:
-    shutil.copytree(ROOT / "inventories/production", tmp_path / "inventory")
-    (tmp_path / "password").write_text("a password of the vault")
-    return tmp_path / "inventory"
+def inventory(place: Path) -> Iterator[Path]:
+    shutil.copytree(ROOT / "inventories/production", place / "inventory")
+    (place / "password").write_text("a password of the vault")
+    yield place / "inventory"
+    shutil.rmtree(place)
 
 
-def run(tool: str, *argv: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "PATH": path, "ANSIBLE_VAULT_PASSWORD_FILE": str(folder.parent / "password")}
-    return subprocess.run([tool, *argv], capture_output=True, text=True, env=environment, check=False)
+def run(tool: str | Path, *argv: str | Path, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    settings["ANSIBLE_VAULT_PASSWORD_FILE"] = str(folder.parent / "password")
+    return start(tool, *argv, cwd=ROOT, **settings)
 
 
 def test_a_vault_has_a_strong_value_for_each_secret_and_is_encrypted(inventory):
@@ -58,8 +67,8 @@ def test_without_a_password_nothing_is_left(inventory):
     assert sorted(path.name for path in (inventory / "group_vars/all").iterdir()) == ["sites.yml", "vault.yml.example"]
 
 
-def test_an_inventory_without_a_list_of_secrets_is_told(tmp_path):
-    done = run(ROOT / "tools/make-vault", tmp_path, folder=tmp_path)
+def test_an_inventory_without_a_list_of_secrets_is_told(place, tmp_path):
+    done = run(ROOT / "tools/make-vault", tmp_path, folder=place / "inventory")
     assert done.returncode == 1 and "vault.yml.example" in done.stderr
 
 
@@ -87,12 +96,9 @@ def made(request, inventory):
 
 def ansible(inventory, *argv):
     """What Ansible itself makes of the inventory, told no password but by `argv`."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    return subprocess.run(
-        [Path(sys.executable).with_name("ansible"), "all", "--inventory", inventory, "--module-name", "debug", *argv],
-        env=clean | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"},
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    return start(
+        "ansible", "all", "--inventory", inventory, "--module-name", "debug", *argv, cwd=ROOT, ANSIBLE_CONFIG=CONFIG
+    )
 
 
 def test_ansible_reads_a_value_with_the_password_and_all_else_without(inventory):
@@ -131,11 +137,8 @@ def test_a_play_that_needs_the_secrets_calls_a_wrong_password_wrong(inventory, w
     tasks = [{"foobar.webstack.sites": {"roles": True}}]
     play.write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
     files = {"wrong": inventory.parent / "wrong", "right": inventory.parent / "password"}
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "--inventory", inventory, play, *(word.format(**files) for word in words)],
-        cwd=ROOT, env=clean, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    argv = (word.format(**files) for word in words)
+    done = start("ansible-playbook", "--inventory", inventory, play, *argv, cwd=ROOT, ANSIBLE_CONFIG=CONFIG)
     words_of_it = " ".join((done.stdout + done.stderr).split())
     assert (f"sites.foobar.app.secrets.SECRET_KEY: {said}" in words_of_it) == (said != ""), words_of_it
     assert "sites.foobar.repository: not set" in words_of_it
@@ -201,11 +204,14 @@ def test_the_password_is_asked_for_once_and_a_wrong_one_changes_nothing(made):
     assert "vault_foobar_secret_key_before" in opened(inventory)
 
 
-def test_a_vault_keeps_the_identity_that_it_is_encrypted_for(inventory, monkeypatch):
-    monkeypatch.setenv("ANSIBLE_VAULT_IDENTITY_LIST", f"ops@{inventory.parent / 'password'}")
-    monkeypatch.setenv("ANSIBLE_VAULT_ENCRYPT_IDENTITY", "ops")
-    run(ROOT / "tools/make-vault", inventory, folder=inventory)
-    assert run(ROOT / "tools/make-vault", inventory, "vault_foobar_secret_key", folder=inventory).returncode == 0
+def test_a_vault_keeps_the_identity_that_it_is_encrypted_for(inventory):
+    identity = {
+        "ANSIBLE_VAULT_IDENTITY_LIST": f"ops@{inventory.parent / 'password'}",
+        "ANSIBLE_VAULT_ENCRYPT_IDENTITY": "ops",
+    }
+    run(ROOT / "tools/make-vault", inventory, folder=inventory, **identity)
+    done = run(ROOT / "tools/make-vault", inventory, "vault_foobar_secret_key", folder=inventory, **identity)
+    assert done.returncode == 0
     text = (inventory / VAULT).read_text()
     assert text.count("  $ANSIBLE_VAULT;1.2;AES256;ops\n") == text.count("$ANSIBLE_VAULT") == 3
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from loading import ROOT
+from starting import start
 
 
 def make(*words, **environment):
@@ -99,6 +100,10 @@ def test_a_missing_engine_is_found_before_the_toolchain_is_built(verb):
     assert lines.index("tools/engine") < lines.index("tools/toolchain")
 
 
+def playbook(inventory, path):
+    return start("ansible-playbook", "--inventory", inventory, path, cwd=ROOT, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"))
+
+
 # The password of a vault
 
 
@@ -174,22 +179,24 @@ def laid(folder):
     return folder
 
 
-@pytest.fixture
-def checkout(tmp_path):
-    return laid(tmp_path)
-
-
 @pytest.fixture(scope="module")
-def once_made(tmp_path_factory):
-    folder = laid(tmp_path_factory.mktemp("made"))
-    assert "making .venv with" in toolchain(folder).communicate()[0]
-    return folder
+def two_runs(tmp_path_factory):
+    """A checkout whose toolchain two runs have made that waited for a third; and for each of them its code and what it said."""
+    checkout = laid(tmp_path_factory.mktemp("made"))
+    (checkout / ".cache").mkdir()
+    with open(checkout / ".cache/toolchain.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        runs = [toolchain(checkout) for _number in range(2)]
+        begun = [run.stdout.readline() for run in runs]
+        assert not (checkout / ".venv").exists()
+    said = [first + run.communicate()[0] for first, run in zip(begun, runs, strict=True)]
+    return checkout, [(run.returncode, words) for run, words in zip(runs, said, strict=True)]
 
 
 @pytest.fixture
-def made(once_made, tmp_path):
+def made(two_runs, tmp_path):
     """A checkout whose toolchain has been made."""
-    return Path(shutil.copytree(once_made, tmp_path / "made", symlinks=True))
+    return Path(shutil.copytree(two_runs[0], tmp_path / "made", symlinks=True))
 
 
 def toolchain(checkout):
@@ -198,22 +205,16 @@ def toolchain(checkout):
     )
 
 
-def test_two_runs_make_one_toolchain(checkout):
-    runs = [toolchain(checkout) for _number in range(2)]
-    said = [run.communicate()[0] for run in runs]
-    assert [run.returncode for run in runs] == [0, 0]
-    assert sum("making .venv with" in words for words in said) == 1, said
+def test_two_runs_make_one_toolchain(two_runs):
+    checkout, runs = two_runs
+    assert [code for code, _said in runs] == [0, 0]
+    assert sum("making .venv with" in said for _code, said in runs) == 1, runs
     assert (checkout / ".venv/bin/python").exists()
 
 
-def test_a_run_waits_for_another_and_says_so(checkout):
-    (checkout / ".cache").mkdir()
-    with open(checkout / ".cache/toolchain.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        run = toolchain(checkout)
-        assert run.stdout.readline() == "toolchain: another run is making .venv; waiting for it\n"
-        assert not (checkout / ".venv").exists()
-    assert "making .venv with" in run.communicate()[0] and run.returncode == 0
+def test_a_run_waits_for_another_and_says_so(two_runs):
+    for _code, said in two_runs[1]:
+        assert said.startswith("toolchain: another run is making .venv; waiting for it\n")
 
 
 def test_what_a_killed_run_left_is_made_anew(made):
@@ -244,20 +245,14 @@ def test_an_inventory_that_is_not_there_is_no_success(verb):
 
 @pytest.mark.parametrize("name", ["deploy", "rollback", "maintenance", "status", "verify", "rotate", "site"])
 def test_a_host_that_is_a_placeholder_is_not_asked_anything(name):
-    done = subprocess.run(
-        ["ansible-playbook", "--inventory", "inventories/production", f"playbooks/{name}.yml"],
-        cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-    )  # fmt: skip
+    done = playbook("inventories/production", f"playbooks/{name}.yml")
     said = " ".join((done.stdout + done.stderr).split())
     assert done.returncode != 0 and "has the address 8.8.8.8, which stands for yours" in said, said
     assert "unreachable=0" in said
 
 
 def test_the_first_run_names_all_that_is_to_be_edited():
-    done = subprocess.run(
-        ["ansible-playbook", "--inventory", "inventories/production", "site.yml"],
-        cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-    )  # fmt: skip
+    done = playbook("inventories/production", "site.yml")
     said = done.stdout + done.stderr
     for words in (
         "ansible_host: www.foobar.com has the address 8.8.8.8",
@@ -271,10 +266,7 @@ def test_the_first_run_names_all_that_is_to_be_edited():
 
 
 def test_ansible_itself_does_not_take_an_inventory_that_is_not_there_for_an_empty_one():
-    done = subprocess.run(
-        ["ansible-playbook", "--inventory", "inventories/producton", "playbooks/deploy.yml"],
-        cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-    )  # fmt: skip
+    done = playbook("inventories/producton", "playbooks/deploy.yml")
     assert done.returncode != 0
 
 
@@ -282,10 +274,7 @@ def test_ansible_itself_does_not_take_an_inventory_that_is_not_there_for_an_empt
 def test_an_inventory_without_sites_is_told_so(tmp_path, name):
     groups = "".join(f"    {group}:\n      hosts: {{10.0.0.5: }}\n" for group in ("webservers", "appservers"))
     (tmp_path / "hosts.yml").write_text(f"all:\n  vars: {{site: {{}}}}\n  children:\n{groups}")
-    done = subprocess.run(
-        ["ansible-playbook", "--inventory", tmp_path / "hosts.yml", f"playbooks/{name}.yml"],
-        cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")},
-    )  # fmt: skip
+    done = playbook(tmp_path / "hosts.yml", f"playbooks/{name}.yml")
     said = done.stdout + done.stderr
     assert done.returncode == 2 and "unreachable=0" in said
     assert "  - sites: not set for 10.0.0.5; its web sites" in said, said

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +12,7 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from loading import ROOT, load
+from starting import start
 
 refusals = load("plugins/plugin_utils/refusals.py")
 listeners = load("plugins/action/listeners.py")
@@ -99,27 +98,15 @@ PLAY = [
 
 
 def run(
-    folder: Path, variables: dict[str, str], play: list[dict[str, Any]] | None = None, **more: str
+    folder: Path, variables: dict[str, str], play: list[dict[str, Any]] | None = None
 ) -> subprocess.CompletedProcess[str]:
     (folder / "play.yml").write_text(yaml.safe_dump(play or PLAY), encoding="utf-8")
     (folder / "vars.yml").write_text(yaml.safe_dump(variables), encoding="utf-8")
-    argv = [
-        Path(sys.executable).with_name("ansible-playbook"),
-        "-i",
-        "localhost,",
-        "-c",
-        "local",
-        "-e",
-        "@vars.yml",
-        "play.yml",
-    ]
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".ansible/collections"),
-        **more,
-    }
-    return subprocess.run(argv, env=environment, cwd=folder, capture_output=True, text=True, check=False)
+    return start(
+        "ansible-playbook", "-i", "localhost,", "-c", "local", "-e", "@vars.yml", "play.yml", cwd=folder,
+        ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(ROOT / ".ansible/collections"),
+        ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
+    )  # fmt: skip
 
 
 def test_all_of_a_play_stands_in_one_report_and_each_word_once(tmp_path):
@@ -142,7 +129,7 @@ def test_a_template_in_a_secret_is_named_and_not_said(tmp_path, secret):
 def test_a_missing_input_of_a_role_alone_is_a_line(tmp_path):
     """Ansible's own look at a role's inputs would print the whole spec."""
     play = [{"hosts": "localhost", "gather_facts": False, "roles": ["dns"]}]
-    done = run(tmp_path, {}, play, ANSIBLE_ROLES_PATH=str(ROOT / "roles"))
+    done = run(tmp_path, {}, play)
     said = done.stdout + done.stderr
     assert done.returncode == 2 and said.count("missing required arguments: dns_records, dns_zone") == 1, said
     assert "argument_spec_data" not in said and len(said) < 1500

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from loading import ROOT
+from starting import start
 
 TOOL = "/usr/local/sbin/webstack-release"
 NOTE = """
@@ -39,12 +40,12 @@ def run(tmp_path: Path, command: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         host = {"ansible_host": "10.0.0.5", "sites": {"shop": {"repository": "x"}}, **values}
         inventory = tmp_path / "inventory.json"
         inventory.write_text(json.dumps({"all": {"children": {group: {"hosts": {"www.example.com": host}}}}}))
-        argv = [sys.executable, str(ROOT / "tools/run"), str(inventory), text]
+        argv = [str(ROOT / "tools/run"), str(inventory), text]
         noted.unlink(missing_ok=True)
         if terminal:
-            code, said = on_terminal(argv)
+            code, said = on_terminal([sys.executable, *argv])
         else:
-            done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+            done = start(*argv, cwd=ROOT, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"))
             code, said = done.returncode, done.stdout + done.stderr
         return Outcome(code, said, noted.read_text().split("\0")[:-1] if noted.exists() else None)
 
