@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
@@ -96,26 +97,6 @@ CONFIG = {
     "pip_packages": [],
     "disk_mb": 0,
 }
-# One file for each unit that is active, and for each that is enabled.
-SYSTEMCTL = r"""
-cd "$SYSTEMD"
-for last; do :; done
-case $1 in
-  is-active) [ -e "active-$last" ] ;;
-  is-enabled) [ -e "enabled-$last" ] ;;
-  start) echo "start $last" >> calls; [ ! -e "broken-$last" ] || { echo "Job for $last failed." >&2; exit 1; }
-    : > "active-$last"; echo "run $(wc -l < calls)" > "invocation-$last" ;;
-  show) case "$2 $3" in
-      *ActiveState*) [ -e "active-$last" ] && echo active || echo inactive ;;
-      *--value*) cat "invocation-$last" ;;
-      *) echo "InvocationID=$(cat "invocation-$last")"; echo "ExecMainStartTimestamp=$(cat "started-$last" 2>/dev/null || echo @4000000000)" ;;
-    esac ;;
-  restart) echo "restart $last" >> calls ;;
-  stop) echo "stop $last" >> calls; rm -f "active-$last" ;;
-  enable) : > "enabled-$last" ;;
-  disable) rm -f "enabled-$last" ;;
-esac
-"""
 # A unit that systemd runs goes on: nothing here ends it.
 SYSTEMD_RUN = r"""
 cd "$SYSTEMD"
@@ -126,7 +107,7 @@ echo "run $unit" >> calls; : > "active-$unit"
 
 
 @pytest.fixture
-def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], Path]) -> Iterator[Any]:
+def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], Path], tmp_path: Path) -> Iterator[Any]:
     """An application whose folders are all temporary, and whose users are all whoever runs the tests."""
     root = Path(tempfile.mkdtemp(prefix="ws-"))  # the path of a socket has 107 characters at most
     paths = Layout("app", root)
@@ -164,9 +145,24 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
     systemd = root / "systemd"
     systemd.mkdir()
     monkeypatch.setenv("SYSTEMD", str(systemd))
-    command("systemctl", SYSTEMCTL)
     command("systemd-run", SYSTEMD_RUN)
-    command("ldd", f"printf '%s:\\n\\tlibpython3.so.1.0 => {library(root)} (0x00007f0000000000)\\n' \"$@\"")
+
+    def ldd(*paths: str) -> tuple[int, str, str]:
+        return (
+            0,
+            "".join(f"{path}:\n\tlibpython3.so.1.0 => {library(root)} (0x00007f0000000000)\n" for path in paths),
+            "",
+        )
+
+    # Asked some fifty times by a change: without a process each, unless a test puts one on PATH.
+    fakes, really = {"systemctl": systemctl, "ldd": ldd}, subprocess.run
+
+    def run(argv: list[Any], *more: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
+        if argv[0] not in fakes or (tmp_path / "bin" / argv[0]).exists():
+            return really(argv, *more, **options)
+        return subprocess.CompletedProcess(argv, *fakes[argv[0]](*argv[1:]))
+
+    monkeypatch.setattr(subprocess, "run", run)
     command("journalctl", f"cat {systemd}/journal 2>/dev/null || echo ImportError: no module named foobar")
     # What Debian's tmpfiles would do at each start.
     command("systemd-tmpfiles", f"ln -sfn {paths.live_link} {paths.public_link}")
@@ -181,6 +177,53 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
         each.close()
     os.umask(mask)
     shutil.rmtree(root)
+
+
+def systemctl(verb: str, *words: str) -> tuple[int, str, str]:
+    """Exit code, output and complaint. There is a file for each unit that is active, and for each that is enabled.
+
+    `state` and `job` are files of those that are between two states.
+    """
+    name = words[-1] if words else ""
+    active, enabled = mark("active", name), mark("enabled", name)
+    if verb in ("start", "restart", "stop"):
+        with open(Path(os.environ["SYSTEMD"], "calls"), "a", encoding="utf-8") as notes:
+            notes.write(f"{verb} {name}\n")
+    if verb == "start":
+        if mark("broken", name).exists():
+            return 1, "", f"Job for {name} failed.\n"
+        mark("invocation", name).write_text(f"run {len(calls())}\n")
+    if verb in ("start", "restart"):
+        active.touch()
+    if verb == "stop":
+        active.unlink(missing_ok=True)
+    if verb == "enable":
+        enabled.touch()
+    if verb == "disable":
+        enabled.unlink(missing_ok=True)
+    if verb in ("is-active", "is-enabled"):
+        return int(not mark(verb.removeprefix("is-"), name).exists()), "", ""
+    return 0, shown(*words) if verb == "show" else "", ""
+
+
+def shown(*words: str) -> str:
+    """What systemctl shows of units."""
+    names = [word for word in words if not word.startswith("--")]
+    (asked,) = (word.removeprefix("--property=").split(",") for word in words if word.startswith("--property="))
+    blocks = []
+    for name in names:
+        known = {
+            "ActiveState": "active"
+            if mark("active", name).exists()
+            else basics.read(mark("state", name)) or "inactive",
+            "UnitFileState": "enabled" if mark("enabled", name).exists() else "disabled",
+            "InvocationID": basics.read(mark("invocation", name)).strip(),
+            "ExecMainStartTimestamp": basics.read(mark("started", name)).strip() or "@4000000000",
+            **({"Job": "7"} if mark("job", name).exists() else {}),
+        }
+        told = {key: value for key, value in known.items() if key in asked}
+        blocks.append("\n".join(value if "--value" in words else f"{key}={value}" for key, value in told.items()))
+    return "\n\n".join(blocks) + "\n"
 
 
 def a_release(application: Any, release: str, **known: Any) -> Path:

@@ -18,7 +18,6 @@ from releasing import (
     CONFIG,
     GOOD,
     NEXT,
-    SYSTEMCTL,
     a_release,
     bind,
     calls,
@@ -38,28 +37,12 @@ COMMIT = "b" * 40
 DEPLOY = {"kind": "deploy", "id": "1", "by": "ann@laptop", "version": "main", "declared": "repo main"}
 
 
-# What systemctl says of several units at once; `state` and `job` are files of those that are between two states.
-SHOW_UNITS = r"""
-cd "$SYSTEMD"
-for last; do :; done
-case "$1 $2" in
-  restart*) : > "active-$last" ;;
-  show*UnitFileState*) shift 2; for name; do
-      [ -e "active-$name" ] && echo ActiveState=active || echo "ActiveState=$(cat "state-$name" 2>/dev/null || echo inactive)"
-      [ -e "enabled-$name" ] && echo UnitFileState=enabled || echo UnitFileState=disabled
-      [ ! -e "job-$name" ] || echo Job=7
-      echo
-    done; exit ;;
-esac
-"""
-
-
 class Killed(BaseException):
     """Stands for what no program can catch."""
 
 
 @pytest.fixture
-def host(application: Any, slot: Callable[..., Any], command: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def host(application: Any, slot: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     """A host on which GOOD is live in blue, and whose builds make NEXT at once."""
     application.host_says = {"blue": None, "green": None}  # what a slot answers instead of its release
 
@@ -93,7 +76,7 @@ def host(application: Any, slot: Callable[..., Any], command: Any, monkeypatch: 
         return run_as(*argv, **more)
 
     monkeypatch.setattr(sandbox.Sandbox, "run_as", run_without_unit)
-    command("systemctl", SHOW_UNITS + SYSTEMCTL)
+    monkeypatch.setattr(slots, "PAUSE", 0.005)
     application.config.update(health_seconds=0.5, migrate_seconds=60, shared_files=[])
     return application
 
@@ -488,6 +471,7 @@ def test_a_slot_before_that_does_not_start_again_is_pointed_to_all_the_same(host
     assert os.readlink(host.paths.live_link) == str(host.paths.socket("blue"))
     assert again(host).plan("repo main", host.config["settings"])["renew"]
     host.host_says["green"] = None
+    host.config["watch_seconds"] = 0
     assert carry_out(host, kind="renew").verdict == "live"
     must_be_live(host, "green", GOOD)
 
