@@ -60,8 +60,8 @@ def serve() -> None:
     from ansible.plugins import loader
 
     loader.init_plugin_loader()
-    for kind in ("connection", "become", "shell", "inventory", "strategy"):
-        list(getattr(loader, f"{kind}_loader").all(class_only=True))
+    for kind in ("connection", "become", "shell", "inventory", "strategy", "action", "lookup", "filter", "test"):
+        list(getattr(loader, f"{kind}_loader").all(class_only=True))  # Ansible has a fork of its own for each task
     warnings.filterwarnings("ignore", "AnsibleCollectionFinder has already been configured")
     for line in sys.stdin:
         words, cwd, environment, folder = json.loads(line)

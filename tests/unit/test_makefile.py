@@ -104,6 +104,22 @@ def playbook(inventory, path):
     return start("ansible-playbook", "--inventory", inventory, path, cwd=ROOT, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"))
 
 
+@pytest.mark.parametrize(("lint", "unit"), [(0, 0), (2, 0), (0, 2), (2, 2)])
+def test_lint_and_unit_tests_run_side_by_side_and_each_can_fail_both(tmp_path, lint, unit):
+    """Each waits for the other to begin."""
+    fake = tmp_path / "make"
+    fake.write_text(
+        f'#!/bin/sh\ncd {tmp_path}\necho "$1 begins"\n: >begun-$1\n'
+        "for _try in $(seq 100); do [ -e begun-lint ] && [ -e begun-unit ] && break; sleep 0.1; done\n"
+        f'[ -e begun-lint ] && [ -e begun-unit ] && echo "$1 ends"\n'
+        f"[ $1 = lint ] && exit {lint}\nexit {unit}\n"
+    )
+    fake.chmod(0o755)
+    done = make("test-fast", f"MAKE={fake}")
+    assert done.stdout.splitlines()[-4:] == ["unit begins", "unit ends", "lint begins", "lint ends"], done
+    assert done.returncode == (2 if lint or unit else 0)
+
+
 # The password of a vault
 
 

@@ -14,7 +14,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from loading import ROLES, ROOT
+from starting import start
 
 MARK = "rendered from"
 FACTS = {
@@ -318,15 +318,11 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
         for case, (role, steps, inputs) in CASES.items()
     ]
     (work / "play.yml").write_text(yaml.dump(plays, Dumper=Dumper, allow_unicode=True), encoding="utf-8")
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_COLLECTIONS_PATH": str(work / "collections"),
-        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
-        "ANSIBLE_LOCALHOST_WARNING": "false",
-    }
-    argv = [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-c", "local", work / "play.yml"]
-    done = subprocess.run(argv, env=environment, cwd=work, capture_output=True, text=True, check=False)
+    done = start(
+        "ansible-playbook", "-i", "localhost,", "-c", "local", "play.yml", cwd=work,
+        ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(work / "collections"),
+        ANSIBLE_ROLES_PATH=str(ROOT / "roles"), ANSIBLE_LOCALHOST_WARNING="false",
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return {
         case: [json.loads(line) for line in (work / f"{case}.json").read_text(encoding="utf-8").splitlines()]

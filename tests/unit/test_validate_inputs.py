@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +11,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from loading import ROOT, load
+from starting import start
 
 action = load("plugins/action/validate_inputs.py")
 refusals = load("plugins/plugin_utils/refusals.py")
@@ -410,14 +407,11 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         ],
     }  # fmt: skip
     (work / "play.yml").write_text(yaml.safe_dump([play]), encoding="utf-8")
-    environment = {
-        **os.environ,
-        "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-        "ANSIBLE_COLLECTIONS_PATH": str(work / "collections"),
-        "ANSIBLE_ROLES_PATH": str(ROOT / "roles"),
-    }
-    argv = [Path(sys.executable).with_name("ansible-playbook"), "-i", "localhost,", "-c", "local", work / "play.yml"]
-    done = subprocess.run(argv, env=environment, cwd=work, capture_output=True, text=True, check=False)
+    done = start(
+        "ansible-playbook", "-i", "localhost,", "-c", "local", "play.yml", cwd=work,
+        ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"), ANSIBLE_COLLECTIONS_PATH=str(work / "collections"),
+        ANSIBLE_ROLES_PATH=str(ROOT / "roles"),
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert SECRET not in done.stdout + done.stderr
     return {name: (work / name).read_text(encoding="utf-8") for name in steps}
