@@ -92,11 +92,14 @@ remove: words toolchain ## what is left of a site that is absent, into a folder 
 rotate: words toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
 	ansible-playbook --inventory inventories/$(ENV) playbooks/rotate.yml $(strip $(of_site) $(call ask,secrets))
 
-test: engine lint unit ## all tests: lint, unit, every scenario, acceptance
+test: engine test-fast ## all tests: lint, unit, every scenario, acceptance
 	tools/scenarios
 	tools/acceptance
 
-test-fast: lint unit ## lint and unit tests, no containers
+# Side by side; what lint says stands behind the tests.
+test-fast: toolchain ## lint and unit tests, no containers
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; $(MAKE) lint >"$$log" 2>&1 & lint=$$!; \
+	  $(MAKE) unit; unit=$$?; wait $$lint; lint=$$?; cat "$$log"; exit $$((unit | lint))
 
 test-role: words engine toolchain ## one scenario: make test-role ROLE=nginx
 	molecule test --scenario-name $(ROLE)
