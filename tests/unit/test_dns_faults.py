@@ -202,6 +202,7 @@ def test_what_cannot_stand_together():
         ({**UPDATE, "dns_primary": "192.0.2.53:53"}, "dns_primary", "has a port"),
         ({**UPDATE, "dns_tsig": {"secret": SECRET}}, "dns_tsig.name", "empty"),
         ({**UPDATE, "dns_tsig": {"name": "web"}}, "dns_tsig.secret", "not set"),
+        ({**UPDATE, "dns_tsig": {"name": "web", "secret": ""}}, "dns_tsig.secret", "not set"),
         ({**UPDATE, "dns_tsig": {"name": "web", "secret": "no base64, is it?"}}, "dns_tsig.secret", "not base64"),
         ({**UPDATE, "dns_tsig": {"name": "web", "secret": "c2hvcnQgb25lLi4="}}, "dns_tsig.secret", "11 bytes"),
     ],
