@@ -52,6 +52,7 @@ class ActionModule(ActionBase):
         self._for_roles = boolean(self._task.args.get("roles", False))
         self._host = str(self._vars["inventory_hostname"])
         self._faults: list[str] = []
+        self._declared: list[str] = []  # the names of all sites, with those that have a fault
         self._declared_before: dict[str, str] = {}  # where the inventory sets the previous database password, by site
         if found := list(old_inventories.faults(self._vars, self._text)):
             raise AnsibleActionFail(report({f"{WHO} refuses its inputs": found}))
@@ -163,6 +164,7 @@ class ActionModule(ActionBase):
         if found := wiring.names_faults(raw):
             self._faults += found
             raw = raw if isinstance(raw, dict) else {}
+        self._declared = [str(name) for name in raw]
         options, sound = wiring.site_options(), []
         for name, entry in raw.items():
             if not isinstance(entry, dict) or not wiring.NAME.fullmatch(str(name)):
@@ -381,7 +383,7 @@ class ActionModule(ActionBase):
         if self._for_roles and "appservers" in self._vars.get("group_names", []):
             served = str(lists.get("nginx_sites", []))
             for name in re.findall(r"^/etc/([a-z0-9-]+)/release\.json\s*$", outcome["stdout"], re.MULTILINE):
-                if name not in [site.name for site in sites] and f"/run/{name}/" not in served:
+                if name not in self._declared and f"/run/{name}/" not in served:
                     yield (
                         f"sites: this host runs the application {name}, which is not declared any more. Declare it, with state: absent "
                         "if it is to go (its data stay)"

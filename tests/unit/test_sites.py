@@ -105,6 +105,14 @@ def test_an_application_finds_its_database_in_its_environment_and_may_say_otherw
     assert inputs["app_server_environment"]["DB_NAME"] == "other" and "DATABASE_URL" not in inputs["app_server_secrets"]
 
 
+def test_an_application_that_nobody_declares_is_told_of_and_one_whose_site_has_a_fault_is_not(monkeypatch):
+    monkeypatch.setattr(action, "run_script", lambda *_words: {"stdout": host(more="/etc/shop/release.json\n")})
+    said = faults({"docs": {"domain": "docs.example", "root": "/srv/docs"}}, group_names=["webservers", "appservers"])
+    assert any("runs the application shop, which is not declared" in fault for fault in said), said
+    (fault,) = faults(shop(repository=""), group_names=["webservers", "appservers"])
+    assert fault.startswith("sites.shop.repository: not set"), fault
+
+
 def test_what_is_no_matter_of_the_play_is_not_read():
     bad = {"password": trust_as_template("{{ nowhere }}")}
     answer = run(variables(shop(database=bad)), choose="app")
