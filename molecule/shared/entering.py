@@ -1,8 +1,15 @@
-"""How to enter a container of this machine: nsenter takes 2 ms of processor time for a command, `docker exec` 50 and more."""
+"""How to enter a container of this machine: nsenter takes 2 ms of processor time for a command, `docker exec` 50 and more.
+
+As a program, it writes that down for Ansible: entering.py INVENTORY CONTAINER…
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 # Not into its namespaces of users and of cgroups, which are this machine's.
@@ -25,3 +32,40 @@ def enterable(container: str, pid: int) -> bool:
         return os.geteuid() == 0 and container in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
     except OSError:
         return False
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Of a container; others after a reboot."""
+
+    id: str
+    pid: int
+    address: str
+
+
+def whereabouts(*containers: str) -> dict[str, Whereabouts]:
+    """Of each of the containers, by their names."""
+    form = "{{.Id}} {{.State.Pid}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    argv = ["docker", "container", "inspect", "--format", form, *containers]
+    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    lines = [line.split(" ") for line in said.splitlines()]
+    return {
+        name: Whereabouts(id_, int(pid), address) for name, (id_, pid, address) in zip(containers, lines, strict=True)
+    }
+
+
+def write_inventory(path: Path, *containers: str) -> dict[str, str]:
+    """Writes an inventory beside molecule's own: which address each container has, and how Ansible enters it. Returns the addresses."""
+    hosts = whereabouts(*containers)
+    entered = {
+        name: {"ansible_connection": "container", "container_id": where.id, "container_pid": where.pid}
+        for name, where in hosts.items()
+        if enterable(where.id, where.pid)
+    }
+    addresses = {name: where.address for name, where in hosts.items()}
+    path.write_text(json.dumps({"all": {"hosts": entered, "vars": {"addresses": addresses}}}), encoding="utf-8")
+    return addresses
+
+
+if __name__ == "__main__":
+    write_inventory(Path(sys.argv[1]), *sys.argv[2:])

@@ -21,7 +21,7 @@ import pytest
 import testinfra
 import testinfra.backend.docker
 import yaml
-from entering import ENVIRONMENT, NSENTER, enterable
+from entering import ENVIRONMENT, NSENTER, enterable, whereabouts, write_inventory
 
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
@@ -67,27 +67,6 @@ def names() -> list[str]:
     """The hosts of the scenario, which are containers of the same name."""
     platforms = yaml.safe_load((INVENTORY / "ansible_inventory.yml").read_text(encoding="utf-8"))
     return sorted(platforms["all"]["hosts"])
-
-
-@dataclass(frozen=True)
-class Whereabouts:
-    """Of a container; others after a reboot."""
-
-    id: str
-    pid: int
-    address: str
-
-
-def whereabouts(*hosts: str) -> dict[str, Whereabouts]:
-    """Of these containers, or of all the scenario's."""
-    form = "{{.Id}} {{.State.Pid}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
-    argv = ["docker", "container", "inspect", "--format", form, *(hosts or names())]
-    said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
-    lines = [line.split(" ") for line in said.splitlines()]
-    return {
-        host: Whereabouts(id_, int(pid), address)
-        for host, (id_, pid, address) in zip(hosts or names(), lines, strict=True)
-    }
 
 
 class Container(testinfra.backend.docker.DockerBackend):
@@ -179,18 +158,6 @@ def servers() -> list[Host]:
     return [testinfra.get_host(f"docker://{name}") for name in names()]
 
 
-def ways(hosts: dict[str, Whereabouts]) -> Path:
-    """An inventory beside molecule's, which says what containers Ansible can enter."""
-    entered = {
-        host: {"ansible_connection": "container", "container_pid": where.pid}
-        for host, where in hosts.items()
-        if enterable(where.id, where.pid)
-    }
-    path = Path(SCRATCH.name, "ways.json")
-    path.write_text(json.dumps({"all": {"hosts": entered}}), encoding="utf-8")
-    return path
-
-
 def playbook(
     *arguments: str,
     name: str = "converge.yml",
@@ -205,12 +172,8 @@ def playbook(
     """
     recap = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "changed.log"
     recap.unlink(missing_ok=True)
-    hosts = whereabouts()
-    command = ["ansible-playbook", "--inventory", str(inventory)]
-    if inventory == INVENTORY:
-        command += ["--inventory", str(ways(hosts))]
-    command += [str(SCENARIO / name), *arguments]
-    addresses = {host: where.address for host, where in hosts.items()}
+    addresses = write_inventory(INVENTORY / "ways.json", *names())  # a host may have been rebooted
+    command = ["ansible-playbook", "--inventory", str(inventory), str(SCENARIO / name), *arguments]
     command += ["--extra-vars", json.dumps({"addresses": addresses, **variables})]
     environment = {
         **os.environ,

@@ -197,20 +197,24 @@ def test_without_a_database_static_files_are_served_and_pages_say_503(server):
     until(lambda: get(server).status_code == 200)
 
 
-def test_a_database_that_hangs_holds_no_visitor_for_ever_and_static_files_not_at_all(server):
+def test_a_database_that_hangs_holds_no_visitor_for_ever_and_static_files_not_at_all(servers):
     """More visitors than workers wait for it, of whom each gives up after the 10 seconds of `get`."""
-    server.check_output("systemctl kill --signal=STOP mariadb")
+    for server in servers:
+        server.check_output("systemctl kill --signal=STOP mariadb")
     try:
-        with concurrent.futures.ThreadPoolExecutor(16) as visitors:
-            waiting = [visitors.submit(get, server) for _visitor in range(16)]
+        with concurrent.futures.ThreadPoolExecutor(32) as visitors:
+            waiting = {server: [visitors.submit(get, server) for _visitor in range(16)] for server in servers}
             for _time in range(20):
-                assert get(server, "/static/site.css").status_code == 200
-            pages = [answer.result() for answer in waiting]
+                assert {get(server, "/static/site.css").status_code for server in servers} == {200}
+            met = [[answer.result() for answer in answers] for answers in waiting.values()]
     finally:
-        server.check_output("systemctl kill --signal=CONT mariadb")
-    assert {page.status_code for page in pages} == {503}
-    assert [page for page in pages if "The site cannot answer just now." in page.text], "nginx gave up on none of them"
-    until(lambda: get(server).status_code == 200)
+        for server in servers:
+            server.check_output("systemctl kill --signal=CONT mariadb")
+    for pages in met:
+        assert {page.status_code for page in pages} == {503}
+        assert [page for page in pages if "The site cannot answer just now." in page.text], "nginx gave up on none"
+    for server in servers:
+        until(lambda server=server: get(server).status_code == 200)
 
 
 def test_browsers_keep_to_https_for_the_sites_name_and_not_for_localhost(servers):
@@ -229,12 +233,17 @@ def test_killed_daemons_come_back(server, unit):
 
 
 def test_bad_inputs_of_any_role_are_refused_before_anything_changes(converge, servers):
-    converge(nginx_http_prot=80).must_be_refused("nginx_http_prot: unknown variable; did you mean nginx_http_port?")
-    converge(mysql_vendor="postgres").must_be_refused("mysql_vendor")
-    converge(version="--help").must_be_refused("sites.foobar.version: '--help'")
-    converge(password="hunter2").must_be_refused("a secret has at least 16 characters")
-    converge(aliases=["http://foo_bar"]).must_be_refused("sites.foobar.aliases[0]")
-    converge(repository="").must_be_refused("sites.foobar.repository: not set, or still a placeholder")
+    converge(
+        nginx_http_prot=80, mysql_vendor="postgres", version="--help", aliases=["http://foo_bar"]
+    ).must_be_refused(
+        "nginx_http_prot: unknown variable; did you mean nginx_http_port?",
+        "mysql_vendor",
+        "sites.foobar.version: '--help'",
+        "sites.foobar.aliases[0]",
+    )  # fmt: skip
+    converge(password="hunter2", repository="").must_be_refused(
+        "a secret has at least 16 characters", "sites.foobar.repository: not set, or still a placeholder"
+    )
     for server in servers:
         assert get(server).status_code == 200
 

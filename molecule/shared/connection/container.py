@@ -9,13 +9,19 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.community.docker.plugins.connection import nsenter
-from entering import ENVIRONMENT
+from entering import ENVIRONMENT, enterable
 
 DOCUMENTATION = """
 name: container
 short_description: run tasks in a container of this machine
 description: As P(community.docker.nsenter#connection).
 options:
+  container_id:
+    description: The container's whole id.
+    type: str
+    required: true
+    vars:
+      - name: container_id
   nsenter_pid:
     description: The container's first process.
     type: int
@@ -30,8 +36,8 @@ class Connection(nsenter.Connection):
     has_pipelining = True
 
     def exec_command(self, cmd: Any, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
-        if self.get_option("nsenter_pid") <= 1:  # this machine's own
-            raise AnsibleConnectionFailure("container_pid is not a container's")
+        if not enterable(self.get_option("container_id"), self.get_option("nsenter_pid")):
+            raise AnsibleConnectionFailure("container_pid is not of this container, which may have been started again")
         # A shell of this machine would run, here, what comes after a `;`.
         words = ["/bin/sh", "-c", cmd] if isinstance(cmd, str) else cmd
         return super().exec_command([*ENVIRONMENT, *words], in_data, sudoable)

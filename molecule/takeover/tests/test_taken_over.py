@@ -5,7 +5,8 @@ import socket
 
 import pytest
 import testinfra
-from scenario import PROJECT, names, playbook, whereabouts
+from entering import whereabouts
+from scenario import PROJECT, names, playbook
 from test_refused import untouched
 
 WORDS = {"nginx_take_over": True, "dns_take_over": True, "base_take_over": True, "mysql_take_over": True}
@@ -50,7 +51,9 @@ def tool(server):
 
 def is_open(server, port):
     try:
-        socket.create_connection((whereabouts()[server.backend.name].address, port), timeout=2).close()
+        socket.create_connection(
+            (whereabouts(server.backend.name)[server.backend.name].address, port), timeout=2
+        ).close()
     except OSError:
         return False
     return True

@@ -11,7 +11,8 @@ import pytest
 import requests
 import testinfra
 import yaml
-from scenario import PROJECT, names, playbook, whereabouts
+from entering import whereabouts
+from scenario import PROJECT, names, playbook
 
 VISITORS = PROJECT / "molecule/deploy/files/visitors.py"
 RATE = 40  # requests a second
@@ -32,7 +33,7 @@ def host():
 
 
 def address():
-    (where,) = whereabouts().values()
+    (where,) = whereabouts(*names()).values()
     return where.address
 
 
