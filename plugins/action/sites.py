@@ -74,7 +74,7 @@ class ActionModule(ActionBase):
         changes = boolean(self._task.args.get("changes", False))
         # A verb that is refused needs no host for that.
         if (self._for_roles and not before) or (changes and not self._faults):
-            self._faults += self._host_faults(sites, lists, changes)
+            self._faults += self._host_faults(lists, changes)
         result["before"] = [self._declared_before[name] for name in chosen if name in self._declared_before]
         for site in sites:
             if site.name in chosen and site.database is not None:
@@ -364,7 +364,7 @@ class ActionModule(ActionBase):
             return "is one of mysql_databases"
         return ""
 
-    def _host_faults(self, sites: list[wiring.Site], lists: dict[str, list[Any]], changes: bool) -> Iterator[str]:
+    def _host_faults(self, lists: dict[str, list[Any]], changes: bool) -> Iterator[str]:
         """Reasons of the host against this run: what it belongs to, its version, applications that are no longer declared."""
         outcome = run_script(self, ASK)
         said = dict(re.findall(r"^kept (as|by) ?(.*?)\s*$", outcome["stdout"], re.MULTILINE))
