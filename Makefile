@@ -106,7 +106,7 @@ test-role: words engine toolchain ## one scenario: make test-role ROLE=nginx
 
 lint: toolchain
 	yamllint --strict .
-	ansible-lint
+	tools/ansible-lint
 	ruff check .
 	ruff format --check .
 
