@@ -98,8 +98,8 @@ test: engine test-fast ## all tests: lint, unit, every scenario, acceptance
 
 # Side by side; what lint says stands behind the tests.
 test-fast: toolchain ## lint and unit tests, no containers
-	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; $(MAKE) lint >"$$log" 2>&1 & lint=$$!; \
-	  $(MAKE) unit; unit=$$?; wait $$lint; lint=$$?; cat "$$log"; exit $$((unit | lint))
+	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; $(MAKE) lint --no-print-directory >"$$log" 2>&1 & lint=$$!; \
+	  $(MAKE) unit --no-print-directory; unit=$$?; wait $$lint; lint=$$?; cat "$$log"; exit $$((unit | lint))
 
 test-role: words engine toolchain ## one scenario: make test-role ROLE=nginx
 	molecule test --scenario-name $(ROLE)
