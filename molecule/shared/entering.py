@@ -63,7 +63,9 @@ def write_inventory(path: Path, *containers: str) -> dict[str, str]:
         if enterable(where.id, where.pid)
     }
     addresses = {name: where.address for name, where in hosts.items()}
-    path.write_text(json.dumps({"all": {"hosts": entered, "vars": {"addresses": addresses}}}), encoding="utf-8")
+    new = path.with_name(path.name + "~")  # a name that Ansible does not read
+    new.write_text(json.dumps({"all": {"hosts": entered, "vars": {"addresses": addresses}}}), encoding="utf-8")
+    new.replace(path)  # another run of the scenario may be reading it
     return addresses
 
 
