@@ -207,11 +207,12 @@ def playbook(
     return Run(run.returncode == 0, changed, out + err)
 
 
-def each(debian12: dict[str, Any], debian13: dict[str, Any]) -> dict[str, Any]:
-    """Variables of a run that are others on each of two hosts, whose names say their Debian; the same names for both."""
-    assert debian12.keys() == debian13.keys()
-    one = "{{{{ told[inventory_hostname.split('-')[1]]['{}'] }}}}"
-    return {"told": {"debian12": debian12, "debian13": debian13}, **{name: one.format(name) for name in debian12}}
+def each(debian12: dict[str, Any], debian13: dict[str, Any], **others: dict[str, Any]) -> dict[str, Any]:
+    """Variables of a run that are others on each host; the same names for all. A host's own name says which it is."""
+    by_host = {"debian12": debian12, "debian13": debian13, **others}
+    assert all(values.keys() == debian12.keys() for values in by_host.values())
+    one = "{{{{ by_host[inventory_hostname.split('-')[1]]['{}'] }}}}"
+    return {"by_host": by_host, **{name: one.format(name) for name in debian12}}
 
 
 @pytest.fixture

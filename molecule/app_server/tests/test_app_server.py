@@ -581,7 +581,7 @@ AGAINST_THE_RULES = {
 }
 TAKEN = each({"app_server_name": "backup"}, {"app_server_name": "getty"})
 AGAINST_THE_HOST = {
-    "told": (TAKEN["told"],),
+    "by_host": (TAKEN["by_host"],),
     "app_server_name": (
         TAKEN["app_server_name"],
         "this host has a user backup who is somebody else's", "getty@.service is part of the system",
