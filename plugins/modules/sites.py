@@ -67,7 +67,17 @@ sites:
   type: dict
   returned: success
 apps:
-  description: Names of the sites with an application, all in RV(all), and those to be taken away in RV(absent).
+  description: Names of the sites with an application.
+  type: list
+  elements: str
+  returned: success
+all:
+  description: Names of the sites that are on the web.
+  type: list
+  elements: str
+  returned: success
+absent:
+  description: Names of the sites that are to be taken off the web.
   type: list
   elements: str
   returned: success

@@ -78,7 +78,8 @@ def ask(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, 
         app = changes.get("app", "shop")
         args = {
             "app": app, "users": [app, f"{app}-build", f"{app}-fetch"], "repository": "https://git.example.com/shop.git",
-            "version": "main", "ref": "", "groups": [], "declared": DECLARED, "code": True, "push": False, "signers": [], "key": "", "packages": [], "known_hosts": [], "environment": ROUTED, "before": {},
+            "version": "main", "ref": "", "groups": [], "declared": DECLARED, "code": True, "push": False, "signers": [],
+            "key": "", "packages": [], "known_hosts": [], "environment": ROUTED, "before": {},
             **changes,
         }  # fmt: skip
         plugin = action.ActionModule.__new__(action.ActionModule)
@@ -372,10 +373,12 @@ def test_git_gets_the_environment_and_the_key_by_files_that_go_again(host, on_gi
 THERE = "ssh://git@git.example.com/shop"
 KNOWN = {
     "Host key verification failed.\r\nfatal: Could not read from remote repository.\n\nPlease make sure": "app_server_known_hosts: git.example.com shows a key",
-    "git@git.example.com: Permission denied (publickey).\r\nfatal: Could not read from remote repository.": "app_server_deploy_key_file: git.example.com does not let this key in",
+    "git@git.example.com: Permission denied (publickey).\r\nfatal: Could not read from remote repository.":
+        "app_server_deploy_key_file: git.example.com does not let this key in",
     "ERROR: Permission to a/b.git denied to deploy key": "app_server_deploy_key_file: ",
     "ERROR: Repository not found.\nfatal: Could not read from remote repository.": f"app_server_repository: git.example.com has no {THERE}",
-    "remote: The project you were looking for could not be found or you don't have permission to view it.": f"app_server_repository: git.example.com has no {THERE}",
+    "remote: The project you were looking for could not be found or you don't have permission to view it.":
+        f"app_server_repository: git.example.com has no {THERE}",
     "fatal: '/home/git/shop' does not appear to be a git repository": f"app_server_repository: git.example.com has no {THERE}",
     "sh: 1: git-upload-pack: command not found": f"app_server_repository: the host cannot read {THERE}",
     "fatal: unable to access 'https://x/': SSL certificate problem: self-signed": f"the host cannot read {THERE}: fatal: unable to access 'https://x/': SSL",

@@ -14,8 +14,10 @@ VERSIONS = "---\n0.3.0: {}\n0.2.0:\n  commit: abc\n"
 def tree(command, tmp_path, monkeypatch):
     """A clone that is about to release 0.3.0."""
     command("antsibull-changelog", 'echo "$@" >> ../asked; echo "$@" >> CHANGELOG.md')
-    for name, value in (("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_AUTHOR_NAME", "me"), ("GIT_AUTHOR_EMAIL", "me@example.com"), ("GIT_COMMITTER_NAME", "me"), ("GIT_COMMITTER_EMAIL", "me@example.com")):  # fmt: skip
-        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    for who in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{who}_NAME", "me")
+        monkeypatch.setenv(f"GIT_{who}_EMAIL", "me@example.com")
     place = tmp_path / "tree"
     for name, text in {
         "galaxy.yml": "name: webstack\nversion: 0.3.0\n",

@@ -247,7 +247,10 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         for name in ("threads", "async", "reload-on-rss")
     },
     "app-perl": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "psgi", "app_server_entry": "shop.psgi"}),
-    "app-php": ("app_server", ["validate", "configure"], {**APPLICATION, "app_server_plugin": "php", "app_server_entry": "./shop.php", "app_server_threads": 4}),
+    "app-php": (
+        "app_server", ["validate", "configure"],
+        {**APPLICATION, "app_server_plugin": "php", "app_server_entry": "./shop.php", "app_server_threads": 4},
+    ),
     **{
         f"app-php-{name}": ("app_server", ["configure"], {**APPLICATION, "app_server_plugin": "php", "app_server_entry": entry})
         for name, entry in {"folder": "./public/", "whole": "./"}.items()
