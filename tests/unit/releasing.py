@@ -159,7 +159,7 @@ def application(monkeypatch: pytest.MonkeyPatch, command: Callable[[str, str], P
 
     def run(argv: list[Any], *more: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
         if argv[0] not in fakes or (tmp_path / "bin" / argv[0]).exists():
-            return really(argv, *more, **{"check": False, **options})
+            return really(argv, *more, check=options.pop("check", False), **options)
         return subprocess.CompletedProcess(argv, *fakes[argv[0]](*argv[1:]))
 
     monkeypatch.setattr(subprocess, "run", run)
