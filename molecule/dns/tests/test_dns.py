@@ -20,6 +20,7 @@ SECRET = yaml.safe_load(Path(__file__).parents[1].joinpath("molecule.yml").read_
     "inventory"
 ]["group_vars"]["all"]["key_secret"]
 LOG = "/var/log/knot/queries.dnstap"
+WWW = "www.example.com. 300 A {}"
 WRONG_SECRET = "YW5vdGhlciBjNG5hcnksIGFsc28gMzIgYnl0ZXMgbG9uZw=="
 HOSTS = [name for name in names() if "primary" not in name]
 
@@ -82,9 +83,6 @@ def ask(asked, name, kind="A", way="udp", at="127.0.0.1", options=""):
     """The code and flags of an answer, and its records, each `name ttl type value`."""
     head, *records = asked.check_output(f"python3 -c %s {at} {name} {kind} {way} {options}", ASK).splitlines()
     return head, records
-
-
-WWW = "www.example.com. 300 A {}"
 
 
 def answers(server, address="192.0.2.1"):
@@ -347,6 +345,51 @@ def test_the_log_is_kept_for_a_day_and_nothing_is_logged_when_it_is_off_again(co
         server.check_output("rm -r /var/log/knot")
 
 
+# Refusals
+
+
+def test_bad_inputs_are_refused_while_the_zone_goes_on_being_answered(converge, servers):
+    """By the role's rules on one host, by its spec on the other: tests/unit/test_dns_faults.py has all that it refuses."""
+    rules = {
+        "served": [
+            *SERVED,
+            {"name": "www", "type": "CNAME", "values": ["www.example.org"]},
+            {"name": "a_b", "type": "A", "values": ["192.0.2.1"], "ttl": 0},
+            {"name": "x", "type": "TXT", "values": ['a"\n$INCLUDE /etc/shadow']},
+        ],
+        "dns_publish": "authoritative",
+    }
+    spec = {
+        "served": [
+            {"name": "x", "type": "SPF", "values": ["x"]},
+            {"name": "x", "type": "A", "value": ["x"]},
+            {"name": "x", "type": "A", "values": ["x"], "ttl": "1h"},
+        ],
+        "dns_publish": "maybe",
+    }
+    converge(**each(rules, spec)).must_be_refused(
+        "dns_records[12]: www.example.com. is a CNAME, beside which nothing can stand",
+        "dns_records[13].name: 'a_b' has an underscore",
+        "dns_records[13].ttl: 0 is not possible",
+        "dns_records[14].values[0]: 'a\"\\x0a$INCLUDE /etc/shadow' holds a newline",
+        "must be one of: A, AAAA, CAA, CNAME, MX, NS, SRV, TXT, got: SPF",
+        "dns_records.value. Supported parameters include: name, ttl",
+        "argument 'ttl' is of type str found in 'dns_records'. and we were unable to convert to int: \"'1h'\"",
+        "dns_publish must be one of: authoritative, update, got: maybe",
+    )
+    assert all(answers(server) for server in servers)
+
+
+def test_an_address_that_the_host_does_not_have_is_refused(converge, servers):
+    before = [server.check_output("cat /etc/knot/knot.conf") for server in servers]
+    run = only_served(converge, dns_listen=["192.0.2.77"])
+    run.must_be_refused("dns_listen: 192.0.2.77 is no address of this host")
+    assert run.output.count("192.0.2.77 is no address") >= len(servers), run.output
+    assert [server.check_output("cat /etc/knot/knot.conf") for server in servers] == before
+    for server in servers:
+        until(lambda server=server: answers(server))
+
+
 # Repairs
 
 
@@ -413,51 +456,6 @@ def test_an_answer_that_nobody_declared_fails_the_run_with_both_values(converge,
     for label in ("127.0.0.1", f"ns2.example.com. ({address(new)})"):
         run.must_say(f"{label}: www.example.com. A is 192.0.2.66, declared is 192.0.2.1")
     until(lambda: answers(new))
-
-
-# Refusals
-
-
-def test_bad_inputs_are_refused_while_the_zone_goes_on_being_answered(converge, servers):
-    """By the role's rules on one host, by its spec on the other: tests/unit/test_dns_faults.py has all that it refuses."""
-    rules = {
-        "served": [
-            *SERVED,
-            {"name": "www", "type": "CNAME", "values": ["www.example.org"]},
-            {"name": "a_b", "type": "A", "values": ["192.0.2.1"], "ttl": 0},
-            {"name": "x", "type": "TXT", "values": ['a"\n$INCLUDE /etc/shadow']},
-        ],
-        "dns_publish": "authoritative",
-    }
-    spec = {
-        "served": [
-            {"name": "x", "type": "SPF", "values": ["x"]},
-            {"name": "x", "type": "A", "value": ["x"]},
-            {"name": "x", "type": "A", "values": ["x"], "ttl": "1h"},
-        ],
-        "dns_publish": "maybe",
-    }
-    converge(**each(rules, spec)).must_be_refused(
-        "dns_records[12]: www.example.com. is a CNAME, beside which nothing can stand",
-        "dns_records[13].name: 'a_b' has an underscore",
-        "dns_records[13].ttl: 0 is not possible",
-        "dns_records[14].values[0]: 'a\"\\x0a$INCLUDE /etc/shadow' holds a newline",
-        "must be one of: A, AAAA, CAA, CNAME, MX, NS, SRV, TXT, got: SPF",
-        "dns_records.value. Supported parameters include: name, ttl",
-        "argument 'ttl' is of type str found in 'dns_records'. and we were unable to convert to int: \"'1h'\"",
-        "dns_publish must be one of: authoritative, update, got: maybe",
-    )
-    assert all(answers(server) for server in servers)
-
-
-def test_an_address_that_the_host_does_not_have_is_refused(converge, servers):
-    before = [server.check_output("cat /etc/knot/knot.conf") for server in servers]
-    run = only_served(converge, dns_listen=["192.0.2.77"])
-    run.must_be_refused("dns_listen: 192.0.2.77 is no address of this host")
-    assert run.output.count("192.0.2.77 is no address") >= len(servers), run.output
-    assert [server.check_output("cat /etc/knot/knot.conf") for server in servers] == before
-    for server in servers:
-        until(lambda server=server: answers(server))
 
 
 # The zone of another
