@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,12 @@ def until(question: Callable[[], Any], seconds: float = 60) -> None:
             said = error
         assert time.monotonic() < deadline, f"not within {seconds} s: {said}"
         time.sleep(0.1)
+
+
+def at_once(work: Callable[[Host], Any], hosts: list[Host]) -> list[Any]:
+    """What `work` returns for each host, all at the same time."""
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(work, hosts))
 
 
 # Until its input ends, it looks into files of all processes.
