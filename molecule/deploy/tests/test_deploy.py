@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from scenario import INVENTORY, PROJECT, SCENARIO, names, playbook, until
+import testinfra
+from scenario import INVENTORY, PROJECT, SCENARIO, Run, names, playbook, until
 
 RATE = 180  # requests a second
 EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
@@ -44,6 +46,20 @@ def visitors(host):
     vars(result).update(json.loads(said))
 
 
+WORKERS = "pgrep --parent $(cat /run/nginx.pid) | sort"
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """Visitors who come from the first test that names them to the one that says `leave` and judges what they met."""
+    host = testinfra.get_host(f"docker://{NAME}")
+    with contextlib.ExitStack() as stack:
+        nginx, since = host.check_output(WORKERS), time.time()
+        met = stack.enter_context(visitors(host))
+        met.nginx, met.since, met.leave = nginx, since, stack.close
+        yield met
+
+
 def status(host):
     return json.loads(host.check_output("webstack-release hello status --json"))
 
@@ -64,8 +80,45 @@ def rollback(release=""):
     return playbook(name="rollback.yml", release=release)
 
 
+# A playbook of its own takes seconds in which nothing happens on the host. These call there what it calls.
+
+
+def begin(host, kind="rollback", ref=""):
+    """Begins a change that goes on by itself; returns its id."""
+    sent = {}
+    if ref:
+        git = ["git", "-C", str(EPHEMERAL / "hello")]
+        commit = subprocess.run([*git, "rev-parse", ref], check=True, capture_output=True, text=True).stdout.strip()
+        sent = {"version": ref, "commit": commit, "archive": f"/var/cache/hello-{commit}-{secrets.token_hex(4)}.tar"}
+        with subprocess.Popen([*git, "archive", commit], stdout=subprocess.PIPE) as archive:
+            receive = ["docker", "exec", "--interactive", NAME, "sh", "-c", f"umask 077 && cat > {sent['archive']}"]
+            subprocess.run(receive, check=True, stdin=archive.stdout)
+    request = json.dumps({"kind": kind, "by": "a-test", **sent})
+    said = []
+    # The unit of the change before may be on its way out.
+    until(
+        lambda: (
+            said.append(json.loads(host.check_output("webstack-release hello start %s", request))) or "id" in said[-1]
+        )
+    )
+    return said[-1]["id"]
+
+
+def outcome(host, change):
+    """What a change said, when it has ended."""
+    said = []
+    while True:
+        progress = json.loads(host.check_output(f"webstack-release hello follow {change} {len(said)}"))
+        said += progress["lines"]
+        if progress["verdict"]:
+            return Run(progress["verdict"] in ("live", "unchanged"), [], "\n".join([*said, progress["reason"]]))
+
+
+def ship(host, ref):
+    return outcome(host, begin(host, "deploy", ref))
+
+
 def rollback_by_hand(host):
-    """On the host, which takes no playbook."""
     return host.check_output("webstack-release hello rollback")
 
 
@@ -84,12 +137,11 @@ def as_it_should_be(host):
     return live
 
 
-# Good ones
+# Under load, which is judged by test_of_all_these_changes_no_request_was_lost
 
 
-def test_ten_deploys_and_five_rollbacks_lose_no_request_and_there_is_a_way_back_however_often_one_goes_back(host):
-    workers = "pgrep --parent $(cat /run/nginx.pid) | sort"
-    nginx = host.check_output(workers)
+@pytest.mark.usefixtures("crowd")
+def test_there_is_a_way_back_however_often_one_goes_back(host):
     stayed = []
 
     def go_back(way):
@@ -98,36 +150,30 @@ def test_ten_deploys_and_five_rollbacks_lose_no_request_and_there_is_a_way_back_
         stayed.append(status(host)["release"])
         assert stayed[-1] != before
 
-    with visitors(host) as met:
-        for way in (lambda: rollback().must_succeed(), *2 * [lambda: rollback_by_hand(host)]):
-            for _time in range(2):
-                deploy(not_live(host, "better", "main")).must_succeed()
-            go_back(way)
-        # A page from before a deploy still finds its assets.
-        for ref in ("main", "other-assets"):
-            deploy(ref).must_succeed()
-        for name in ("site.css", "other.css"):
-            assert "color" in host.check_output(f"curl -sf -H 'Host: www.example.com' http://127.0.0.1/static/{name}")
-        go_back(lambda: rollback_by_hand(host))
-        # A second deploy waits, and is told for whom.
-        first = running("deploy.yml", ref="slow")
-        until(lambda: in_phase(host, "check"))
-        words = host.check_output("systemd-analyze security --no-pager hello-deploy | tail -n 1")
-        assert float(words.split(": ")[1].split()[0]) <= 3.0, words
-        second = deploy("better").must_succeed()
-        said, _nothing = first.communicate(timeout=60)
-        assert first.returncode == 0, said
-        second.must_say("waiting: another run changes hello now: deploy of slow by", "in its step")
-        assert [entry["version"] for entry in history(host)[-2:]] == ["slow", "better"]
-        assert as_it_should_be(host)["version"] == "better"
-        go_back(lambda: rollback_by_hand(host))
-        assert as_it_should_be(host)["version"] == "slow"
-        until(lambda: time.monotonic() - met.began > 20_200 / RATE, seconds=150)
-    assert met.failed[:3] == []
-    assert met.asked >= 20_000
-    assert set(met.seen) <= verified(host)
-    assert len(met.seen) >= 10
-    assert host.check_output(workers) == nginx, "it was not even reloaded"
+    deploy("better").must_succeed()
+    ship(host, "main").must_succeed()
+    go_back(lambda: rollback().must_succeed())
+    for ref in ("main", "better"):
+        ship(host, ref).must_succeed()
+    go_back(lambda: rollback_by_hand(host))
+    # A page from before a deploy still finds its assets.
+    for ref in ("better", "other-assets"):
+        ship(host, ref).must_succeed()
+    for name in ("site.css", "other.css"):
+        assert "color" in host.check_output(f"curl -sf -H 'Host: www.example.com' http://127.0.0.1/static/{name}")
+    go_back(lambda: rollback_by_hand(host))
+    # A second deploy waits, and is told for whom.
+    first = begin(host, "deploy", "slow")
+    until(lambda: in_phase(host, "check"))
+    words = host.check_output("systemd-analyze security --no-pager hello-deploy | tail -n 1")
+    assert float(words.split(": ")[1].split()[0]) <= 3.0, words
+    second = deploy("better").must_succeed()
+    outcome(host, first).must_succeed()
+    second.must_say("waiting: another run changes hello now: deploy of slow by", "in its step")
+    assert [entry["version"] for entry in history(host)[-2:]] == ["slow", "better"]
+    assert as_it_should_be(host)["version"] == "better"
+    go_back(lambda: rollback_by_hand(host))
+    assert as_it_should_be(host)["version"] == "slow"
     # What was rolled back takes no place of what can be gone back to.
     rollback_by_hand(host)
     assert as_it_should_be(host)["release"] == stayed[-2]
@@ -214,8 +260,6 @@ def test_a_header_that_nginx_lets_in_reaches_the_application(host):
     )
 
 
-# Bad ones
-
 # Scenario app_server tries those that are found when they are built.
 HIDDEN = {
     "missing-dependency": ["no-such-package-by-far"],
@@ -225,69 +269,15 @@ HIDDEN = {
     "wrong-id": ["without the id of the release"],
     "bad-migration": ["The migration failed", "migrated for", "the column is in the way"],
 }
-EXPOSED = {
-    "turns-bad": ["reverted: Release"],
-    "fails-visitors": ["requests; the one before failed 0.0 %"],
-}
 
 
+@pytest.mark.usefixtures("crowd")
 @pytest.mark.parametrize("ref", HIDDEN)
 def test_a_bad_release_meets_no_visitor(host, ref):
     before = as_it_should_be(host)["release"]
-    with visitors(host) as met:
-        deploy(ref).must_fail(*HIDDEN[ref])
-    assert met.failed[:3] == []
-    assert set(met.seen) == {before}
+    (deploy(ref) if ref == "bad-migration" else ship(host, ref)).must_fail(*HIDDEN[ref])
     assert host.check_output("cat /srv/hello/shared/media/always") == before
     assert as_it_should_be(host)["release"] == before
-
-
-@pytest.mark.parametrize("ref", EXPOSED)
-def test_a_release_that_turns_bad_is_sent_back(host, ref):
-    before = as_it_should_be(host)["release"]
-    with visitors(host) as met:
-        deploy(ref).must_fail(*EXPOSED[ref])
-        time.sleep(1)
-    last = history(host)[-1]
-    assert last["verdict"] == "reverted"
-    assert met.failed, "nobody has met it: the test has no teeth"
-    moments = [failure["at"] for failure in met.failed]
-    assert min(moments) > last["since"] and max(moments) < last["ended"]
-    assert sum(last["phases"].values()) > max(moments) - min(moments), "a part of the change, not all of it"
-    assert met.seen[before][1] > last["ended"]
-    assert as_it_should_be(host)["release"] == before
-
-
-SERVED = """
-import sys; sys.path.insert(0, "/usr/local/lib/webstack")
-from webstack_release import change, layout
-slots = change.Application(layout.Layout("hello")).slots
-print(slots.requests(slots.live()))
-"""
-
-
-def test_what_a_warm_release_did_well_before_does_not_outweigh_what_it_fails_now(host):
-    """Gone back to, it fails one request in 25: of all that its slot has had, less than one in fifty."""
-    worn_out = "/srv/hello/shared/media/worn-out"
-    with visitors(host) as met:
-        deploy("fails-some-later").must_succeed()
-        until(lambda: int(host.check_output("python3 -c %s", SERVED)) > 1300)
-        deploy(not_live(host, "better", "main")).must_succeed()
-        before = status(host)["release"]
-        host.check_output(f"touch {worn_out}")
-        try:
-            said = host.run("webstack-release hello rollback")
-        finally:
-            host.check_output(f"rm {worn_out}")
-    assert said.rc == 1 and "requests; the one before failed 0.0 %" in said.stdout, said
-    assert "start" not in history(host)[-1]["phases"], "it was not warm any more: the test has no teeth"
-    failed, asked = map(int, re.search(r"has failed (\d+) of (\d+) requests", said.stdout).groups())
-    assert asked < 1300 and len(met.failed) >= failed
-    assert {failure["body"] for failure in met.failed} == {"worn out"}
-    assert as_it_should_be(host)["release"] == before
-
-
-# Cut off
 
 
 def running(name, **variables):
@@ -300,22 +290,7 @@ def running(name, **variables):
     )  # fmt: skip
 
 
-def kill(host, victim, run):
-    """Kills the run, the change's unit or the host; returns what the run has said, when all is over."""
-    if victim == "unit":
-        host.check_output("systemctl kill --kill-whom=main --signal=KILL hello-deploy")
-    if victim == "host":
-        subprocess.run(["docker", "kill", NAME], check=True, capture_output=True)
-    if victim == "host in order":
-        subprocess.run(["docker", "stop", "-t", "90", NAME], check=True, capture_output=True)
-    if victim == "controller":
-        os.killpg(run.pid, signal.SIGKILL)
-    said, _nothing = run.communicate(timeout=60)
-    if "host" in victim:
-        subprocess.run(["docker", "start", NAME], check=True, capture_output=True)
-        until(lambda: host.run("curl -sf -H 'Host: www.example.com' http://127.0.0.1/healthz").rc == 0)
-    until(lambda: host.run("systemctl is-active hello-deploy").rc != 0)
-    return said
+KILL = "systemctl kill --kill-whom=main --signal=KILL hello-deploy"
 
 
 def in_phase(host, phase):
@@ -345,64 +320,176 @@ def slowly(host, phase):
 
 
 # Each step is cut off; that it makes no difference what cuts it off is told by tests/unit/test_release_change.py.
-VICTIMS = [
-    *(("controller", phase) for phase in ("build", "gate")),
-    *(("unit", phase) for phase in ("migrate", "flip", "watch")),
-    *(("host", phase) for phase in ("check", "start", "flip", "watch")),
-    *(("host in order", phase) for phase in ("migrate", "watch")),
-]
 
 
-@pytest.mark.parametrize(("victim", "phase"), VICTIMS)
-def test_whatever_is_killed_a_verified_release_is_live(host, victim, phase):
-    before = as_it_should_be(host)["release"]
+@pytest.mark.usefixtures("crowd")
+@pytest.mark.parametrize("phase", ["build", "gate"])
+def test_without_its_controller_the_host_goes_on_by_itself(host, phase):
     ref = not_live(host, "slow", "slower")
-    with visitors(host) if "host" not in victim else contextlib.nullcontext() as met:
-        with slowly(host, phase):
-            run = running("deploy.yml", ref=ref)
-            until(lambda: in_phase(host, phase))
-            said = kill(host, victim, run)
-        until(lambda: history(host)[-1]["version"] == ref)
-    live = as_it_should_be(host)
-    if victim == "controller":
-        assert live["version"] == ref, "the host goes on by itself"
-    else:
-        assert live["release"] == before
-        # A host's processes end one after the other: the change may see the step that it waits for end first.
-        assert history(host)[-1]["verdict"] in ("cut off", *(("failed", "reverted") if "host" in victim else ()))
-        assert run.returncode != 0, said
-    if victim == "unit":
-        assert f"it was cut off in the step {phase}" in said
-    if met:
-        assert met.failed[:3] == []
+    run = running("deploy.yml", ref=ref)
+    until(lambda: in_phase(host, phase))
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate(timeout=60)
+    until(lambda: history(host)[-1]["version"] == ref)
+    assert as_it_should_be(host)["version"] == ref
 
 
-@pytest.mark.parametrize("victim", ["unit", "host"])
-def test_a_rollback_that_is_killed_leaves_what_was_live(host, victim):
+@pytest.mark.usefixtures("crowd")
+@pytest.mark.parametrize("phase", ["check", "migrate", "flip", "watch"])
+def test_a_deploy_that_is_killed_leaves_what_was_live(host, phase):
     before = as_it_should_be(host)["release"]
-    run = running("rollback.yml")
+    with slowly(host, phase):
+        change = begin(host, "deploy", not_live(host, "slow", "slower"))
+        until(lambda: in_phase(host, phase))
+        host.check_output(KILL)
+        outcome(host, change).must_fail(f"it was cut off in the step {phase}")
+    assert as_it_should_be(host)["release"] == before
+    assert history(host)[-1]["verdict"] == "cut off"
+
+
+@pytest.mark.usefixtures("crowd")
+def test_a_rollback_that_is_killed_leaves_what_was_live(host):
+    before = as_it_should_be(host)["release"]
+    change = begin(host)
     until(lambda: in_phase(host, "watch"))
-    kill(host, victim, run)
-    live = as_it_should_be(host)
-    assert live["release"] == before
-    assert history(host)[-1]["verdict"] in ("cut off", *(("failed", "reverted") if victim == "host" else ()))
+    host.check_output(KILL)
+    assert not outcome(host, change).ok
+    assert as_it_should_be(host)["release"] == before
+    assert history(host)[-1]["verdict"] == "cut off"
     assert "was rolled back" not in host.check_output(f"webstack-release hello status | grep {before}")
 
 
-def test_whoever_wants_to_know_is_told_of_a_change_that_a_reboot_cut_off(host):
-    host.check_output("truncate --size 0 /srv/hello/shared/told")
-    ref = not_live(host, "slow", "slower")
-    run = running("deploy.yml", ref=ref)
-    until(lambda: in_phase(host, "gate"))
-    kill(host, "host", run)
-    until(lambda: f"deploy cut off {ref}" in host.run("cat /srv/hello/shared/told").stdout)
-
-
+@pytest.mark.usefixtures("crowd")
 def test_a_deploy_waits_for_a_migration_that_outlived_its_change(host):
     ref = not_live(host, "better", "main")
-    host.check_output("systemd-run --quiet --unit hello-migrate sleep 20")
-    deploy(ref).must_succeed().must_say("wait for the migration of the change before")
+    host.check_output("systemd-run --quiet --unit hello-migrate sleep 60")
+    change = begin(host, "deploy", ref)
+    until(lambda: in_phase(host, "wait"))
+    host.check_output("systemctl stop hello-migrate")
+    outcome(host, change).must_succeed().must_say("wait for the migration of the change before")
     assert as_it_should_be(host)["version"] == ref
+
+
+def test_of_all_these_changes_no_request_was_lost(host, crowd):
+    until(lambda: time.monotonic() - crowd.began > 20_200 / RATE, seconds=150)
+    crowd.leave()
+    assert crowd.failed[:3] == []
+    assert crowd.asked >= 20_000
+    # Visitors have met those, too, that were cut off after they went live.
+    cut_off = {entry["release"] for entry in history(host) if re.search("in the step (flip|watch)", entry["reason"])}
+    assert set(crowd.seen) <= verified(host) | cut_off
+    live = [entry["kind"] for entry in history(host) if entry["since"] > crowd.since and entry["verdict"] == "live"]
+    assert live.count("deploy") >= 10 and live.count("rollback") >= 5
+    assert len(crowd.seen) >= 10
+    assert host.check_output(WORKERS) == crowd.nginx, "it was not even reloaded"
+
+
+# Bad ones that visitors meet
+
+EXPOSED = {
+    "turns-bad": ["reverted: Release"],
+    "fails-visitors": ["requests; the one before failed 0.0 %"],
+}
+
+
+@pytest.mark.parametrize("ref", EXPOSED)
+def test_a_release_that_turns_bad_is_sent_back(host, ref):
+    before = as_it_should_be(host)["release"]
+    with visitors(host) as met:
+        ship(host, ref).must_fail(*EXPOSED[ref])
+        time.sleep(1)
+    last = history(host)[-1]
+    assert last["verdict"] == "reverted"
+    assert met.failed, "nobody has met it: the test has no teeth"
+    moments = [failure["at"] for failure in met.failed]
+    assert min(moments) > last["since"] and max(moments) < last["ended"]
+    assert sum(last["phases"].values()) > max(moments) - min(moments), "a part of the change, not all of it"
+    assert met.seen[before][1] > last["ended"]
+    assert as_it_should_be(host)["release"] == before
+
+
+SERVED = """
+import sys; sys.path.insert(0, "/usr/local/lib/webstack")
+from webstack_release import change, layout
+slots = change.Application(layout.Layout("hello")).slots
+print(slots.requests(slots.live()))
+"""
+
+
+def test_what_a_warm_release_did_well_before_does_not_outweigh_what_it_fails_now(host):
+    """Gone back to, it fails one request in 25: of all that its slot has had, less than one in fifty."""
+    worn_out = "/srv/hello/shared/media/worn-out"
+    with visitors(host) as met:
+        ship(host, "fails-some-later").must_succeed()
+        until(lambda: int(host.check_output("python3 -c %s", SERVED)) > 1300)
+        ship(host, not_live(host, "better", "main")).must_succeed()
+        before = status(host)["release"]
+        host.check_output(f"touch {worn_out}")
+        try:
+            said = host.run("webstack-release hello rollback")
+        finally:
+            host.check_output(f"rm {worn_out}")
+    assert said.rc == 1 and "requests; the one before failed 0.0 %" in said.stdout, said
+    assert "start" not in history(host)[-1]["phases"], "it was not warm any more: the test has no teeth"
+    failed, asked = map(int, re.search(r"has failed (\d+) of (\d+) requests", said.stdout).groups())
+    assert asked < 1300 and len(met.failed) >= failed
+    assert {failure["body"] for failure in met.failed} == {"worn out"}
+    assert as_it_should_be(host)["release"] == before
+
+
+# Whatever ends the host, a verified release is live afterwards
+
+
+def end(kill):
+    """Ends the host, in order or not, and starts it again."""
+    subprocess.run(["docker", *kill, NAME], check=True, capture_output=True)
+    subprocess.run(["docker", "start", NAME], check=True, capture_output=True)
+
+
+def is_back(host):
+    until(lambda: host.run("curl -sf -H 'Host: www.example.com' http://127.0.0.1/healthz").rc == 0)
+    until(lambda: host.run("systemctl is-active hello-deploy").rc != 0)
+
+
+IN_ORDER = ["stop", "-t", "90"]
+ENDS = [
+    *((["kill"], phase) for phase in ("start", "gate", "flip", "watch")),
+    (IN_ORDER, "migrate"),
+    (IN_ORDER, "watch"),
+]
+
+
+@pytest.mark.parametrize(("how", "phase"), ENDS, ids=[f"{how[0]}-{phase}" for how, phase in ENDS])
+def test_a_deploy_that_a_reboot_cuts_off_leaves_what_was_live_and_whoever_wants_to_know_is_told(host, how, phase):
+    before = as_it_should_be(host)["release"]
+    host.check_output("truncate --size 0 /srv/hello/shared/told")
+    ref = not_live(host, "slow", "slower")
+    with slowly(host, phase):
+        run = running("deploy.yml", ref=ref) if how is IN_ORDER else begin(host, "deploy", ref)
+        until(lambda: in_phase(host, phase))
+        end(how)
+    if how is IN_ORDER:
+        said, _nothing = run.communicate(timeout=60)
+        assert run.returncode != 0, said
+    is_back(host)
+    until(lambda: history(host)[-1]["version"] == ref)
+    assert as_it_should_be(host)["release"] == before
+    # A host's processes end one after the other: the change may see the step that it waits for end first.
+    verdict = history(host)[-1]["verdict"]
+    assert verdict in ("cut off", "failed", "reverted")
+    if verdict == "cut off" and how is not IN_ORDER:
+        until(lambda: f"deploy cut off {ref}" in host.run("cat /srv/hello/shared/told").stdout)
+
+
+def test_a_rollback_that_a_reboot_cuts_off_leaves_what_was_live(host):
+    before = as_it_should_be(host)["release"]
+    begin(host)
+    until(lambda: in_phase(host, "watch"))
+    end(["kill"])
+    is_back(host)
+    assert as_it_should_be(host)["release"] == before
+    assert history(host)[-1]["verdict"] in ("cut off", "failed", "reverted")
+    assert "was rolled back" not in host.check_output(f"webstack-release hello status | grep {before}")
 
 
 # Other troubles
@@ -424,13 +511,13 @@ def test_a_disk_that_fills_up_during_the_build_harms_nothing(host):
     )
     before = status(host)["release"]
     try:
-        deploy("main").must_fail("No space left on device")
+        ship(host, "main").must_fail("No space left on device")
         assert as_it_should_be(host)["release"] == before
         rollback_by_hand(host)
     finally:
         host.check_output(f"umount -l {folder}")
     rolled = as_it_should_be(host)
-    deploy(not_live(host, "main", "better")).must_succeed()
+    ship(host, not_live(host, "main", "better")).must_succeed()
     assert as_it_should_be(host)["release"] != rolled["release"]
 
 
