@@ -591,7 +591,7 @@ AGAINST_THE_SPEC = {
 # A type is judged before the rules: one host is told of that, the other one of these.
 THREADS = each({"app_server_threads": "many"}, {"app_server_threads": 2})
 AGAINST_THE_RULES = {
-    "told": (THREADS["told"],),
+    "by_host": (THREADS["by_host"],),
     "app_server_threads": (THREADS["app_server_threads"], "argument 'app_server_threads' is of type"),
     "app_server_name": ("mysql", "app_server_name: 'mysql' is the name of a part of the system"),
     "app_server_repository": ("https://u:hunter2@git.example.com/x.git", "carries a user or a password"),
