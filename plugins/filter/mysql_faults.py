@@ -36,6 +36,8 @@ OWNED = {
     "innodb_buffer_pool_size": "use mysql_buffer_pool_share",
     "expire_logs_days": "use mysql_binlog_days",
     "binlog_expire_logs_seconds": "use mysql_binlog_days",
+    "log_bin": "the sandbox and the backup rely on it",
+    "log_bin_index": "the sandbox and the backup rely on it",
     "long_query_time": "use mysql_slow_query_seconds",
     "user": "the role and the sandbox rely on it",
     "datadir": "the role and the sandbox rely on it",
@@ -50,7 +52,8 @@ OWNED = {
 SMALLEST_POOL = 128  # MB
 CONNECTION = 3  # MB: thread stack, sort, join and read buffers, and a temporary table
 REST_OF_SERVER = 256  # MB
-SMALLEST_DISK = 2048  # MB: an empty server, its redo log, a first binary log and some room
+# MB: an empty server, its redo log, a first binary log and some room; where the binary log has a disk of its own, some of its files
+SMALLEST_DISKS = {"/var/lib/mysql": 2048, "/var/lib/mysql-binlog": 1024}
 
 
 def mysql_faults(inputs: dict[str, Any], facts: dict[str, Any]) -> list[str]:
@@ -150,6 +153,8 @@ def _numbers(inputs: dict[str, Any]) -> Iterator[str]:
     for name, (least, most) in bounds.items():
         if not least <= int(inputs[name]) <= most:
             yield f"{name}: {inputs[name]} is not between {least} and {most}"
+    if int(inputs["acknowledge_timeout_ms"]) and not 100 <= int(inputs["acknowledge_timeout_ms"]) <= 3600000:
+        yield f"acknowledge_timeout_ms: {inputs['acknowledge_timeout_ms']} is neither 0 nor between 100 and 3600000"
     if not 0.001 <= float(inputs["slow_query_seconds"]) <= 3600:
         yield f"slow_query_seconds: {inputs['slow_query_seconds']} is not between 0.001 and 3600"
 
@@ -177,12 +182,12 @@ def _host(inputs: dict[str, Any], facts: dict[str, Any]) -> Iterator[str]:
             f"mysql_max_connections: {inputs['max_connections']} connections of {CONNECTION} MB, "
             f"{max(pool, SMALLEST_POOL)} MB of buffer pool and {REST_OF_SERVER} MB for the rest need {needed} MB of memory; the host has {memory} MB"
         )
-    mounts = [mount for mount in facts.get("mounts", []) if _holds(mount["mount"], "/var/lib/mysql")]
-    if mounts:
-        disk = max(mounts, key=lambda mount: len(mount["mount"]))
+    for folder, least in SMALLEST_DISKS.items():
+        mounts = [mount for mount in facts.get("mounts", []) if _holds(mount["mount"], folder)]
+        disk = max(mounts, key=lambda mount: len(mount["mount"]), default={})
         size = int(disk.get("size_total", 0)) // 2**20
-        if 0 < size < SMALLEST_DISK:
-            yield f"/var/lib/mysql needs a disk of {SMALLEST_DISK} MB; {disk['mount']} has {size} MB"
+        if 0 < size < least:
+            yield f"{folder} needs a disk of {least} MB; {disk['mount']} has {size} MB"
 
 
 def _holds(folder: str, path: str) -> bool:

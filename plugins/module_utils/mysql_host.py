@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 DATA = "/var/lib/mysql"
+LOG, INDEX = "/var/lib/mysql-binlog", "binlog.index"
 CONFIGURATION = "/etc/mysql/webstack.cnf"
 PROGRAMS = ("mariadbd", "mysqld")
 UNITS = ("mariadb.service", "mysql.service", "mysqld.service")
@@ -21,12 +22,13 @@ SYSTEM_FOLDERS = {"mysql", "performance_schema", "sys", "lost+found"}
 # A file in the data folder that only this vendor's server makes.
 MARKS = {"mariadb": "aria_log_control", "mysql": "mysql.ibd"}
 # Option files that the packages write when they are installed, or this role.
-MADE_BY_PACKAGES = {"/etc/mysql/debian.cnf", "/etc/mysql/FROZEN"}
+MADE_BY_PACKAGES = {"/etc/mysql/debian.cnf", "/etc/mysql/FROZEN", "/etc/mysql/mysql.conf.d/webstack-log.cnf"}
 # Groups of an option file that a server reads. Groups for clients are not judged: they keep their effect.
 OF_SERVERS = re.compile(rb"^\s*(\[(mysqld|mariadbd?|server|galera|embedded)[-_.0-9]*\]|!include)", re.MULTILINE)
 APT_FILES = ("/etc/apt/sources.list.d/webstack-mysql.sources", "/etc/apt/preferences.d/webstack-mysql")
 
 LISTED = 20  # files that one message names
+SCARCE = 2 * 2**30  # bytes
 
 # Runs a command; returns exit code, output and error output.
 Runner = Callable[..., tuple[int, str, str]]
@@ -104,6 +106,19 @@ def same_folder(one: str, other: str) -> bool:
         return os.path.samefile(one, other)
     except OSError:
         return os.path.normpath(one) == os.path.normpath(other)
+
+
+def space(folder: str) -> tuple[int, int]:
+    """The bytes of the file system that holds a folder, and how many are left; nothing of a folder that is not there."""
+    try:
+        status = os.statvfs(folder)
+    except OSError:
+        return (0, 0)
+    return (status.f_blocks * status.f_frsize, status.f_bavail * status.f_frsize)
+
+
+def on_one_disk(*folders: str) -> bool:
+    return len({os.stat(folder).st_dev for folder in folders}) == 1
 
 
 def holds_data(folder: str) -> bool:
@@ -199,17 +214,57 @@ def _alternative(path: Path) -> bool:
 class Host:
     """The database servers and data of a host, and the reasons to refuse it."""
 
-    def __init__(self, run: Runner, vendor: str, take_over: bool) -> None:
+    def __init__(self, run: Runner, vendor: str, take_over: bool, move_log: bool = False) -> None:
         self.run, self.vendor, self.take_over = run, vendor, take_over
         self.is_taken_over = False  # set when the databases are known
         self.unit, self.package = f"{vendor}.service", f"{vendor}-server"
-        self.is_ours = os.path.exists(CONFIGURATION) or os.path.exists(
-            f"/etc/systemd/system/{self.unit}.d/webstack.conf"
-        )
+        self.drop_in = f"/etc/systemd/system/{self.unit}.d/webstack.conf"
+        self.is_ours = os.path.exists(CONFIGURATION) or os.path.exists(self.drop_in)
         self.processes = processes()
         self.server = next((item for item in self.processes if not item.in_container), None)
         self.has_data = holds_data(DATA)
+        # Where it is to lie at the end of the run.
+        self.log_beside = move_log or self._has_log_beside()
         self.configuration = [] if self.is_ours else foreign_configuration(run) + persisted_settings(DATA)
+
+    def _has_log_beside(self) -> bool:
+        """Whether the binary log lies beside the data, as that of every new server will."""
+        if not self.is_ours or f"--log-bin={LOG}/" in _read(self.drop_in):
+            return True
+        # The drop-in was changed by hand.
+        return os.path.exists(f"{LOG}/{INDEX}") and not os.path.exists(f"{DATA}/{INDEX}")
+
+    def warnings(self) -> Iterator[str]:
+        """What goes well still."""
+        if self.has_data and not self.log_beside:
+            yield (
+                f"The binary log lies with the data, in {DATA}: whatever destroys that folder takes both. To have it moved to "
+                f"{LOG}, with one restart of the server, repeat the run with -e mysql_move_log=true."
+            )
+        folder = LOG if self.log_beside and os.path.isdir(LOG) else DATA
+        total, left = space(folder)
+        if left < min(total // 10, SCARCE):
+            yield (
+                f"The file system that holds the binary log, in {folder}, has {left // 2**20} MB left of {total // 2**20} MB. "
+                "When it is full, every commit hangs until there is room."
+            )
+
+    def _log(self) -> Iterator[str]:
+        point = unmounted(LOG)
+        if point:
+            yield f"{point} is a mount point on the way to {LOG}, and nothing is mounted there. Mount it first."
+        elif os.path.exists(f"{LOG}/{INDEX}") and not (
+            self.is_ours and (self.has_data or os.path.exists(CONFIGURATION))
+        ):
+            yield (
+                f"{LOG} holds the binary log of a server that was here before. A new one would go on with it, under the numbers of "
+                f"changes that are not its own, and it may be the only copy of what was changed last. Move it away: mv {LOG} {LOG}.before"
+            )
+        size = sum(path.stat().st_size for path in Path(DATA).glob("binlog.[0-9]*"))
+        folder = LOG if os.path.isdir(LOG) else os.path.dirname(LOG)
+        left = space(folder)[1]
+        if size > left and not on_one_disk(folder, DATA):
+            yield f"The binary log is to be moved to {LOG} and has {size // 2**20} MB; there are {left // 2**20} MB left there."
 
     def faults(self) -> Iterator[str]:
         """Reasons to refuse: data that would be lost, or a server that would not start."""
@@ -229,6 +284,8 @@ class Host:
                 f"mysql_vendor: is {self.vendor}, but {DATA}/{MARKS[other]} shows that a server of the other vendor has its "
                 "data here, which would be out of reach. To change vendors, build a new host and bring the data there as a dump."
             )
+        if self.log_beside:
+            yield from self._log()
         yield from self._running() if self.server else self._stopped()
         for item in self.processes:
             if item.in_container and item.data and same_folder(f"/proc/{item.pid}/cwd", DATA):

@@ -123,6 +123,10 @@ options:
     description: With O(ask), whether a server that somebody else has set up may be configured anew.
     type: bool
     default: false
+  move_log:
+    description: With O(ask), whether a binary log that lies with the data is to lie beside them.
+    type: bool
+    default: false
 extends_documentation_fragment: [action_common_attributes]
 attributes:
   check_mode:
@@ -162,6 +166,10 @@ refusals:
 takes_over:
   description: Where a copy of the configuration is to be kept that loses its effect; empty if there is none.
   type: str
+  returned: with O(ask)
+log_beside:
+  description: Whether the binary log lies beside the data, or is to at the end of the run.
+  type: bool
   returned: with O(ask)
 apt_files:
   description: The files of a package source that the role has written, and that are there.
@@ -207,6 +215,7 @@ ZONES = Path("/usr/share/zoneinfo")
 # Folders of the server, with the widest mode that is allowed: the packages' and the unit's.
 FOLDERS = {
     mysql_host.DATA: {"mariadb": 0o755, "mysql": 0o700},
+    mysql_host.LOG: {"mariadb": 0o700, "mysql": 0o700},
     "/var/log/mysql": {"mariadb": 0o750, "mysql": 0o750},
     "/var/lib/mysql-files": {"mariadb": 0o700, "mysql": 0o700},
 }
@@ -858,6 +867,7 @@ def main() -> None:
             "ask": {"type": "bool", "default": False},
             "certificate": {"type": "str", "default": ""},
             "take_over": {"type": "bool", "default": False},
+            "move_log": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -869,9 +879,9 @@ def main() -> None:
     host = None
     if params["ask"]:
         warn_of_expiry(module, params["certificate"])
-        host = mysql_host.Host(module.run_command, params["vendor"], params["take_over"])
+        host = mysql_host.Host(module.run_command, params["vendor"], params["take_over"], params["move_log"])
         refuse(module, host, list(host.faults()))
-        for fault in user_faults():
+        for fault in [*user_faults(), *host.warnings()]:
             module.warn(fault)
     connection = connect(module, host)
     if connection is None:
@@ -955,6 +965,7 @@ def finish(
         moment = time.strftime("%Y-%m-%dT%H%M%SZ", time.gmtime())
         result["takes_over"] = f"{ownership.COPIES}/{moment}-etc-mysql" if host.is_taken_over else ""
         result["refusals"] = refusals or []
+        result["log_beside"] = host.log_beside
         result["apt_files"] = [path for path in mysql_host.APT_FILES if os.path.exists(path)]
     elif module._diff and words:
         result["diff"] = {"prepared": "".join(f"{line}\n" for line in words)}

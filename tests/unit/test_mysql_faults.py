@@ -28,6 +28,7 @@ INPUTS = {
     "buffer_pool_share": 25,
     "max_connections": 100,
     "binlog_days": 7,
+    "acknowledge_timeout_ms": 0,
     "slow_query_seconds": 1,
     "options": {"innodb_io_capacity": 300, "table-open-cache": "500"},
 }
@@ -46,6 +47,7 @@ def test_good_inputs_have_no_fault():
     assert faults() == []
     assert faults(users=[{"name": "app", "auth": "socket"}, {"name": "gone", "state": "absent"}]) == []
     assert faults(listen_address=["127.0.0.1", "::1"]) == []
+    assert faults(acknowledge_timeout_ms=2000) == []
     assert faults(listen_address=["10.0.0.5"], tls_certificate="/etc/ssl/c.pem", tls_key="/etc/ssl/k.pem") == []
     for host in ("%", "192.0.2.7", "192.0.2.%", "10.%", "192.0.2.0/255.255.255.0", "2001:db8::7"):
         assert faults(**user(host=host)) == []
@@ -92,6 +94,8 @@ def test_good_inputs_have_no_fault():
         ({"port": 65536}, "mysql_port: 65536 is not between 1 and 65535"),
         ({"buffer_pool_share": 81}, "mysql_buffer_pool_share: 81 is not between 1 and 80"),
         ({"binlog_days": 0}, "mysql_binlog_days: 0"),
+        ({"acknowledge_timeout_ms": 99}, "mysql_acknowledge_timeout_ms: 99 is neither 0 nor"),
+        ({"options": {"log-bin": "mysql-bin"}}, "mysql_options.log-bin: not to be set here"),
         ({"slow_query_seconds": 0}, "mysql_slow_query_seconds: 0"),
         ({"options": {"a b": 1}}, "mysql_options: 'a b' is not the name of an option"),
         (
@@ -104,6 +108,10 @@ def test_good_inputs_have_no_fault():
         ({"options": {"sort_buffer_size": None}}, "mysql_options.sort_buffer_size: its value"),
         ({"max_connections": 1200}, "the host has 4096 MB"),
         ({"facts": {**FACTS, "mounts": [{"mount": "/var", "size_total": 2**30}]}}, "2048 MB; /var has 1024 MB"),
+        (
+            {"facts": {**FACTS, "mounts": [*FACTS["mounts"], {"mount": "/var/lib/mysql-binlog", "size_total": 2**29}]}},
+            "/var/lib/mysql-binlog needs a disk of 1024 MB; /var/lib/mysql-binlog has 512 MB",
+        ),
     ],
 )
 def test_each_fault_is_named(inputs, words):

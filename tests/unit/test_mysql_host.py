@@ -135,6 +135,9 @@ def found(monkeypatch, tmp_path):
         version="",
         vendor="mariadb",
         persisted=None,
+        move_log=False,
+        log="",
+        drop_in="",
     ):
         data = tmp_path / "data"
         data.mkdir()
@@ -152,6 +155,14 @@ def found(monkeypatch, tmp_path):
         running = [host.Process(7, unit, places[where]) for unit, where in processes]
         monkeypatch.setattr(host, "DATA", str(data))
         monkeypatch.setattr(host, "CONFIGURATION", str(marker))
+        monkeypatch.setattr(host, "LOG", str(tmp_path / "log"))
+        for folder, name in (("log", "beside"), ("data", "with the data")):
+            if name in log:
+                (tmp_path / folder).mkdir(exist_ok=True)
+                (tmp_path / folder / "binlog.index").write_text("")
+                (tmp_path / folder / "binlog.000001").write_text("x" * 4096)
+        read = host._read
+        monkeypatch.setattr(host, "_read", lambda path: drop_in if str(path).endswith("webstack.conf") else read(path))
         monkeypatch.setattr(host, "processes", lambda: running)
         monkeypatch.setattr(host, "unmounted", lambda _folder: "")
         monkeypatch.setattr(host, "foreign_configuration", lambda _run: [])
@@ -161,7 +172,7 @@ def found(monkeypatch, tmp_path):
                 (said for word, said in (answers or {}).items() if word in " ".join(argv)), (0, "installed", "")
             )
 
-        return host.Host(run, vendor, take_over)
+        return host.Host(run, vendor, take_over, move_log)
 
     return make
 
@@ -300,3 +311,60 @@ def test_data_behind_a_link_are_inside(tmp_path):
     (tmp_path / "disk/shop").mkdir(parents=True)
     (tmp_path / "data").symlink_to("disk")
     assert host.outside(["./shop/a.ibd", f"{tmp_path}/disk/shop/b.ibd"], str(tmp_path / "data")) == []
+
+
+RUNS = {"processes": [(OURS, "usual")]}
+BESIDE = "ExecStart=/usr/sbin/mariadbd --log-bin={log}/binlog"
+
+
+@pytest.mark.parametrize(
+    ("has", "beside"),
+    [
+        ({}, True),
+        # Of somebody else, who says the word for all of it.
+        ({**RUNS, "log": "with the data"}, True),
+        ({**RUNS, "ours": True, "log": "with the data"}, False),
+        ({**RUNS, "ours": True}, False),
+        ({**RUNS, "ours": True, "log": "with the data", "move_log": True}, True),
+        ({**RUNS, "ours": True, "log": "with the data", "drop_in": BESIDE}, True),
+        ({**RUNS, "ours": True, "log": "beside", "drop_in": BESIDE}, True),
+        ({**RUNS, "ours": True, "log": "beside", "drop_in": "changed by hand"}, True),
+        # What a start that failed has left beside does not count.
+        ({**RUNS, "ours": True, "log": "with the data, beside"}, False),
+    ],
+)
+def test_a_log_stays_where_it_lies_unless_its_move_is_asked_for(found, tmp_path, has, beside):
+    there = found(**{**has, "drop_in": has.get("drop_in", "").format(log=tmp_path / "log")})
+    assert there.log_beside == beside and list(there.faults()) == []
+    said = [words for words in there.warnings() if "-e mysql_move_log=true" in words]
+    assert bool(said) == (not beside)
+
+
+@pytest.mark.parametrize(("ours", "words"), [(False, "Move it away: mv "), (True, "holds no data")])
+def test_a_log_whose_server_is_gone_is_not_gone_on_with(found, ours, words):
+    (fault,) = found(ours=ours, log="beside", answers={"systemctl": (0, "ExecStart=", "")}).faults()
+    assert words in fault
+
+
+def test_a_disk_for_the_log_that_is_not_mounted_is_refused(found, monkeypatch, tmp_path):
+    there = found(**RUNS, ours=True, move_log=True)
+    monkeypatch.setattr(host, "unmounted", lambda folder: folder if folder == host.LOG else "")
+    (fault,) = there.faults()
+    assert "log is a mount point" in fault
+
+
+@pytest.mark.parametrize(("left", "disks", "refused"), [(4095, 2, True), (4096, 2, False), (4095, 1, False)])
+def test_a_log_that_does_not_fit_where_it_is_to_go_is_not_moved(found, monkeypatch, left, disks, refused):
+    there = found(**RUNS, ours=True, log="with the data", move_log=True)
+    monkeypatch.setattr(host, "space", lambda _folder: (2**30, left))
+    monkeypatch.setattr(host, "on_one_disk", lambda *_folders: disks == 1)
+    assert any("is to be moved to" in fault for fault in there.faults()) == refused
+
+
+@pytest.mark.parametrize(
+    ("total", "left", "said"), [(10 * 2**30, 2**30 - 1, True), (10 * 2**30, 2**30, False), (10**12, 2 * 2**30, False)]
+)
+def test_a_disk_of_the_log_that_is_nearly_full_is_said(found, monkeypatch, total, left, said):
+    monkeypatch.setattr(host, "space", lambda _folder: (total, left))
+    words = " ".join(found(log="beside").warnings())
+    assert ("every commit hangs" in words) == said

@@ -10,6 +10,7 @@ from __future__ import annotations
 import configparser
 import datetime
 import functools
+import hashlib
 import json
 import os
 import re
@@ -79,7 +80,8 @@ class ActionModule(ActionBase):
         if given not in known and not self._task.args.get("look") and not self._task.action.endswith(("first_contact", "mysql_accounts")):
             with open(recording, "a", encoding="utf-8") as handle:
                 handle.write(given + "\\n")
-        return {"changed": False, "missing": plain(self._task.args).get("name", []), **HOST}
+        log_beside = task_vars.get("log_lies_beside", True)
+        return {"changed": False, "missing": plain(self._task.args).get("name", []), "log_beside": log_beside, **HOST}
 """
 SITES = [
     {
@@ -265,10 +267,19 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "mysql", ["validate", "install", "configure"],
         {"mysql_options": {"innodb_io_capacity": 2000, "event_scheduler": True}, "ansible_facts": BOOKWORM},
     ),
+    "mariadb-log-with-data": ("mysql", ["validate", "install", "configure"], {"log_lies_beside": False}),
+    "mysql-log-with-data": (
+        "mysql", ["validate", "install", "configure"],
+        {"mysql_vendor": "mysql", "mysql_apt_source": APT_SOURCE, "mysql_listen_address": ["0.0.0.0"], **TLS, "log_lies_beside": False},
+    ),
+    "mariadb-acknowledged": (
+        "mysql", ["validate", "install", "configure"],
+        {"mysql_acknowledge_timeout_ms": 2000, "mysql_binlog_expires": "no"},
+    ),
     "mysql-full": (
         "mysql", ["validate", "install", "configure"],
         {"mysql_vendor": "mysql", "mysql_apt_source": APT_SOURCE, "mysql_listen_address": ["0.0.0.0"], **TLS,
-         "mysql_options": {"innodb_io_capacity": 2000, "event_scheduler": True}},
+         "mysql_acknowledge_timeout_ms": 2000, "mysql_options": {"innodb_io_capacity": 2000, "event_scheduler": True}},
     ),
     "dns": ("dns", ["validate", "serve"], ZONE),
     "dns-hostile": ("dns", ["validate", "serve"], {**ZONE, "dns_records": ZONE["dns_records"] + TEXTS}),
@@ -431,7 +442,7 @@ ASKED = sorted(
     case
     for case, (role, _steps, _inputs) in CASES.items()
     if role not in ("base", "certificate")
-    and case not in ("mysql-full", "dns-update")
+    and case not in ("mysql-full", "mysql-log-with-data", "dns-update")
     and not case.startswith("app-php")
     and "-changed-" not in case
 )
@@ -493,6 +504,7 @@ def test_a_file_says_at_its_top_where_it_comes_from(files):
         unmarked = (
             "release.json",
             "/webstack-release",
+            "/mysql-log",
             "/etc/issue.net",
             "/etc/issue",
             "/etc/webstack/belongs-to",
@@ -998,6 +1010,64 @@ def test_the_server_reads_each_of_its_options_once(files):
     full = ini(files["mysql-full"]["/etc/mysql/webstack.cnf"]["content"])["mysqld"]
     assert (full["require_secure_transport"], full["bind_address"]) == ("ON", "0.0.0.0")
     assert (full["event_scheduler"], full["innodb_io_capacity"]) == ("ON", "2000")
+
+
+# SHA-256 of what was written before the log of new servers lay beside their data: webstack.cnf, the drop-in.
+OF_BEFORE = {
+    "mariadb-log-with-data": (
+        "9b5d4dba0baff282b2847b3dcf8bc20bd7506c8b8c675575c5eeab939f650e31",
+        "bcdf11312cfb9071b0fb4944cb24ff74a23f5bd9b3b88ee346a5ef50c8a1933d",
+    ),
+    "mysql-log-with-data": (
+        "32d448bfe541a94c04e8f8f49d6e467cd97a8de82896c0aba84c593d8e007a53",
+        "263aeb96fa0f9b1dc39b4b59b0467677e4c8356c01ce16e2c9cccaa513b9a9c8",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", OF_BEFORE)
+def test_a_server_whose_log_lies_with_its_data_keeps_its_files_and_is_not_restarted(files, case):
+    unit = case.partition("-")[0]
+    paths = ("/etc/mysql/webstack.cnf", f"/etc/systemd/system/{unit}.service.d/webstack.conf")
+    assert set(files[case]) - set(paths) <= {path for path in files[case] if path.startswith("/etc/apt/")}
+    digests = (hashlib.sha256(files[case][path]["content"].encode()).hexdigest() for path in paths)
+    assert tuple(digests) == OF_BEFORE[case]
+
+
+def test_where_the_log_lies_is_said_in_one_file_with_what_it_needs_there(files):
+    """As one file, it is of a moment: a host that is killed between two has a log at one place or the other."""
+    for case, unit in (("mariadb", "mariadb"), ("mysql-full", "mysql")):
+        drop_in = files[case][f"/etc/systemd/system/{unit}.service.d/webstack.conf"]["content"]
+        assert " --log-bin=/var/lib/mysql-binlog/binlog\n" in drop_in
+        assert "StateDirectory=mysql-files mysql-binlog\n" in drop_in
+        assert "ExecStartPre=+/usr/local/lib/webstack/mysql-log before\n" in drop_in
+        assert "log_bin" not in ini(files[case]["/etc/mysql/webstack.cnf"]["content"])["mysqld"]
+        # The tool is there before the unit that runs it, and none of its changes is worth a restart.
+        tool, *_others = (path for path in files[case] if not path.startswith("/etc/apt/"))
+        assert (tool, files[case][tool]["apply"]) == ("/usr/local/lib/webstack/mysql-log", "none")
+
+
+def test_the_server_that_mysqls_package_starts_has_the_same_log(files):
+    path = "/etc/mysql/mysql.conf.d/webstack-log.cnf"
+    assert ini(files["mysql-full"][path]["content"])["mysqld"]["log_bin"] == "/var/lib/mysql-binlog/binlog"
+    # After the drop-in: before, the log lies with the data.
+    assert list(files["mysql-full"])[-1] == path and files["mysql-full"][path]["apply"] == "none"
+    assert not [case for case in ("mariadb", "mysql-log-with-data") if path in files[case]]
+
+
+def test_commits_wait_for_another_machine_where_they_are_to(files):
+    settings = {
+        case: ini(files[case]["/etc/mysql/webstack.cnf"]["content"])["mysqld"] for case in files if case.startswith("m")
+    }
+    for case, side in (("mariadb-acknowledged", "master"), ("mysql-full", "source")):
+        found = {name: value for name, value in settings[case].items() if name.startswith("rpl_semi_sync_")}
+        assert found == {
+            f"rpl_semi_sync_{side}_{name}": value
+            for name, value in {"enabled": "ON", "timeout": "2000", "wait_point": "AFTER_SYNC"}.items()
+        }
+    assert not [name for name in settings["mariadb"] if "semi" in name]
+    assert settings["mariadb-acknowledged"]["binlog_expire_logs_seconds"] == "0"
+    assert settings["mariadb"]["binlog_expire_logs_seconds"] == "604800"
 
 
 def test_a_package_source_is_one_stanza_whose_key_is_folded_as_it_must_be(files):

@@ -10,8 +10,8 @@ VENDOR = next(name for name in names() if "vendor" in name)
 CONFIGURATION = "/etc/mysql/mysql.conf.d/theirs.cnf"
 # What the role has brought, and how it knows a server for its own.
 FORGET = (
-    "systemctl stop mysql; rm -r /etc/mysql/webstack.cnf /etc/systemd/system/mysql.service.d "
-    "/run/webstack/mysql.service.json; systemctl daemon-reload; systemctl start mysql; "
+    "systemctl stop mysql; rm -r /etc/mysql/webstack.cnf /etc/mysql/mysql.conf.d/webstack-log.cnf /etc/systemd/system/mysql.service.d "
+    "/run/webstack/mysql.service.json /var/lib/mysql-binlog; systemctl daemon-reload; systemctl start mysql; "
     "mysql -e 'CREATE DATABASE shop; CREATE TABLE shop.orders (n INT); INSERT INTO shop.orders VALUES (1), (2)'"
 )
 # The older copy stays at the usual place.

@@ -16,7 +16,7 @@ INSTALL = (
 REMOVE = (
     "systemctl stop mariadb; export DEBIAN_FRONTEND=noninteractive; "
     "apt-get -qq purge -y 'mariadb*' mysql-common galera-4 python3-pymysql >/dev/null 2>&1; "
-    "rm -rf /var/lib/mysql /var/lib/mysql-files /var/log/mysql /etc/mysql /data /root/.my.cnf /etc/fstab.theirs "
+    "rm -rf /var/lib/mysql /var/lib/mysql-binlog /var/lib/mysql-files /var/log/mysql /etc/mysql /data /root/.my.cnf /etc/fstab.theirs "
     "/etc/systemd/system/mariadb.service.d /run/webstack/mariadb.service.json; systemctl daemon-reload"
 )
 MOVE = (

@@ -119,9 +119,10 @@ def test_its_host_is_refused_with_the_step_until_that_is_acknowledged(host):
 
 
 def test_it_is_upgraded_while_it_serves_and_a_second_run_changes_nothing(host):
-    before = status(host)
+    before, database = status(host), host.check_output("systemctl show -P InvocationID mariadb")
     with visitors():
-        playbook(upgraded_to=THIS).must_succeed()
+        run = playbook(upgraded_to=THIS).must_succeed()
+        run.must_say("The binary log lies with the data", "-e mysql_move_log=true")
         # The host remembers it.
         assert playbook().must_succeed().changed == []
     after = status(host)
@@ -129,6 +130,7 @@ def test_it_is_upgraded_while_it_serves_and_a_second_run_changes_nothing(host):
     assert after["slot"] != before["slot"], "the application has new settings, so it was switched"
     assert host.check_output(f"cat {RECORD}") == THIS
     assert ARTICLE in visitor().get(url(), timeout=10).text
+    assert host.check_output("systemctl show -P InvocationID mariadb") == database
 
 
 def test_what_the_last_release_has_built_can_be_gone_back_to(host):
