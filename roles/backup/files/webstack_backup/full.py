@@ -1,0 +1,126 @@
+"""A full backup: copy, prepare, start once, count, save, and the mark that makes it count last of all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from .atomic import write_atomically
+from .basics import CONFIG, SOCKET, STATE, Refused, config, now
+from .repository import DATA, FULL, Repository, in_bytes
+from .scratch import PLACE, Scratch, alone, counted, data_options, fresh, room, total
+from .vendor import Vendor, ask, connect, installed
+
+KNOWN = STATE / "repository.json"
+LAST = STATE / "full.json"
+COPY = PLACE / "full"
+MANIFEST = COPY / "manifest.json"
+SPARE = 64 * 2**20  # what a copy takes more than the data: the log of what is written meanwhile
+
+
+def repository() -> Repository:
+    declared = config()
+    address = declared.get("repository")
+    if not address:
+        raise Refused(f"{CONFIG} names no repository for full backups")
+    return Repository(address, KNOWN, environment=declared.get("repository_environment"))
+
+
+def full() -> list[str]:
+    """Makes one; returns what an operator reads of it."""
+    with alone("full"):
+        try:
+            return _full(repository(), installed())
+        finally:
+            if COPY.exists():
+                shutil.rmtree(COPY)
+
+
+def _full(store: Repository, vendor: Vendor) -> list[str]:
+    begun = time.monotonic()
+    opened = store.open()  # before anything is copied: it may not answer
+    store.release_stale_locks()
+    with connect(SOCKET) as cursor:
+        (base, datadir), *_ = ask(cursor, "SELECT @@log_bin_basename, @@datadir")
+        if not base:
+            raise Refused("the server has no binary log: role mysql turns it on")
+        options = data_options(cursor)
+    log = Path(base).parent
+    fresh(COPY.name)
+    room(PLACE, size(Path(datadir), Path(base).name) + SPARE, "the copy of the data")
+    manifest: dict[str, Any] = {
+        "format": 1, "host": store.host, "vendor": vendor.name, "version": vendor.version(),
+        "log_folder": str(log), "line": line(log), "options": options, "begun": now(),
+    }  # fmt: skip
+    data = COPY / "data"
+    vendor.copy(SOCKET, data)
+    manifest |= {"copied": now(), "line_after": line(log)}
+    if manifest["line"] != manifest.pop("line_after"):
+        raise Refused("the server's log was exchanged for another one while its data were copied: try again")
+    scratch = Scratch("full", vendor, data, options)
+    with scratch, connect(scratch.socket) as cursor:
+        position, gtid = vendor.position(data, cursor)
+        tables = counted(cursor)
+        ((accounts,),) = ask(cursor, "SELECT COUNT(*) FROM mysql.user")
+    manifest |= {"position": str(position), "gtid": gtid, "tables": tables, "accounts": accounts, "bytes": size(data)}
+    saved = store.backup(data, DATA)
+    manifest |= {"data": saved["snapshot_id"], "stored": saved["data_added"]}
+    write_atomically(MANIFEST, json.dumps(manifest, indent=1), 0o600)
+    store.backup(MANIFEST, FULL)
+    seconds = time.monotonic() - begun
+    write_atomically(LAST, json.dumps({**manifest, "seconds": round(seconds, 1), "done": now()}))
+    words = [opened] if opened else []
+    words.append(
+        f"full backup of {vendor.title} {manifest['version']} at {position}: {total(tables)}, {accounts} accounts"
+    )
+    words.append(
+        f"{in_bytes(manifest['bytes'])} of data, {in_bytes(manifest['stored'])} of them new in {store.name}; {seconds:.1f} s"
+    )
+    return words + thin_out(store)
+
+
+def thin_out(store: Repository) -> list[str]:
+    """Removes fulls that the rule does not keep, and data whose full has never become whole.
+
+    Only where this host may: at a target that it can only add to, the target does that.
+    """
+    rule = config().get("keep")
+    if not rule or not store.local:
+        return []
+    kept, leaving = store.keep(rule)
+    needed = [json.loads(store.read(snapshot, MANIFEST))["data"] for snapshot in kept]
+    unneeded = [one.id for one in store.snapshots(DATA) if not one.id.startswith(tuple(needed))]
+    if not leaving and not unneeded:
+        return []
+    # Manifests first: one whose data are gone would count, and could not be restored.
+    for snapshots in (leaving, unneeded):
+        if snapshots:
+            store.forget(snapshots)
+    store.prune()
+    return [f"removed {len(leaving)} full backups that the rule does not keep; {len(kept)} are there"]
+
+
+def line(log: Path) -> str:
+    """The line of this log: a server that begins anew, or was restored, begins another one."""
+    try:
+        return (log / "line").read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+
+
+def size(folder: Path, without: str | None = None) -> int:
+    """Bytes that the files in `folder` take, but for those of a log `without`."""
+    found = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if without and name.startswith(without + "."):
+                continue
+            try:
+                found += os.lstat(os.path.join(place, name)).st_blocks * 512
+            except FileNotFoundError:  # a server at work removes files
+                continue
+    return found

@@ -1,0 +1,65 @@
+"""Replays a stretch of the binary log into a scratch instance, with the vendor's own tools."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from .basics import Refused
+from .chain import Chain
+from .scratch import Scratch
+
+REPLAY_SECONDS = 24 * 3600
+
+
+def replay(chain: Chain, scratch: Scratch, work: Path) -> None:
+    """`work` takes copies of files that are to be replayed in part."""
+    files = [str(_until(path, end, work)) for path, end in chain.files]
+    vendor = scratch.vendor
+    # UTC: the tool takes and prints times of the zone that it finds in its environment.
+    environment = {**os.environ, "TZ": "UTC"}
+    reader = [vendor.binlog, "--no-defaults", "--disable-log-bin", f"--start-position={chain.start.offset}", *files]
+    writer = [vendor.client, "--no-defaults", f"--socket={scratch.socket}", "--user=root"]
+    writer += ["--binary-mode", "--max-allowed-packet=1G"]
+    with tempfile.TemporaryFile() as read_words, tempfile.TemporaryFile() as write_words:
+        source = subprocess.Popen(
+            reader, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=read_words, env=environment
+        )
+        sink = subprocess.Popen(
+            writer, stdin=source.stdout, stdout=subprocess.DEVNULL, stderr=write_words, env=environment
+        )
+        assert source.stdout
+        source.stdout.close()  # or the reader would not notice that the writer has ended
+        try:
+            written, had = sink.wait(REPLAY_SECONDS), source.wait(60)
+        except subprocess.TimeoutExpired:
+            raise Refused(f"the replay of {len(files)} files of the log has not ended within its time") from None
+        finally:
+            for process in (sink, source):
+                process.kill()
+                process.wait()
+        # The client ends with 0 where its input ends early: both have to have said that they are done.
+        if written or had:
+            said = []
+            for words in (write_words, read_words):
+                words.seek(0)
+                said.append(words.read().decode(errors="replace").strip())
+            raise Refused("the replay of the log stopped:\n" + "\n".join(said)[-2000:])
+
+
+def _until(path: Path, end: int, work: Path) -> Path:
+    """The file, or a copy of its first `end` bytes: the tool reads one event past --stop-position, which may be torn."""
+    if path.stat().st_size == end:
+        return path
+    copy = work / path.name
+    with open(path, "rb") as source, open(copy, "wb") as part:
+        left = end
+        while left:
+            block = source.read(min(left, 1 << 20))
+            if not block:
+                raise Refused(f"{path} has become shorter than {end} bytes")
+            part.write(block)
+            left -= len(block)
+    return copy

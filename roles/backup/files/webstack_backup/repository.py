@@ -1,0 +1,209 @@
+"""The repository of full backups: restic, 0.14 of Debian 12 and 0.18 of Debian 13. Every call ends within its time.
+
+A full is two snapshots: the data, and after it the manifest, which names the data's. Only with the manifest
+does it count. A tag would do for this as well, but restic replaces a snapshot to tag it, and what may
+only be added to cannot be tagged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .atomic import write_atomically
+from .basics import Refused, read_object
+
+FOLDER = Path("/etc/webstack-backup")
+PASSPHRASE = FOLDER / "passphrase"
+CACHE = Path("/var/cache/webstack-backup")
+ASK_SECONDS = 60  # restic 0.18 tries for many minutes if nobody answers
+DATA_SECONDS = 6 * 3600
+DATA, FULL = "data", "full"
+
+
+class NoRepository(Refused):
+    """There is none at this address."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    id: str
+    time: str
+    tags: tuple[str, ...]
+
+
+class Repository:
+    """`address` is a folder or what restic takes; `options` are of restic, `environment` has a store's keys."""
+
+    def __init__(
+        self, address: str, known: Path, *, options: tuple[str, ...] = (), environment: dict[str, str] | None = None
+    ) -> None:
+        self.address = address
+        self.known = known  # remembers which repository this host has used
+        self.options = options
+        self.environment = environment or {}
+        self.host = socket.gethostname()
+        self.name = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", address)
+
+    @property
+    def local(self) -> Path | None:
+        return Path(self.address) if self.address.startswith("/") else None
+
+    def open(self) -> str:
+        """Checks that it answers and that the passphrase is right. Makes a new one only where this host has used none.
+
+        Returns what an operator should know of it, if anything.
+        """
+        used = read_object(self.known).get("id")
+        words = ""
+        try:
+            identity = self.identity()
+        except NoRepository:
+            if used:
+                raise Refused(
+                    f"the repository {self.name} is gone: backups of this host were there. Is its disk mounted? If it is lost, "
+                    f"remove {self.known}, and the next backup makes a new one"
+                ) from None
+            if self.local:
+                self.local.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.call("init", seconds=ASK_SECONDS)
+            identity = self.identity()
+            words = f"made the repository {self.name}"
+        if used and used != identity:
+            raise Refused(
+                f"{self.name} is another repository than the one that has the backups of this host until now. "
+                f"If that is right, remove {self.known}"
+            )
+        if not used:
+            write_atomically(self.known, json.dumps({"id": identity}))
+        return words
+
+    def identity(self) -> str:
+        return str(json.loads(self.call("cat", "config", "--no-lock", seconds=ASK_SECONDS))["id"])
+
+    def release_stale_locks(self) -> None:
+        """Removes locks whose process is dead: on this host by its pid, of other hosts after 30 minutes without a sign."""
+        self.call("unlock", seconds=ASK_SECONDS)
+
+    def backup(self, path: Path, tag: str, *more: str) -> dict[str, Any]:
+        """A new snapshot of `path`; returns restic's figures of it."""
+        tags = [word for name in (tag, *more) for word in ("--tag", name)]
+        said = self.call("backup", "--json", "--host", self.host, *tags, str(path), seconds=DATA_SECONDS)
+        for line in reversed(said.splitlines()):
+            with contextlib.suppress(ValueError):
+                found = json.loads(line)
+                if found.get("message_type") == "summary":
+                    return dict(found)
+        raise Refused("restic does not say which snapshot it has made")
+
+    def snapshots(self, tag: str) -> list[Snapshot]:
+        """Of this host, the oldest first."""
+        words = ("snapshots", "--json", "--no-lock", "--host", self.host, "--tag", tag)
+        found = json.loads(self.call(*words, seconds=ASK_SECONDS)) or []
+        return sorted(
+            (Snapshot(one["id"], one["time"], tuple(one.get("tags") or ())) for one in found), key=lambda one: one.time
+        )
+
+    def read(self, snapshot: str, path: Path) -> str:
+        return self.call("dump", "--no-lock", snapshot, str(path), seconds=ASK_SECONDS)
+
+    def restore(self, snapshot: str, folder: Path) -> None:
+        """Writes the files below `folder`, with the path that they were saved from."""
+        self.call("restore", "--no-lock", snapshot, "--target", str(folder), seconds=DATA_SECONDS)
+
+    def forget(self, snapshots: list[str]) -> None:
+        self.call("forget", *snapshots, seconds=ASK_SECONDS * 10)
+
+    def keep(self, rule: dict[str, Any]) -> tuple[list[str], list[str]]:
+        """The manifests' snapshots that `rule` keeps, and those that it does not."""
+        words = [word for name, value in rule.items() for word in (f"--keep-{name.replace('_', '-')}", str(value))]
+        found = json.loads(
+            self.call(
+                "forget", "--dry-run", "--json", "--group-by", "host", "--host", self.host, "--tag", FULL, *words,
+                seconds=ASK_SECONDS,
+            )
+        )  # fmt: skip
+        kept = [one["id"] for group in found for one in group["keep"] or []]
+        return kept, [one["id"] for group in found for one in group["remove"] or []]
+
+    def prune(self) -> None:
+        self.call("prune", seconds=DATA_SECONDS)
+
+    def call(self, *words: str, seconds: float) -> str:
+        """Runs restic. Neither passphrase nor address are words of the command: everybody sees those."""
+        if not shutil.which("restic"):
+            raise Refused("restic is not installed: role backup does that")
+        CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
+        read, write = os.pipe()
+        os.write(write, self.address.encode())
+        os.close(write)
+        argv = ["restic", "--repository-file", f"/dev/fd/{read}", "--password-file", str(PASSPHRASE)]
+        argv += ["--cache-dir", str(CACHE), *self.options, *words]
+        try:
+            process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+                pass_fds=(read,), start_new_session=True, env={**os.environ, "RESTIC_PROGRESS_FPS": "0.01", **self.environment},
+            )  # fmt: skip
+        finally:
+            os.close(read)
+        try:
+            out, err = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            end(process)
+            raise Refused(f"{self.name} has not answered within {seconds:.0f} s ({shlex.join(words[:1])})") from None
+        except BaseException:
+            end(process)
+            raise
+        if process.returncode:
+            raise self.fault(words[0], process.returncode, err + "\n" + "\n".join(out.splitlines()[-5:]))
+        return out
+
+    def fault(self, verb: str, code: int, said: str) -> Refused:
+        """What restic's end means. 0.14 ends with 1 for all, so its words are looked at as well."""
+        if code == 12 or "wrong password or no key found" in said:
+            return Refused(f"wrong passphrase for {self.name}: {PASSPHRASE} has not the one that it was made with")
+        # 0.14 asks whether there is a repository, also if nobody answers.
+        asks = "Is there a repository at the following location?" in said
+        if code == 10 or (asks and re.search("does not exist|no such file or directory", said)):
+            return NoRepository(f"there is no repository at {self.name}")
+        if code == 11 or "already locked" in said:
+            held = re.search(r"locked .*?by PID (\d+) on (\S+) by", said)
+            since = re.search(r"lock was created at (\d+-\d+-\d+ \d+:\d+:\d+)", said)
+            by = f" by {held[2]}:{held[1]}" if held else ""
+            return Refused(f"the repository {self.name} is locked{by}" + (f" since {since[1]}" if since else ""))
+        if "no space left on device" in said:
+            free = f": {in_bytes(shutil.disk_usage(self.local).free)} free" if self.local else ""
+            return Refused(f"no space left at {self.name}{free}")
+        words = said.strip().replace(self.address, self.name)[-2000:]
+        if verb == "backup" and code == 3:
+            return Refused(f"restic could not read all of the copy, so this backup does not count:\n{words}")
+        return Refused(f"restic {verb} failed at {self.name}:\n{words}")
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """First as by Ctrl-C, so that restic takes its lock away."""
+    for number, seconds in ((signal.SIGINT, 10), (signal.SIGKILL, 10)):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=seconds)
+            return
+
+
+def in_bytes(number: float) -> str:
+    """For people: 3.1 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    return f"{number:.1f} TB"

@@ -1,0 +1,216 @@
+"""Restores into a scratch instance: what can be restored is known before anything is fetched, and said in words."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .basics import SOCKET, Refused
+from .chain import Chain, judge
+from .full import COPY, MANIFEST, line, repository
+from .replay import replay
+from .repository import FULL, Repository, in_bytes
+from .scratch import PLACE, Scratch, alone, counted, fresh, room, total
+from .vendor import Position, Vendor, connect, installed, log_position
+
+NAME = "restore"
+Tables = dict[str, dict[str, list[int]]]
+
+
+@dataclass(frozen=True)
+class Full:
+    snapshot: str
+    manifest: dict[str, Any]
+
+    @property
+    def position(self) -> Position:
+        return Position.read(self.manifest["position"])
+
+    @property
+    def data(self) -> Path:
+        return COPY / "data"
+
+    def __str__(self) -> str:
+        title = {"mariadb": "MariaDB", "mysql": "MySQL"}[self.manifest["vendor"]]
+        taken = self.manifest["copied"][:19].replace("T", " ")
+        return f"full backup of {taken}Z: {title} {self.manifest['version']}, {self.manifest['position']}"
+
+
+def scratch(vendor: Vendor, options: dict[str, Any] | None = None) -> Scratch:
+    return Scratch(NAME, vendor, PLACE / NAME / "data", options or {})
+
+
+def restore(to: str) -> list[str]:
+    """Into scratch, which goes on running for the operator to look at; returns what it found."""
+    with alone(NAME):
+        vendor = installed()
+        if scratch(vendor).runs():
+            raise Refused("the scratch instance of the last restore runs: webstack-backup end-scratch removes it")
+        store = repository()
+        store.identity()
+        full, chain = plan(store, to)
+        fits(full, vendor)
+        needed = int(full.manifest["bytes"] * 1.1) + (2 * chain.size if chain else 0)
+        work = fresh(NAME)
+        room(PLACE, needed, "the restored copy")
+        instance = scratch(vendor, full.manifest["options"])
+        try:
+            return _restore(store, full, chain, instance, work)
+        except BaseException:
+            instance.stop()
+            shutil.rmtree(work)
+            raise
+
+
+def _restore(store: Repository, full: Full, chain: Chain | None, instance: Scratch, work: Path) -> list[str]:
+    words, begun = [str(full)], time.monotonic()
+    store.restore(full.manifest["data"], work / "fetched")
+    (work / "fetched" / full.data.relative_to("/")).rename(instance.folder)
+    shutil.rmtree(work / "fetched")
+    fetched = time.monotonic()
+    instance.start()
+    with connect(instance.socket) as cursor:
+        tables = counted(cursor)
+    words.append(compared(full, tables, instance.vendor.version()))
+    words.append(f"fetched in {fetched - begun:.1f} s, started and compared in {time.monotonic() - fetched:.1f} s")
+    if chain:
+        begun = time.monotonic()
+        replay(chain, instance, work)
+        words.append(
+            f"replayed the log from {chain.start} to {chain.stop}: {len(chain.files)} files, {in_bytes(chain.size)},"
+            f" {time.monotonic() - begun:.1f} s"
+        )
+        if chain.torn:
+            words.append(
+                f"left out {chain.torn} bytes at the log's end, which are no whole event: the server was writing them"
+            )
+        with connect(instance.socket) as cursor:
+            after = counted(cursor)
+        words += differences(tables, after)
+    else:
+        words.append("no log was replayed: this is the state of the full backup")
+    client = [instance.vendor.client, "--user=root", f"--socket={instance.socket}"]
+    words.append(f"It runs, without network: {shlex.join(client)}")
+    words.append("webstack-backup end-scratch stops and removes it")
+    return words
+
+
+def end_scratch() -> list[str]:
+    """Stops the instance of the last restore, and removes its data."""
+    with alone(NAME):
+        instance = scratch(installed())
+        there = (PLACE / NAME).exists()
+        instance.stop()
+        if there:
+            shutil.rmtree(PLACE / NAME)
+        return ["the scratch instance is gone" if there else "there is no scratch instance"]
+
+
+def plan(store: Repository, to: str) -> tuple[Full, Chain | None]:
+    """The newest full at or before the wanted moment, and the log from there on; refuses what cannot be restored."""
+    if to == "full":
+        return next_full(store, None), None
+    stop = wanted(to)
+    full = next_full(store, stop)
+    log = Path(full.manifest["log_folder"])
+    found = line(log)
+    if found != full.manifest["line"]:
+        raise Refused(
+            f"the log in {log} is of the line {found or '(none)'}, the newest full backup of {full.manifest['line'] or '(none)'}: "
+            "the server has begun anew since, and nothing after the full can be restored from this log. "
+            "--to full restores the full alone"
+        )
+    return full, judge(log, full.position, stop, None if stop else reached(log))
+
+
+def reached(log: Path) -> Position | None:
+    """Where the live server's log is now, if there is a live server."""
+    try:
+        with connect(SOCKET) as cursor:
+            position = log_position(cursor)
+    except Refused:
+        return None
+    return position if (log / position.file).exists() else None
+
+
+def next_full(store: Repository, stop: Position | None) -> Full:
+    """The newest that is not after `stop`."""
+    snapshots = store.snapshots(FULL)
+    if not snapshots:
+        raise Refused(f"{store.name} has no full backup of {store.host}")
+    for snapshot in reversed(snapshots):
+        full = Full(snapshot.id, json.loads(store.read(snapshot.id, MANIFEST)))
+        if not stop or full.position.key <= stop.key:
+            return full
+    raise Refused(f"{stop} is before the oldest full backup, {full}: nothing before that can be restored")
+
+
+def wanted(to: str) -> Position | None:
+    """A position, or none for all that there is."""
+    if to == "latest":
+        return None
+    if re.fullmatch(r"[\w-]+\.\d+:\d+", to):
+        return Position.read(to)
+    raise Refused(f"{to!r} is none of: latest, full, binlog.000012:4711")
+
+
+def fits(full: Full, vendor: Vendor) -> None:
+    """Refuses data that this server would misread: 10.11 starts on data of 11.8, and answers, with a line in its log."""
+    if full.manifest["vendor"] != vendor.name:
+        raise Refused(f"{full}: this host has {vendor.title}")
+    has, needs = (
+        tuple(int(part) for part in version.split(".")[:2]) for version in (vendor.version(), full.manifest["version"])
+    )
+    if has < needs:
+        raise Refused(f"{full}: this host has {vendor.version()}, it needs {needs[0]}.{needs[1]} or newer")
+
+
+def compared(full: Full, tables: Tables, version: str) -> str:
+    """Refuses a copy that does not hold what was saved."""
+    same = version.split(".")[:2] == full.manifest["version"].split(".")[:2]  # other series compute other checksums
+    declared: Tables = full.manifest["tables"]
+    wrong = [
+        f"{database}.{table}: {told(found)} instead of {told(saved)}"
+        for database, table in sorted({(d, t) for side in (declared, tables) for d in side for t in side[d]})
+        if (found := tables.get(database, {}).get(table)) != (saved := declared.get(database, {}).get(table))
+        and (same or not found or not saved or found[0] != saved[0])
+    ]
+    if wrong:
+        raise Refused("what was restored is not what was saved:\n" + "\n".join(wrong[:20]))
+    how = "rows and checksums" if same else f"rows (checksums of {full.manifest['version']} mean nothing to {version})"
+    return f"{total(tables)}: {how} of all tables are the ones that were saved"
+
+
+def told(found: list[int] | None) -> str:
+    return f"{found[0]:,} rows, checksum {found[1]}" if found else "no table"
+
+
+def differences(before: Tables, after: Tables) -> list[str]:
+    """What the replay has changed, in rows."""
+    words = [f"now {total(after)}"]
+    for database, table in sorted({(d, t) for side in (before, after) for d in side for t in side[d]}):
+        old, new = (side.get(database, {}).get(table) for side in (before, after))
+        if old == new:
+            continue
+        rows = f"{new[0]:,} rows" if new else "dropped"
+        change = "" if not new else f" ({new[0] - old[0]:+,})" if old else " (new)"
+        words.append(f"  {database}.{table}: {rows}{change}")
+    return words
+
+
+def moment(text: str) -> datetime:
+    """A time with its zone."""
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise Refused(f"{text!r} is no time: 2026-11-23 10:15:00Z is one") from None
+    if not found.tzinfo:
+        raise Refused(f"{text!r} does not say its zone: {text}Z, or {text}+01:00")
+    return found.astimezone(UTC)

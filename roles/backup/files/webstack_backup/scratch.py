@@ -1,0 +1,150 @@
+"""A server of its own on a copy of the data: no network, no log, no events, nothing of the live server's."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .basics import Refused, now, run
+from .repository import in_bytes
+from .vendor import SYSTEM, Vendor, ask
+
+# Of all users who may look in, only the server's needs to pass: /var/lib/webstack-backup is closed to it.
+PLACE = Path("/var/lib/webstack-scratch")
+START_SECONDS = 3600  # it may have to go through a large redo log
+STOP_SECONDS = 900
+# What the data files themselves depend on: with other values the server does not start on them, or does not find tables.
+OPTIONS = ("innodb_page_size", "innodb_data_file_path", "lower_case_table_names")
+
+
+@dataclass(frozen=True)
+class Scratch:
+    name: str  # names unit and socket
+    vendor: Vendor
+    folder: Path
+    options: dict[str, Any]
+
+    @property
+    def unit(self) -> str:
+        return f"webstack-{self.name}.service"
+
+    @property
+    def socket(self) -> Path:
+        return Path(f"/run/webstack-{self.name}/mysqld.sock")
+
+    def runs(self) -> bool:
+        return is_running(self.unit)
+
+    def start(self) -> None:
+        run(["chown", "--recursive", "mysql:mysql", str(self.folder)], seconds=START_SECONDS)
+        properties = (
+            "User=mysql", f"RuntimeDirectory=webstack-{self.name}", f"ReadWritePaths={self.folder}",
+            f"TimeoutStartSec={START_SECONDS}", f"TimeoutStopSec={STOP_SECONDS}", "MemoryHigh=1G", "Nice=10",
+            "PrivateNetwork=yes", "RestrictAddressFamilies=AF_UNIX", "ProtectSystem=strict", "ProtectHome=yes",
+            "PrivateTmp=yes", "PrivateDevices=yes", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "UMask=0077",
+        )  # fmt: skip
+        server = (
+            self.vendor.server, "--no-defaults", f"--datadir={self.folder}", f"--socket={self.socket}",
+            "--skip-networking", "--skip-log-bin", "--event-scheduler=OFF", "--innodb-buffer-pool-size=128M",
+            "--innodb-flush-log-at-trx-commit=2", "--max-allowed-packet=1G", *self.vendor.scratch,
+            *(f"--{name.replace('_', '-')}={value}" for name, value in self.options.items()),
+        )  # fmt: skip
+        try:
+            run(
+                ["systemd-run", "--quiet", "--collect", "--service-type=notify", f"--unit={self.unit}",
+                 *(f"--property={setting}" for setting in properties), *server],
+                seconds=START_SECONDS + 60,
+            )  # fmt: skip
+        except Refused as error:
+            self.stop()
+            said = run(["journalctl", "--no-pager", "--output=cat", "--lines=15", f"--unit={self.unit}"], seconds=60)
+            raise Refused(f"no server starts on the copy in {self.folder}:\n{said.strip()}") from error
+
+    def stop(self) -> None:
+        if self.runs():
+            run(["systemctl", "stop", self.unit], seconds=STOP_SECONDS + 60)
+
+    def __enter__(self) -> Scratch:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def is_running(unit: str) -> bool:
+    """Whether a unit has started and not ended."""
+    state = run(["systemctl", "show", "--property=ActiveState", "--value", unit], seconds=60).strip()
+    return state in ("active", "activating", "deactivating")
+
+
+def fresh(name: str) -> Path:
+    """An empty folder below PLACE, for a server to run on; what an earlier run has left there goes."""
+    PLACE.mkdir(mode=0o711, exist_ok=True)
+    folder = PLACE / name
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=0o711)
+    return folder
+
+
+def data_options(cursor: Any) -> dict[str, Any]:
+    """The live server's values of OPTIONS."""
+    (values,) = ask(cursor, f"SELECT {', '.join('@@' + name for name in OPTIONS)}")
+    return dict(zip(OPTIONS, values, strict=True))
+
+
+def counted(cursor: Any) -> dict[str, dict[str, list[int]]]:
+    """Rows and checksum of each table, by database and table. Views and the server's own tables are left out."""
+    marks = ", ".join(["%s"] * len(SYSTEM))
+    tables = ask(
+        cursor,
+        "SELECT table_schema, table_name FROM information_schema.tables"
+        f" WHERE table_type IN ('BASE TABLE', 'SYSTEM VERSIONED', 'SEQUENCE') AND table_schema NOT IN ({marks}) ORDER BY 1, 2",
+        *SYSTEM,
+    )
+    found: dict[str, dict[str, list[int]]] = {}
+    for database, table in tables:
+        named = ".".join(f"`{word.replace('`', '``')}`" for word in (database, table))
+        ((count,),) = ask(cursor, f"SELECT COUNT(*) FROM {named}")
+        ((_, checksum),) = ask(cursor, f"CHECKSUM TABLE {named}")
+        if checksum is None:
+            raise Refused(f"the table {database}.{table} cannot be read")
+        found.setdefault(database, {})[table] = [int(count), int(checksum)]
+    return found
+
+
+def total(tables: dict[str, dict[str, list[int]]]) -> str:
+    """In words: 2 databases, 17 tables, 123,456 rows."""
+    number = sum(len(found) for found in tables.values())
+    rows = sum(count for found in tables.values() for count, _ in found.values())
+    return f"{len(tables)} databases, {number} tables, {rows:,} rows"
+
+
+@contextlib.contextmanager
+def alone(what: str) -> Iterator[None]:
+    """Refuses to begin while another process is at it. The lock ends with its process, however that ends."""
+    PLACE.mkdir(mode=0o711, exist_ok=True)
+    with open(PLACE / f"{what}.lock", "a+", encoding="utf-8") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            raise Refused(f"another {what} runs: {handle.read()}") from None
+        handle.truncate(0)
+        handle.write(f"pid {os.getpid()}, since {now()}")
+        handle.flush()
+        yield
+
+
+def room(folder: Path, needed: int, what: str) -> None:
+    """Refuses to begin what `folder` has no room for."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise Refused(f"{what} needs {in_bytes(needed)} in {folder}, {in_bytes(free)} are free")

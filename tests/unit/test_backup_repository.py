@@ -1,0 +1,102 @@
+"""What restic's end means, in words for an operator; and that no call of it is without an end.
+
+Both versions' own words stand here as they were printed; the scenario `backup` has the real ones.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from backing import Refused, repository
+
+LOCKED = """unable to create lock in backend: repository is already locked exclusively by PID 4711 on web1 by root (UID 0, GID 0)
+lock was created at 2026-11-23 03:00:01 (8m19.2s ago)
+storage ID 1b2c3d4e
+"""
+NONE = """Fatal: unable to open config file: stat /backups/config: no such file or directory
+Is there a repository at the following location?
+/backups
+"""
+SILENT = """Fatal: unable to open config file: Head "http://10.0.0.9:8000/config": dial tcp 10.0.0.9:8000: connect: connection refused
+Is there a repository at the following location?
+rest:http://10.0.0.9:8000/
+"""
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> repository.Repository:
+    monkeypatch.setattr(repository, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(repository, "PASSPHRASE", tmp_path / "passphrase")
+    return repository.Repository(str(tmp_path / "restic"), tmp_path / "known.json")
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "words"),
+    [
+        (1, "Fatal: wrong password or no key found\n", "wrong passphrase for"),
+        (12, "Fatal: wrong password\n", "wrong passphrase for"),
+        (1, LOCKED, "is locked by web1:4711 since 2026-11-23 03:00:01"),
+        (11, LOCKED, "is locked by web1:4711 since 2026-11-23 03:00:01"),
+        (1, "Fatal: unable to save snapshot: write /x: no space left on device\n", "no space left at .*GB free"),
+        (3, "error: read /x: input/output error\n", "does not count"),
+        (1, SILENT, "restic backup failed at .*\n.*connection refused"),
+    ],
+)
+def test_words(store: repository.Repository, code: int, said: str, words: str) -> None:
+    store.local.mkdir()
+    with pytest.raises(Refused, match=words) as refused:
+        raise store.fault("backup", code, said)
+    assert not isinstance(refused.value, repository.NoRepository)
+
+
+@pytest.mark.parametrize(("code", "said"), [(1, NONE), (10, "Fatal: repository does not exist\n")])
+def test_no_repository(store: repository.Repository, code: int, said: str) -> None:
+    assert isinstance(store.fault("cat", code, said), repository.NoRepository)
+
+
+def test_a_password_in_the_address_is_not_said(tmp_path: Path) -> None:
+    store = repository.Repository("rest:https://web1:canary@backup.example.com/web1", tmp_path / "known.json")
+    said = str(store.fault("cat", 1, f"Fatal: cannot reach {store.address}"))
+    assert "canary" not in said and "web1:***@backup.example.com" in said
+
+
+def test_a_call_ends(store: repository.Repository, command: Callable[[str, str], Path], tmp_path: Path) -> None:
+    """Also what it has started, such as ssh, which holds its output open."""
+    command("restic", f"sleep 60 & echo $! > {tmp_path}/pid; trap '' INT; wait; sleep 60")
+    begun = time.monotonic()
+    with pytest.raises(Refused, match="has not answered within 0 s"):
+        store.call("cat", "config", seconds=0.3)
+    assert time.monotonic() - begun < 15
+    child = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+    assert not child.exists() or child.read_text().split()[2] == "Z"
+
+
+def test_neither_address_nor_passphrase_is_a_word_of_the_command(
+    store: repository.Repository, command: Callable[[str, str], Path]
+) -> None:
+    command("restic", 'echo "$*"; cat "$2"')
+    said, address = store.call("cat", "config", seconds=9).splitlines()
+    assert address == store.address and store.address not in said
+
+
+def test_another_repository_in_the_place_of_the_known_one(
+    store: repository.Repository, command: Callable[[str, str], Path]
+) -> None:
+    command("restic", """echo '{"id": "b"}'""")
+    assert store.open() == ""
+    assert json.loads(store.known.read_text()) == {"id": "b"}
+    command("restic", """echo '{"id": "c"}'""")
+    with pytest.raises(Refused, match="is another repository"):
+        store.open()
+    command("restic", "echo 'Fatal: repository does not exist' >&2; exit 10")
+    with pytest.raises(Refused, match="is gone.*Is its disk mounted"):
+        store.open()
+
+
+@pytest.mark.parametrize(("number", "words"), [(999, "999 B"), (3_100_000_000, "3.1 GB"), (5e15, "5000.0 TB")])
+def test_in_bytes(number: float, words: str) -> None:
+    assert repository.in_bytes(number) == words

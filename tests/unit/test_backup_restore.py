@@ -1,0 +1,95 @@
+"""Which full is taken, what fits this host, and what a restored copy is compared with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from backing import Position, Refused, repository, restore, vendor
+
+TABLES = {"app": {"orders": [3, 111], "users": [1, 5]}}
+MANIFEST: dict[str, Any] = {
+    "vendor": "mariadb", "version": "11.8.9", "position": "binlog.000002:400", "copied": "2026-11-23T03:10:00.000000Z",
+    "line": "L1", "tables": TABLES,
+}  # fmt: skip
+
+
+def full(**other: Any) -> restore.Full:
+    return restore.Full("abc", {**MANIFEST, **other})
+
+
+class Store:
+    """A repository with these manifests, the oldest first."""
+
+    name, host = "/backups", "web1"
+
+    def __init__(self, *manifests: dict[str, Any]) -> None:
+        self.manifests = manifests
+
+    def snapshots(self, tag: str) -> list[repository.Snapshot]:
+        assert tag == repository.FULL
+        return [repository.Snapshot(str(n), "", ()) for n in range(len(self.manifests))]
+
+    def read(self, snapshot: str, path: Path) -> str:
+        return json.dumps(self.manifests[int(snapshot)])
+
+
+def test_the_newest_full_before_the_moment() -> None:
+    store = Store(*({**MANIFEST, "position": f"binlog.00000{n}:400"} for n in (1, 2, 3)))
+    assert restore.next_full(store, None).position == Position("binlog.000003", 400)
+    assert restore.next_full(store, Position("binlog.000003", 399)).position == Position("binlog.000002", 400)
+    assert restore.next_full(store, Position("binlog.000003", 400)).position == Position("binlog.000003", 400)
+    with pytest.raises(Refused, match=r"binlog.000001:399 is before the oldest full backup, .*2026-11-23 03:10:00Z"):
+        restore.next_full(store, Position("binlog.000001", 399))
+    with pytest.raises(Refused, match="/backups has no full backup of web1"):
+        restore.next_full(Store(), None)
+
+
+@pytest.mark.parametrize("version", ["11.8.9", "11.8.2", "12.3.1"])
+def test_versions_that_read_the_data(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
+    monkeypatch.setattr(vendor.Vendor, "version", lambda self: version)
+    restore.fits(full(), vendor.MARIADB)
+
+
+def test_versions_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vendor.Vendor, "version", lambda self: "10.11.19")
+    with pytest.raises(Refused, match=r"MariaDB 11.8.9.*: this host has 10.11.19, it needs 11.8 or newer"):
+        restore.fits(full(), vendor.MARIADB)
+    with pytest.raises(Refused, match=r"MariaDB 11.8.9.*: this host has MySQL"):
+        restore.fits(full(), vendor.MYSQL)
+
+
+def test_what_was_restored_is_compared() -> None:
+    assert "1 databases, 2 tables, 4 rows: rows and checksums" in restore.compared(full(), TABLES, "11.8.12")
+    other = {"app": {"orders": [3, 112], "users": [1, 5]}}
+    with pytest.raises(Refused, match="app.orders: 3 rows, checksum 112 instead of 3 rows, checksum 111"):
+        restore.compared(full(), other, "11.8.9")
+    assert "checksums of 11.8.9 mean nothing to 12.3.1" in restore.compared(full(), other, "12.3.1")
+    for wrong in (
+        {"app": {"orders": [2, 111], "users": [1, 5]}},
+        {"app": {"orders": [3, 111]}},
+        {},
+        {**TABLES, "x": {"y": [1, 1]}},
+    ):
+        with pytest.raises(Refused, match="is not what was saved"):
+            restore.compared(full(), wrong, "12.3.1")
+
+
+def test_what_the_replay_has_changed() -> None:
+    after = {"app": {"orders": [1203, 9], "new": [2, 1]}, "b": {"same": [1, 1]}}
+    said = restore.differences({**TABLES, "b": {"same": [1, 1]}}, after)
+    assert said == [
+        "now 2 databases, 3 tables, 1,206 rows",
+        "  app.new: 2 rows (new)", "  app.orders: 1,203 rows (+1,200)", "  app.users: dropped",
+    ]  # fmt: skip
+
+
+def test_times_say_their_zone() -> None:
+    assert restore.moment("2026-11-23 10:15:00Z").isoformat() == "2026-11-23T10:15:00+00:00"
+    assert restore.moment("2026-11-23T10:15:00.5+05:30").isoformat() == "2026-11-23T04:45:00.500000+00:00"
+    with pytest.raises(Refused, match="does not say its zone"):
+        restore.moment("2026-11-23 10:15:00")
+    with pytest.raises(Refused, match="is no time"):
+        restore.moment("yesterday")
