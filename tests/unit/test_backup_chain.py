@@ -94,17 +94,17 @@ def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=said):
         chain.judge(tmp_path, Position(A, 4), None)
     with pytest.raises(
-        Refused, match="000002, in which the full backup begins, is missing.*oldest file there is .*000001"
+        Refused, match=r"000002, in which the full backup begins, is missing.*oldest file there is .*000001"
     ):
         chain.judge(tmp_path, Position(B, 4), None)
 
 
 def test_the_newest_file_is_missing(two: Path) -> None:
     (two / "binlog.index").write_text("/x/binlog.000001\n/x/binlog.000002\n/x/binlog.000003\n")
-    with pytest.raises(Refused, match="binlog.000003 is missing after binlog.000002"):
+    with pytest.raises(Refused, match=r"binlog.000003 is missing after binlog.000002"):
         chain.judge(two, Position(A, 4), None)
     chain.judge(two, Position(A, 4), Position(A, 4))
-    with pytest.raises(Refused, match="binlog.000003 is missing after binlog.000002"):
+    with pytest.raises(Refused, match=r"binlog.000003 is missing after binlog.000002"):
         chain.judge(two, Position(A, 4), Position("binlog.000003", 4))
 
 
@@ -156,9 +156,9 @@ def test_a_flipped_byte(two: Path) -> None:
 
 
 def test_positions_that_are_none(two: Path) -> None:
-    with pytest.raises(Refused, match="no event begins at binlog.000001:5"):
+    with pytest.raises(Refused, match=r"no event begins at binlog.000001:5"):
         chain.judge(two, Position(A, 5), None)
-    with pytest.raises(Refused, match="no event ends at binlog.000002:77"):
+    with pytest.raises(Refused, match=r"no event ends at binlog.000002:77"):
         chain.judge(two, Position(A, 4), Position(B, 77))
 
 

@@ -93,7 +93,7 @@ def test_another_repository_in_the_place_of_the_known_one(
     with pytest.raises(Refused, match="is another repository"):
         store.open()
     command("restic", "echo 'Fatal: repository does not exist' >&2; exit 10")
-    with pytest.raises(Refused, match="is gone.*Is its disk mounted"):
+    with pytest.raises(Refused, match=r"is gone.*Is its disk mounted"):
         store.open()
 
 

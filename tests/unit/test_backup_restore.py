@@ -64,7 +64,7 @@ def test_versions_that_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_was_restored_is_compared() -> None:
     assert "1 databases, 2 tables, 4 rows: rows and checksums" in restore.compared(full(), TABLES, "11.8.12")
     other = {"app": {"orders": [3, 112], "users": [1, 5]}}
-    with pytest.raises(Refused, match="app.orders: 3 rows, checksum 112 instead of 3 rows, checksum 111"):
+    with pytest.raises(Refused, match=r"app.orders: 3 rows, checksum 112 instead of 3 rows, checksum 111"):
         restore.compared(full(), other, "11.8.9")
     assert "checksums of 11.8.9 mean nothing to 12.3.1" in restore.compared(full(), other, "12.3.1")
     for wrong in (
