@@ -80,6 +80,10 @@ options:
             type: list
             elements: str
             default: [SELECT, INSERT, UPDATE, DELETE]
+      replication:
+        description: Whether it may read the binary log, and see where that ends.
+        type: bool
+        default: false
       state:
         description: Whether it exists.
         type: str
@@ -311,6 +315,12 @@ def to_revoke(line: str, account: str) -> list[str]:
     return statements
 
 
+def everywhere(line: str) -> frozenset[str]:
+    """The privileges on all databases that a line of SHOW GRANTS tells of, if they cannot be passed on."""
+    parts = re.match(r"GRANT (.+) ON \*\.\* TO ", line)
+    return frozenset(parts[1].split(", ")) if parts and not line.endswith(" WITH GRANT OPTION") else frozenset()
+
+
 @dataclass(frozen=True)
 class Login:
     """How an account authenticates, as the server stores it."""
@@ -341,6 +351,7 @@ PLACES = "".join(
 
 class MariaDB:
     password_plugin, socket_plugin = "mysql_native_password", "unix_socket"
+    replica = frozenset({"REPLICATION SLAVE", "BINLOG MONITOR"})
     zone_tool, client = "mariadb-tzinfo-to-sql", "mariadb"
     files = f"SELECT FILENAME FROM information_schema.INNODB_SYS_TABLESPACES WHERE NAME <> 'innodb_temporary' {PLACES}"
     set_by_hand = (
@@ -387,6 +398,7 @@ class MariaDB:
 
 class MySQL:
     password_plugin, socket_plugin = "caching_sha2_password", "auth_socket"
+    replica = frozenset({"REPLICATION SLAVE", "REPLICATION CLIENT"})
     zone_tool, client = "mysql_tzinfo_to_sql", "mysql"
     files = f"SELECT FILE_NAME FROM information_schema.FILES WHERE FILE_TYPE <> 'TEMPORARY' {PLACES}"
     set_by_hand = (
@@ -616,10 +628,15 @@ class Plan:
                         f"{label}: {verb.lower()} {listed} on {shown}",
                         f"{verb} {listed} ON {identifier(database)}.* {preposition} {account}",
                     )
-        if exists:
-            for (line,) in self.run(f"SHOW GRANTS FOR {account}"):
-                for statement in to_revoke(line, account):
-                    self.add(f"{label}: {statement.partition(' FROM ')[0].lower()}", statement)
+        replica = self.server.replica if user["replication"] else frozenset()
+        lines = [line for (line,) in self.run(f"SHOW GRANTS FOR {account}")] if exists else []
+        kept = [line for line in lines if replica and everywhere(line) == replica]
+        for line in lines:
+            for statement in to_revoke(line, account) if line not in kept else []:
+                self.add(f"{label}: {statement.partition(' FROM ')[0].lower()}", statement)
+        if replica and not kept:
+            listed = ", ".join(sorted(replica))
+            self.add(f"{label}: grant {listed.lower()} on all", f"GRANT {listed} ON *.* TO {account}")
 
     def _granted(self, user: dict[str, Any]) -> dict[str, set[str]]:
         """Privileges by database pattern."""
@@ -852,6 +869,7 @@ def main() -> None:
         "host": {"type": "str", "default": "localhost"},
         "auth": {"type": "str", "choices": ["password", "socket"], "default": "password"},
         "privileges": {"type": "list", "elements": "dict", "default": [], "options": privilege_spec},
+        "replication": {"type": "bool", "default": False},
         "state": state,
     }
     module = AnsibleModule(

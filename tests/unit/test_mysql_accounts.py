@@ -145,7 +145,9 @@ class Connection:
 
 def planned(connection, password, before="", auth="password"):
     plan = module.Plan(Module(), connection)
-    user = {"name": "app", "host": "localhost", "auth": auth, "state": "present", "privileges": []}
+    user = {
+        "name": "app", "host": "localhost", "auth": auth, "state": "present", "privileges": [], "replication": False,
+    }  # fmt: skip
     plan.make({"databases": [], "users": [user], "passwords": [password], "passwords_before": [before]})
     return plan
 
@@ -259,13 +261,47 @@ def test_every_identifier_is_quoted():
     plan = planned(Connection("11.8.3-MariaDB"), NEW)
     plan._database({"name": "a`b", "collation": None}, {})
     plan._privileges(
-        {"name": "app", "host": "localhost", "privileges": [{"database": "a`b", "grants": ["SELECT"]}]},
+        {
+            "name": "app",
+            "host": "localhost",
+            "privileges": [{"database": "a`b", "grants": ["SELECT"]}],
+            "replication": False,
+        },
         "me",
         "me",
         False,
     )
     assert plan.steps[-2][0].startswith("CREATE DATABASE `a``b` ")
     assert plan.steps[-1][0] == "GRANT SELECT ON `a``b`.* TO me"
+
+
+REPLICA = {"11.8.3-MariaDB": "BINLOG MONITOR, REPLICATION SLAVE", "9.7.0": "REPLICATION CLIENT, REPLICATION SLAVE"}
+
+
+@pytest.mark.parametrize(("version", "both"), REPLICA.items())
+@pytest.mark.parametrize("order", [1, -1])
+def test_who_may_read_the_log_keeps_that_and_nothing_more(version, both, order):
+    """The servers list privileges in an order of their own."""
+    listed = ", ".join(both.split(", ")[::order])
+    grant, revoke = f"GRANT {both} ON *.* TO 'app'@'localhost'", f"REVOKE {listed} ON *.* FROM 'app'@'localhost'"
+    more = f"REVOKE FILE, {listed} ON *.* FROM 'app'@'localhost'"
+
+    def steps(line, replication):
+        connection = Connection(version, NEW)
+        answer = connection.fetchall
+        connection.fetchall = lambda: [[line]] if connection.statement.startswith("SHOW GRANTS") else answer()
+        plan = module.Plan(Module(), connection)
+        user = {"name": "app", "host": "localhost", "privileges": [], "replication": replication}
+        plan._privileges(user, "'app'@'localhost'", "user app", line is not None)
+        return [statement for statement, _words in plan.steps]
+
+    assert steps(None, True) == [grant]
+    assert steps("GRANT USAGE ON *.* TO `app`@`localhost`", True) == [grant]
+    assert steps(f"GRANT {listed} ON *.* TO `app`@`localhost`", True) == []
+    assert steps(f"GRANT {listed} ON *.* TO `app`@`localhost`", False) == [revoke]
+    assert steps(f"GRANT FILE, {listed} ON *.* TO `app`@`localhost`", True) == [more, grant]
+    passes_on = steps(f"GRANT {listed} ON *.* TO `app`@`localhost` WITH GRANT OPTION", True)
+    assert passes_on == [revoke, "REVOKE GRANT OPTION ON *.* FROM 'app'@'localhost'", grant]
 
 
 CONFIGURATION = """
@@ -386,7 +422,14 @@ def test_a_collation_that_the_server_does_not_know_is_refused_before_any_stateme
 def test_all_that_is_refused_is_said_at_once():
     connection = Connection("11.8.3-MariaDB", THIRD)
     plan = module.Plan(Module(), connection)
-    user = {"name": "app", "host": "localhost", "auth": "password", "state": "present", "privileges": []}
+    user = {
+        "name": "app",
+        "host": "localhost",
+        "auth": "password",
+        "state": "present",
+        "privileges": [],
+        "replication": False,
+    }
     rows = connection.fetchall
     connection.fetchall = lambda: [["old", "x"]] if "SCHEMATA" in connection.statement else rows()
     gone = {"databases": [{"name": "old", "state": "absent", "collation": None}], "confirm_drop": []}
