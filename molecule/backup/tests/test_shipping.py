@@ -1,0 +1,566 @@
+"""Role backup: what is acknowledged is on two machines. Counted, not timed."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import testinfra
+from scenario import PROJECT, names, until, watched, whereabouts
+
+KEYS = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "keys"
+TARGET = next(name for name in names() if "-target-" in name)
+DATABASES = [name for name in names() if name != TARGET]
+ARCHIVE = "/srv/webstack-backup"
+IN_USE = 21  # the byte of a file of the log that says whether it was closed
+
+CLIENT = """
+import json, sys, pymysql
+with pymysql.connect(unix_socket="/run/mysqld/mysqld.sock", user="root", autocommit=True) as connection, connection.cursor() as cursor:
+    for statement in sys.argv[1:]:
+        cursor.execute(statement)
+    print(json.dumps(cursor.fetchall(), default=str))
+"""
+
+# Each of four threads writes rows until its input ends. A line for each row: its number, when it was begun, when it was
+# acknowledged (empty: it failed). The server puts the row's text together, so that it stands once in the log, in the row itself.
+WRITER = """
+import datetime, itertools, queue, sys, threading, pymysql
+run, pause = sys.argv[1], float(sys.argv[2])
+numbers, stop, lock = itertools.count(1), threading.Event(), threading.Lock()
+now = lambda: datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def tell(*words):
+    with lock:
+        print(*words, sep=",", flush=True)
+def write():
+    connection = None
+    while not stop.is_set():
+        number, begun = next(numbers), now()
+        try:
+            connection = connection or pymysql.connect(
+                unix_socket="/run/mysqld/mysqld.sock", user="root", database="app", autocommit=True, read_timeout=30)
+            with connection.cursor() as cursor:
+                cursor.execute(f"INSERT INTO written (text) VALUES (CONCAT('row', '-{run}-', {number}, '|'))")
+            tell(number, begun, now())
+        except Exception:
+            connection = None
+            tell(number, begun, "")
+            stop.wait(0.05)
+        stop.wait(pause)
+threads = [threading.Thread(target=write) for _turn in range(4)]
+for thread in threads: thread.start()
+sys.stdin.read()
+stop.set()
+for thread in threads: thread.join()
+"""
+
+
+def pytest_generate_tests(metafunc):
+    if "database" in metafunc.fixturenames:
+        metafunc.parametrize("database", DATABASES, indirect=True, ids=lambda name: name.split("-")[1])
+
+
+def host(name):
+    return testinfra.get_host(f"docker://{name}")
+
+
+@pytest.fixture
+def database(request):
+    """A database server whose log the target has."""
+    server = host(request.param)
+    sql(
+        server,
+        "CREATE TABLE IF NOT EXISTS app.written (id INT AUTO_INCREMENT PRIMARY KEY, text VARCHAR(99), KEY (text))",
+    )
+    whole(server)
+    return server
+
+
+@pytest.fixture
+def target():
+    return host(TARGET)
+
+
+def sql(server, *statements):
+    done = server.run("python3 -c %s " + " ".join(["%s"] * len(statements)), CLIENT, *statements)
+    assert done.rc == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def is_mariadb(server):
+    return "vendor" not in server.backend.name
+
+
+def end_of_log(server):
+    file, position, *_rest = sql(server, "SHOW MASTER STATUS" if is_mariadb(server) else "SHOW BINARY LOG STATUS")[0]
+    return file, int(position)
+
+
+def state(server):
+    return json.loads(server.check_output("cat /run/webstack-binlog/state.json"))
+
+
+def status(server):
+    """Words and exit code."""
+    done = server.run("webstack-backup status")
+    return done.stdout, done.rc
+
+
+def whole(server, seconds=60):
+    """Waits until the target has the whole log, and commits are acknowledged by it."""
+
+    def is_whole():
+        found, end = state(server), end_of_log(server)
+        assert (found["shipped"]["file"], found["shipped"]["position"]) == end, found
+        assert found["acknowledged"] and not found["fault"], found
+        return status(server)[1] == 0
+
+    until(is_whole, seconds)
+
+
+def name(server):
+    return server.backend.name.split("-")[1]
+
+
+def folder(server):
+    """Of its log at the target."""
+    return f"{ARCHIVE}/{name(server)}/log/{state(server)['line']}"
+
+
+def copies(server):
+    """The files of its log at the target; after a new line, the newest."""
+    lines = host(TARGET).check_output("ls -d %s/%s/log/*/", ARCHIVE, name(server)).split()
+    found = {}
+    for path in host(TARGET).check_output("ls %s", lines[-1]).split():
+        if path.startswith("binlog."):
+            found[path] = content(TARGET, lines[-1] + path)
+    return found
+
+
+def content(container, path):
+    return subprocess.run(["docker", "exec", container, "cat", path], check=True, capture_output=True).stdout
+
+
+def own_files(server):
+    where = sql(server, "SELECT @@log_bin_basename")[0][0]
+    listed = sql(server, "SHOW BINARY LOGS")
+    return {row[0]: content(server.backend.name, f"{Path(where).parent}/{row[0]}") for row in listed}
+
+
+def closed(data):
+    """The file as if its server had closed it."""
+    return data[:IN_USE] + bytes([data[IN_USE] & 0xFE]) + data[IN_USE + 1 :]
+
+
+def is_identical(server):
+    """Whether the target has exactly what the server has, as far as the server has it still."""
+    own, there = own_files(server), copies(server)
+    assert own.keys() <= there.keys(), (own.keys(), there.keys())
+    for file, data in own.items():
+        assert len(data) == len(there[file]), (file, len(data), len(there[file]))
+        assert closed(data) == there[file], file
+    return own
+
+
+class Writing:
+    """Four writers on a host, until `end`."""
+
+    def __init__(self, server, pause=0.0):
+        self.run = hashlib.sha1(str(time.time_ns()).encode()).hexdigest()[:8]
+        path = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / f"{self.run}.rows"
+        self.output = path.open("w+", encoding="utf-8")
+        self.process = subprocess.Popen(
+            ["docker", "exec", "--interactive", server.backend.name, "python3", "-c", WRITER, self.run, str(pause)],
+            stdin=subprocess.PIPE, stdout=self.output, text=True,
+        )  # fmt: skip
+
+    def lines(self):
+        self.output.seek(0)
+        # The last one may be torn.
+        return [line.split(",") for line in self.output.read().split("\n")[:-1] if line.count(",") == 2]
+
+    def acknowledged(self):
+        return {int(number): (begun, done) for number, begun, done in self.lines() if done}
+
+    def begun(self):
+        return {int(number): begun for number, begun, _done in self.lines()}
+
+    def wait_for(self, more):
+        before = len(self.acknowledged())
+        until(lambda: len(self.acknowledged()) >= before + more)
+        return self
+
+    def end(self):
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.wait(60)
+        return self
+
+    def found(self, files):
+        """The place of each of its rows in files of the log, as (file, offset); each stands there once."""
+        places = {}
+        for file, data in sorted(files.items()):
+            for match in re.finditer(rb"row-" + self.run.encode() + rb"-([0-9]+)\|", data):
+                assert int(match[1]) not in places, f"twice: {match[0]}"
+                places[int(match[1])] = (int(file.split(".")[1]), match.start())
+        return places
+
+
+def restart(container):
+    """Starts a container that was killed, with the target's name, which it forgets."""
+    (state_,) = [line for line in platforms() if line["name"] == container]
+    subprocess.run([PROJECT / "tools/container", "up", container, state_["image"]], check=True, capture_output=True)
+    address = whereabouts(TARGET)[TARGET].address
+    host(container).check_output(
+        "grep -q target.example.com /etc/hosts || echo %s target.example.com >> /etc/hosts", address
+    )
+
+
+def platforms():
+    return [{"name": item, "image": "bookworm" if "debian12" in item else "trixie"} for item in names()]
+
+
+# In the order in which they disturb the hosts least
+
+
+def test_a_dry_run_of_a_converged_host_changes_nothing(converge):
+    assert converge("--check").must_succeed().changed == []
+
+
+def test_the_log_at_the_target_is_the_servers_byte_by_byte(database):
+    """Definitions, temporary tables, an account, text in all alphabets, a large value, a large transaction, three files."""
+    sql(
+        database,
+        "CREATE TABLE app.t (id INT AUTO_INCREMENT PRIMARY KEY, text LONGTEXT CHARACTER SET utf8mb4)",
+        "INSERT INTO app.t (text) VALUES ('käse 🧀'), (REPEAT('x', 20000000))",
+        "CREATE TEMPORARY TABLE app.s SELECT 1 AS one",
+        "INSERT INTO app.t (text) SELECT one FROM app.s",
+        "SET time_zone = '+05:30'",
+        "INSERT INTO app.t (text) VALUES (NOW())",
+        "FLUSH BINARY LOGS",
+        "CREATE USER IF NOT EXISTS somebody@localhost",
+        "BEGIN",
+        *["INSERT INTO app.t (text) SELECT LEFT(text, 999) FROM app.t"] * 10,
+        "COMMIT",
+        "DROP USER somebody@localhost",
+        "FLUSH BINARY LOGS",
+        "DROP TABLE app.t",
+    )
+    whole(database)
+    own = is_identical(database)
+    assert len(own) >= 3 and sum(map(len, own.values())) > 20_000_000
+
+
+def test_status_says_what_is_promised(database):
+    words, code = status(database)
+    file, position = end_of_log(database)
+    assert code == 0
+    assert f"Shipping: webstack-archive@target.example.com has the log up to {file}:{position}, complete" in words
+    assert "each waits for it, 2000 ms at most" in words
+
+
+def test_a_server_that_is_restarted_is_followed(database):
+    unit = "mariadb" if is_mariadb(database) else "mysql"
+    before = end_of_log(database)
+    database.check_output("systemctl restart %s.service", unit)
+    writing = Writing(database).wait_for(50).end()
+    whole(database)
+    assert end_of_log(database)[0] > before[0]
+    is_identical(database)
+    assert writing.acknowledged().keys() <= writing.found(copies(database)).keys()
+
+
+def test_the_ledger_tells_which_rows_lie_before_a_moment(database, target):
+    """For each of its lines while rows are written, and for a mark."""
+    writing = Writing(database, pause=0.005).wait_for(100)
+    mark = database.check_output("webstack-backup mark before:release-7")
+    writing.wait_for(500)
+    time.sleep(3)  # for some more lines
+    writing.end()
+    whole(database)
+    places = writing.found(copies(database))
+    first = min(writing.begun().values())
+    lines = target.file(f"{folder(database)}/ledger").content_string.splitlines()
+    assert mark.endswith(" mark before:release-7") and lines.count(mark) == 1
+    judged = [0, 0]
+    for line in (line for line in lines if line > first):
+        before, file, position, after = line.split()[:4]
+        end = int(file.split(".")[1]), int(position)
+        for number, (begun, done) in writing.acknowledged().items():
+            if done < before:
+                assert places[number] < end, line
+                judged[0] += 1
+            if begun > after:
+                assert places[number] > end, line
+                judged[1] += 1
+    assert min(judged) > 1000, judged
+    print(
+        f"{name(database)}: {judged[0]} rows acknowledged before a line, {judged[1]} begun after one: all on the right side"
+    )
+
+
+def test_a_quiet_server_does_not_fill_the_ledger(database):
+    size = database.file("/var/lib/webstack-binlog/ledger").size
+    time.sleep(5)
+    # At most the end of the time before, and the minute's line.
+    assert database.file("/var/lib/webstack-binlog/ledger").size - size <= 2 * 90
+
+
+def test_nothing_acknowledged_is_lost_with_the_server(database):
+    """kill -9 of the server, while four writers write."""
+    program = "mariadbd" if is_mariadb(database) else "mysqld"
+    writing = Writing(database).wait_for(500)
+    database.check_output("pkill -KILL -x %s", program)
+    writing.wait_for(100).end()  # it comes back by itself
+    whole(database)
+    acknowledged = writing.acknowledged()
+    assert acknowledged.keys() <= writing.found(copies(database)).keys()
+    is_identical(database)
+    print(f"{name(database)}: 0 of {len(acknowledged)} lost")
+
+
+def test_a_streamer_that_is_killed_each_second_leaves_no_hole_and_nothing_twice(database):
+    before = int(database.check_output("systemctl show --property=NRestarts --value webstack-binlog.service"))
+    writing = Writing(database)
+    for turn in range(10):
+        time.sleep(1)
+        database.check_output("systemctl kill --signal=KILL --kill-whom=all webstack-binlog.service")
+        if turn == 5:
+            sql(database, "FLUSH BINARY LOGS")
+    writing.wait_for(100).end()
+    whole(database)
+    assert (
+        int(database.check_output("systemctl show --property=NRestarts --value webstack-binlog.service")) - before >= 8
+    )
+    own, acknowledged = is_identical(database), writing.acknowledged()
+    found = writing.found(copies(database))
+    assert acknowledged.keys() <= found.keys() and found == writing.found(own)
+    print(f"{name(database)}: {len(acknowledged)} rows, 0 missing, 0 twice")
+
+
+def test_a_torn_tail_at_the_target_is_cut(database, target):
+    file, position = end_of_log(database)
+    path = f"{folder(database)}/{file}"
+    database.check_output("systemctl stop webstack-binlog.service")
+    target.check_output("head -c 1000 %s > /tmp/torn && cat /tmp/torn >> %s", path, path)
+    assert target.file(path).size == position + 1000
+    database.check_output("systemctl start webstack-binlog.service")
+    whole(database)
+    assert target.file(path).size == position
+    Writing(database).wait_for(50).end()
+    whole(database)
+    is_identical(database)
+
+
+def test_nothing_acknowledged_is_lost_with_the_host(database):
+    """The whole machine, from one moment to the next, while four writers write."""
+    container = database.backend.name
+    writing = Writing(database).wait_for(500)
+    subprocess.run(["docker", "kill", "--signal=KILL", container], check=True, capture_output=True)
+    writing.end()
+    try:
+        acknowledged, found = writing.acknowledged(), writing.found(copies_of_line(database))
+    finally:
+        restart(container)
+    assert len(acknowledged) >= 500 and acknowledged.keys() <= found.keys()
+    whole(host(container))
+    is_identical(host(container))
+    print(f"{name(database)}: 0 of {len(acknowledged)} lost")
+
+
+copies_of_line = copies  # of a host that cannot be asked
+
+
+@pytest.fixture
+def frozen():
+    """Freezes the target; it runs again afterwards."""
+
+    def freeze():
+        subprocess.run(["docker", "pause", TARGET], check=True, capture_output=True)
+
+    yield freeze
+    subprocess.run(["docker", "unpause", TARGET], check=False, capture_output=True)
+    for container in DATABASES:
+        whole(host(container), 120)
+
+
+def test_a_frozen_target_stops_commits_for_a_moment_and_is_told_in_words(database, frozen):
+    writing = Writing(database).wait_for(200)
+    whole_before = state(database)["since"]
+    frozen()
+    time.sleep(0.5)
+    waiting = len(writing.acknowledged())
+    time.sleep(0.8)
+    # Each waits: what was acknowledged in between was on its way when the target froze.
+    assert len(writing.acknowledged()) - waiting <= 4
+    writing.wait_for(200)  # and goes on after the timeout
+    until(lambda: status(database)[1] == 1)
+    words = status(database)[0]
+    told = re.search(r"NOT acknowledged since (\S+ \S+) UTC: ([0-9]+) commits are only on this host", words)
+    assert told and int(told[2]) > 0, words
+    assert re.search("Fault: the target has not answered for [0-9]+ s", words), words
+    assert state(database)["behind_bytes"] > 0 and state(database)["since"] > whole_before
+    subprocess.run(["docker", "unpause", TARGET], check=True, capture_output=True)
+    writing.wait_for(100)
+    until(lambda: state(database)["acknowledged"], 120)  # while it is written to
+    writing.wait_for(100).end()
+    whole(database)
+    assert state(database)["unprotected"] == 0
+    is_identical(database)
+    assert writing.acknowledged().keys() <= writing.found(copies(database)).keys()
+    print(f"{name(database)}: {told[2]} commits without protection were counted")
+
+
+def test_a_host_that_dies_after_its_target_loses_only_what_was_said_to_be_unprotected(database, frozen):
+    """Frozen, the target acknowledges nothing; the writers wait, and what they wait for is not acknowledged."""
+    container = database.backend.name
+    writing = Writing(database).wait_for(200)
+    frozen()
+    time.sleep(1)
+    subprocess.run(["docker", "kill", "--signal=KILL", container], check=True, capture_output=True)
+    writing.end()
+    subprocess.run(["docker", "unpause", TARGET], check=True, capture_output=True)
+    try:
+        time.sleep(1)  # what the target's kernel had received before it froze
+        acknowledged, found = writing.acknowledged(), writing.found(copies(database))
+    finally:
+        restart(container)
+    assert len(acknowledged) >= 200 and acknowledged.keys() <= found.keys()
+    whole(host(container))
+    is_identical(host(container))
+    print(f"{name(database)}: 0 of {len(acknowledged)} lost")
+
+
+def test_the_key_and_what_it_opens_are_in_no_process_list_and_no_journal(database):
+    secret = (KEYS / database.backend.name).read_text().splitlines()[2]
+    with watched([database], secret, "cmdline", "environ") as met:
+        database.check_output("systemctl restart webstack-binlog.service")
+        whole(database)
+    assert met == []
+    assert database.run("journalctl --no-pager | grep -F %s", secret).rc == 1
+    for path in ("/etc/webstack-backup/key", "/run/webstack-binlog/key"):
+        assert database.file(path).mode in (0o600, 0o400)
+
+
+def test_the_streamer_may_read_the_log_and_nothing_else(database):
+    as_streamer = CLIENT.replace('user="root"', 'user="webstack-binlog"')
+    done = database.run("runuser -u webstack-binlog -- python3 -c %s %s", as_streamer, "SELECT * FROM app.written")
+    assert done.rc != 0 and "denied" in done.stderr
+    done = database.run("runuser -u nobody -- python3 -c %s %s", as_streamer, "SELECT 1")
+    assert done.rc != 0 and "Access denied" in done.stderr
+
+
+def test_a_log_that_was_purged_too_early_is_a_hole_and_said_to_be_one(database):
+    database.check_output("systemctl stop webstack-binlog.service")
+    before = end_of_log(database)[0]
+    sql(
+        database,
+        "INSERT INTO app.written (text) VALUES ('x')",
+        "FLUSH BINARY LOGS",
+        "INSERT INTO app.written (text) VALUES ('y')",
+    )
+    now = end_of_log(database)[0]
+    sql(database, f"PURGE BINARY LOGS TO '{now}'")
+    there = copies(database)
+    database.check_output("systemctl start webstack-binlog.service")
+    words = f"a hole: the target has the log up to {before}, and this server has it from {now} on"
+    until(lambda: words in status(database)[0])
+    assert status(database)[1] == 1
+    assert words in database.check_output("journalctl --no-pager -o cat -u webstack-binlog.service")
+    assert copies(database) == there
+    old = folder(database)
+    assert database.run("webstack-backup new-line").rc == 0
+    whole(database)
+    assert folder(database) > old
+    is_identical(database)
+
+
+def test_a_log_that_was_begun_anew_is_not_mixed_with_the_one_before(database):
+    there = copies(database)
+    database.check_output("systemctl stop webstack-binlog.service")
+    sql(database, "RESET MASTER" if is_mariadb(database) else "RESET BINARY LOGS AND GTIDS")
+    while end_of_log(database)[0] < max(there):
+        sql(database, "FLUSH BINARY LOGS")
+    database.check_output("systemctl start webstack-binlog.service")
+    until(lambda: "is another than that at the target: the log was begun anew" in status(database)[0])
+    assert copies(database) == there
+    assert database.run("webstack-backup new-line").rc == 0
+    whole(database)
+    is_identical(database)
+
+
+# Runs of the playbook
+
+
+def test_without_acknowledgement_a_frozen_target_stops_nobody(converge, restored, frozen):
+    converge(backup_acknowledge=False).must_succeed()
+    servers = [host(container) for container in DATABASES]
+    for server in servers:
+        until(lambda server=server: not state(server)["declared"] and not state(server)["behind_bytes"])
+        assert "what is behind is lost with this host" in status(server)[0] and status(server)[1] == 0
+    frozen()
+    for server in servers:
+        longest = max(
+            seconds(done) - seconds(begun)
+            for begun, done in Writing(server).wait_for(500).end().acknowledged().values()
+        )
+        assert longest < 1.5, f"{name(server)}: {longest}"
+        assert state(server)["behind_bytes"] > 0
+    subprocess.run(["docker", "unpause", TARGET], check=True, capture_output=True)
+    converge().must_succeed()
+
+
+def seconds(moment):
+    whole_, _, fraction = moment.rstrip("Z").partition(".")
+    return time.mktime(time.strptime(whole_, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction}")
+
+
+def test_a_target_that_is_declared_no_more_is_left(converge, restored):
+    converge(backup_target={}).must_succeed()
+    for container in DATABASES:
+        server = host(container)
+        assert not server.service("webstack-binlog").is_running
+        for path in ("/etc/webstack-backup/key", "/etc/systemd/system/webstack-binlog.service"):
+            assert not server.file(path).exists, path
+        assert copies(server)
+        assert "is lost with this host" in status(server)[0]
+    assert converge(backup_target={}).must_succeed().changed == []
+
+
+def test_a_target_with_another_key_is_not_talked_to(database, target):
+    before = copies(database)
+    known = database.file("/etc/webstack-backup/known_hosts").content_string
+    other = (KEYS / f"{DATABASES[0]}.pub").read_text().split()[1]
+    database.check_output("sed -i %s /etc/webstack-backup/known_hosts", f"s#ssh-ed25519 .*#ssh-ed25519 {other}#")
+    database.check_output("systemctl restart webstack-binlog.service")
+    until(lambda: "Host key verification failed" in status(database)[0])
+    assert copies(database) == before
+    database.check_output("printf %%s %s > /etc/webstack-backup/known_hosts", known)
+    whole(database)
+
+
+def test_what_cannot_work_is_refused_before_anything_changes(converge, tmp_path):
+    good = {
+        "host": "target.example.com",
+        "key_file": str(KEYS / DATABASES[0]),
+        "host_key": (KEYS / "target.pub").read_text().strip(),
+    }
+    converge(backup_target={"host": "x.example.com"}).must_be_refused(
+        "backup_target.key_file: required", "backup_target.host_key: required"
+    )
+    converge(backup_target={**good, "key_file": "/nowhere"}).must_be_refused(
+        "there is no file /nowhere on the controller"
+    )
+    converge(backup_target={**good, "key_file": str(KEYS / "target.pub")}).must_be_refused(
+        "is not a private key in OpenSSH's format"
+    )
+    locked = tmp_path / "locked"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "a passphrase", "-f", locked], check=True)
+    converge(backup_target={**good, "key_file": str(locked)}).must_be_refused("has a passphrase")
+    converge(backup_target={**good, "prot": 22}).must_be_refused("backup_target")
+    converge(backup_acknowlege=True).must_be_refused("backup_acknowlege: unknown variable")

@@ -1,0 +1,1 @@
+../../../backup/files/webstack_backup/basics.py

@@ -1,0 +1,107 @@
+"""webstack-backup COMMAND."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import marks, state
+from .atomic import write_atomically
+from .basics import Refused, config, in_words, run
+from .ledger import FOLDER
+from .sink import LINE
+
+LOG = Path("/var/lib/mysql-binlog")
+UNSHIPPED = [
+    "Shipping: no target is declared (backup_target): what was committed since the last backup is lost with this host"
+]
+
+
+def new_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+def line() -> str:
+    """The line of this host's log: its id goes with the log, or with this host where the log has none."""
+    given, own = state.FOLDER / "line", FOLDER / "line"
+    if not given.exists() and not own.exists():
+        write_atomically(own, f"{new_id()}\n")
+    found = (given if given.exists() else own).read_text(encoding="utf-8").strip()
+    if not LINE.fullmatch(found):
+        raise Refused(f"{found[:100]!r} is not the id of a line of the log")
+    return found
+
+
+def new_line() -> int:
+    """What the target has stays there, and is not gone on with: for a log that was begun anew, or lost a part."""
+    beside = LOG / "line"
+    path = beside if beside.exists() else FOLDER / "line"
+    write_atomically(path, f"{new_id()}\n")
+    run(["systemctl", "restart", "webstack-binlog.service"], seconds=60)
+    print(f"a new line is begun: {line()}; make a full backup now, which it can be restored from")
+    return 0
+
+
+def stream() -> int:
+    from .stream import Stream  # needs PyMySQL, which the other commands do not
+
+    Stream(config(), line()).forever()
+    return 0
+
+
+def status(*, as_json: bool) -> int:
+    found = state.read() if config()["target"] else {}
+    lines, good = state.overview(found) if config()["target"] else (UNSHIPPED, True)
+    print(json.dumps({**found, "overview": lines, "good": good}) if as_json else "\n".join(lines))
+    return 0 if good else 1
+
+
+def mark(name: str) -> int:
+    """Prints the line of the ledger; waits for the target to have it, as long as it is there."""
+    entry = marks.take(name)
+    deadline = time.monotonic() + marks.SECONDS
+    while (found := state.read()) and not found["fault"] and time.monotonic() < deadline:
+        if found["ledger"] >= str(entry):
+            print(entry)
+            return 0
+        time.sleep(0.1)
+    print(entry)
+    print(f"webstack-backup: the mark {name} is on this host only, until the target has it", file=sys.stderr)
+    return 0
+
+
+def arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="webstack-backup", description="Backups of the database of this host.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    found = commands.add_parser("status", help="what is where, and which promise holds now; 1 if one does not")
+    found.add_argument("--json", action="store_true")
+    named = commands.add_parser("mark", help="give this moment of the log a name, to restore to")
+    named.add_argument("name")
+    commands.add_parser(
+        "new-line", help="go on in a new line of the log, where the one at the target cannot be continued"
+    )
+    commands.add_parser("stream", help="ship the binary log (webstack-binlog.service does)")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    options = arguments(argv)
+    try:
+        match options.command:
+            case "status":
+                return status(as_json=options.json)
+            case "mark":
+                return mark(options.name)
+            case "new-line":
+                return new_line()
+            case "stream":
+                return stream()
+    except (Refused, OSError) as error:
+        print(f"webstack-backup: {in_words(error)}", file=sys.stderr)
+        return 1
+    return 0

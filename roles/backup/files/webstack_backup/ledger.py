@@ -1,0 +1,133 @@
+"""Which moment is which position of the log: a line of text for each second in which something was written.
+
+  time_before file position time_after [mark NAME]
+
+The server was asked for the end of its log between the two times (UTC, this host's clock). So a row that was acknowledged
+before time_before lies below the position, and one that was begun after time_after lies above it. While nothing is
+written, the first and the last such line are kept, and one a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import events
+from .atomic import write_atomically
+from .basics import Refused, now
+
+FOLDER = Path("/var/lib/webstack-binlog")
+LEDGER = FOLDER / "ledger"
+IDLE = 60  # seconds between two lines while nothing is written
+KEEP = 32 << 20  # bytes of the local copy: three days at least
+MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
+FORM = re.compile(
+    rf"(?P<before>{MOMENT}) (?P<file>{events.NAME.pattern}) (?P<position>[0-9]{{1,20}}) (?P<after>{MOMENT})"
+    r"(?: mark (?P<mark>[A-Za-z0-9._:-]{1,200}))?",
+    re.ASCII,
+)
+MARK = re.compile(r"[A-Za-z0-9._:-]{1,200}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Entry:
+    before: str
+    file: str
+    position: int
+    after: str
+    mark: str = ""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Sorts as the log goes on."""
+        return events.number(self.file), self.position
+
+    def __str__(self) -> str:
+        return f"{self.before} {self.file} {self.position} {self.after}" + (f" mark {self.mark}" if self.mark else "")
+
+
+def entry(line: str) -> Entry:
+    found = FORM.fullmatch(line)
+    if not found:
+        raise Refused(f"the ledger holds {line[:300]!r}, which is no line of it")
+    return Entry(found["before"], found["file"], int(found["position"]), found["after"], found["mark"] or "")
+
+
+def ask(end_of_log: Callable[[], tuple[str, int]], mark: str = "") -> Entry:
+    """The line of this moment. `end_of_log` asks the server for file and position."""
+    before = now()
+    file, position = end_of_log()
+    return Entry(before, file, position, now(), mark)
+
+
+class Ledger:
+    """The local copy, from which the target is sent what it does not have yet."""
+
+    def __init__(self, path: Path = LEDGER) -> None:
+        self.path = path
+        self.lock = threading.Lock()
+        self.last: Entry | None = None  # of those that were written
+        self.held: Entry | None = None  # the newest with the same position, if it was not written
+        self.written = 0.0
+        if path.exists():  # a line that a power cut has torn
+            with path.open("rb+") as file:
+                content = file.read()
+                file.truncate(content.rfind(b"\n") + 1)
+
+    def add(self, line: Entry) -> None:
+        """Writes the line, unless it says what the one before it says."""
+        still = self.last is not None and self.last.place == line.place
+        if still and not line.mark and time.monotonic() - self.written < IDLE:
+            self.held = line
+            return
+        lines = [self.held, line] if self.held and not still else [line]
+        text = "".join(f"{one}\n" for one in lines)
+        with self.lock:
+            descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            try:
+                os.write(descriptor, text.encode())
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        self.last, self.held, self.written = line, None, time.monotonic()
+
+    def after(self, line: str) -> int:
+        """Where the lines begin that come after this one, in bytes; it is the last that the target has."""
+        if not line or not self.path.exists():
+            return 0
+        content = self.path.read_bytes()
+        at = content.rfind(line.encode() + b"\n")
+        if at >= 0:
+            return at + len(line) + 1
+        # The copy begins later, or has lost its end: by the time, then.
+        position = 0
+        for own in content.splitlines(keepends=True):
+            if own.decode() > line:
+                break
+            position += len(own)
+        return position
+
+    def read(self, offset: int) -> list[str]:
+        """The lines from that byte on."""
+        with self.lock:
+            try:
+                with self.path.open("rb") as file:
+                    file.seek(offset)
+                    return file.read(1 << 20).decode().split("\n")[:-1]
+            except FileNotFoundError:
+                return []
+
+    def trim(self, offset: int) -> int:
+        """Drops the older half of a long copy of which the target has all below `offset`; returns the new offset."""
+        if offset < KEEP:
+            return offset
+        with self.lock:
+            content = self.path.read_bytes()
+            begin = content.index(b"\n", offset // 2) + 1
+            write_atomically(self.path, content[begin:], 0o640)
+        return offset - begin

@@ -1,0 +1,94 @@
+"""What roles backup and archive refuse."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+from typing import Any
+
+import pytest
+from loading import load
+
+module = load("plugins/filter/backup_faults.py")
+
+PUBLIC = "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(32)).decode()
+OTHER = "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(31) + b"x").decode()
+TARGET = {"host": "backup.example.com", "key_file": "/keys/www", "host_key": PUBLIC}
+
+
+def target_faults(**changed: Any) -> list[str]:
+    return module.backup_faults({"backup_target": {**TARGET, **changed}, "backup_acknowledge": True})
+
+
+def host_faults(*hosts: tuple[str, str]) -> list[str]:
+    return module.archive_faults({"archive_hosts": [{"name": name, "key": key} for name, key in hosts]})
+
+
+def test_no_target_and_a_whole_one_are_taken():
+    assert module.backup_faults({"backup_target": {}, "backup_acknowledge": True}) == []
+    assert target_faults() == target_faults(host="2001:db8::7", user="keeper", port="2222") == []
+    assert target_faults(host_key=f"{PUBLIC} root@backup") == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"host": ""}, "backup_target.host: required"),
+        ({"key_file": ""}, "backup_target.key_file: required"),
+        ({"host_key": ""}, "backup_target.host_key: required"),
+        ({"host": "-oProxyCommand=id"}, "neither a name"),
+        ({"host": "backup.example.com:22"}, "neither a name"),
+        ({"user": "-l"}, "not the name of a user"),
+        ({"user": "a@b"}, "not the name of a user"),
+        ({"port": 0}, "backup_target.port: 0 is not between"),
+        ({"host_key": "backup.example.com " + PUBLIC}, "not a public key"),
+        ({"host_key": PUBLIC + "\n* " + PUBLIC}, "not a public key"),
+        ({"host_key": PUBLIC.replace("ssh-ed25519 ", "ssh-rsa ")}, "not a public key"),
+    ],
+)
+def test_a_target_that_cannot_be_reached_safely_is_refused(changed, words):
+    assert words in " ".join(target_faults(**changed))
+
+
+def test_hosts_with_a_name_and_a_key_each_are_taken():
+    assert host_faults() == host_faults(("www.example.com", PUBLIC), ("db-2", OTHER + " a comment")) == []
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [
+        ([("../etc", PUBLIC)], "archive_hosts[0].name"),
+        ([("a..b", PUBLIC)], "archive_hosts[0].name"),
+        ([("a b", PUBLIC)], "archive_hosts[0].name"),
+        ([('x" ', PUBLIC)], "archive_hosts[0].name"),
+        ([("A", PUBLIC)], "archive_hosts[0].name"),
+        ([("a", PUBLIC), ("a", OTHER)], "archive_hosts[1].name: 'a' stands in archive_hosts[0] already"),
+        ([("a", PUBLIC), ("b", PUBLIC + " again")], "archive_hosts[1].key: stands in archive_hosts[0] already"),
+        ([("a", "-----BEGIN OPENSSH PRIVATE KEY-----")], "is a private key; the public one"),
+        ([("a", 'command="sh" ' + PUBLIC)], "not a public key"),
+        ([("a", PUBLIC + "\n" + OTHER)], "not a public key"),
+        ([("a", "ssh-ed25519 AAAA")], "not a public key"),
+    ],
+)
+def test_a_host_that_could_do_more_than_its_own_is_refused(hosts, words):
+    assert words in " ".join(host_faults(*hosts))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-N", "", "-t", "ed25519"], ""),
+        (["-N", "", "-t", "rsa"], ""),
+        (["-N", "a passphrase", "-t", "ed25519"], "has a passphrase"),
+        (["-N", "", "-t", "rsa", "-m", "PEM"], "not a private key in OpenSSH's format"),
+    ],
+)
+def test_a_key_is_one_that_ssh_can_use_alone(tmp_path, arguments, words):
+    subprocess.run(["ssh-keygen", "-q", "-f", tmp_path / "key", *arguments], check=True, stdin=subprocess.DEVNULL)
+    found = module.backup_key_fault((tmp_path / "key").read_text(encoding="utf-8"))
+    assert words in found and bool(found) == bool(words)
+
+
+def test_what_is_no_key_is_refused():
+    for text in ("", PUBLIC, "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"):
+        assert "not a private key" in module.backup_key_fault(text)

@@ -1,0 +1,421 @@
+"""webstack-backup: the binary log's events, the sink that takes them, the ledger."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+from loading import ROOT
+from logs import event, format_description, log_file
+from webstack_backup import basics, events, ledger, marks, sink, state
+from webstack_backup.basics import Refused
+
+LINE = "20261128T190000Z-4f3a9c"
+LEDGER_LINE = "2026-11-28T19:00:01.000000Z binlog.000001 4711 2026-11-28T19:00:01.000200Z"
+
+
+# Events
+
+
+def test_a_whole_file_is_walked_to_its_end():
+    data = log_file(b"one", b"two")
+    assert events.whole(memoryview(data), "binlog.000001") == len(data)
+
+
+@pytest.mark.parametrize("cut", [1, 4, 20, 30])
+def test_a_torn_tail_ends_at_the_last_whole_event(cut):
+    whole = log_file(b"one")
+    data = log_file(b"one", b"another event")
+    assert events.whole(memoryview(data[:-cut]), "binlog.000001") == len(whole)
+
+
+def test_zeros_behind_the_last_event_are_no_event():
+    data = log_file(b"one")
+    assert events.whole(memoryview(data + bytes(4096)), "binlog.000001") == len(data)
+
+
+def test_without_a_whole_format_description_nothing_is_whole():
+    assert [events.whole(memoryview(log_file()[:size]), "binlog.000001") for size in (0, 3, 4, 23, 60)] == [0] * 5
+
+
+def walked(*found: bytes) -> events.Walk:
+    walk = events.Walk("binlog.000001", 4)
+    for one in found:
+        walk.step(one)
+    return walk
+
+
+def test_an_event_that_belongs_elsewhere_is_a_hole():
+    first = format_description()
+    with pytest.raises(Refused, match=f"binlog.000001, position {4 + len(first)}: a hole"):
+        walked(first, event(4 + len(first) + 50, b"x"))
+
+
+def test_within_a_transaction_newer_servers_leave_the_position_out():
+    first = format_description()
+    inner = event(4 + len(first), b"x", end=0)
+    last = 4 + len(first) + len(inner)
+    assert walked(first, inner, event(last, b"y")).position == last + len(event(last, b"y"))
+    with pytest.raises(Refused, match="a hole"):
+        walked(first, inner, event(last + 1, b"y"))
+
+
+def test_an_event_with_a_flipped_bit_is_refused():
+    first = format_description()
+    data = bytearray(event(4 + len(first), b"some text"))
+    data[22] ^= 1
+    with pytest.raises(Refused, match="checksum"):
+        walked(first, bytes(data))
+
+
+def test_an_event_is_refused_where_the_format_is_not_known():
+    with pytest.raises(Refused, match="format description"):
+        walked(event(4, b"x"))
+
+
+def test_the_in_use_flag_does_not_count():
+    data = bytearray(log_file(b"one"))
+    data[21] |= events.IN_USE
+    assert events.whole(memoryview(data), "binlog.000001") == len(data)
+    assert events.same_file(events.first_event(data), format_description())
+
+
+def test_a_file_that_was_begun_at_another_moment_is_another():
+    assert not events.same_file(format_description(1700000000), format_description(1700000001))
+
+
+def test_what_a_server_makes_up_for_its_reader_is_in_no_file():
+    made_up = (
+        event(4, b"x", flags=events.ARTIFICIAL),
+        event(4, b"x", kind=events.HEARTBEAT),
+        event(4, b"x", kind=events.FORMAT, end=0),
+    )
+    assert [events.header(one).in_file for one in made_up] == [False] * 3
+    assert events.header(event(4, b"x")).in_file
+
+
+# The sink
+
+
+class Session:
+    """backup-sink as sshd starts it, on a folder of the test."""
+
+    def __init__(self, root, command=f"log {LINE}", host="www.example.com"):
+        root.mkdir(exist_ok=True)
+        library = root.parent / "library"
+        if not library.exists():
+            shutil.copytree(ROOT / "roles/archive/files/webstack_archive", library / "webstack_archive")
+            # The folder and the library are where the role puts them; here they are the test's.
+            program = (ROOT / "roles/archive/files/backup-sink").read_text(encoding="utf-8")
+            program = program.replace("/usr/local/lib/webstack", str(library))
+            program = program.replace(
+                "sys.exit(main())",
+                f"import pathlib, webstack_archive.sink as s\ns.ROOT = pathlib.Path({str(root)!r})\nsys.exit(main())",
+            )
+            (library / "backup-sink").write_text(program, encoding="utf-8")
+        self.folder = root / host / "log" / LINE
+        self.process = subprocess.Popen(
+            [sys.executable, library / "backup-sink", host],
+            env={**os.environ, "SSH_ORIGINAL_COMMAND": command, "PYTHONDONTWRITEBYTECODE": "1"},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def greeting(self):
+        return json.loads(self.process.stdout.readline())
+
+    def send(self, *messages):
+        for kind, payload in messages:
+            self.process.stdin.write(sink.FRAME.pack(kind, len(payload)) + payload)
+        self.process.stdin.flush()
+        return self
+
+    def answer(self):
+        return self.process.stdout.readline().decode().strip()
+
+    def end(self):
+        """What it said, until its end."""
+        out, err = self.process.communicate(timeout=20)
+        return out.decode(), err.decode(), self.process.returncode
+
+
+def begun(name="binlog.000001"):
+    return b"F", name.encode()
+
+
+def data(offset, content):
+    return b"D", sink.OFFSET.pack(offset) + content
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "srv"
+
+
+def filled(root, *bodies):
+    """A sink that has a file of the log."""
+    content = log_file(*bodies)
+    session = Session(root)
+    session.greeting()
+    session.send(begun(), data(0, content))
+    answers = []
+    while not answers or answers[-1].split()[2] != str(len(content)):
+        answers.append(session.answer())
+    session.end()
+    return content
+
+
+def test_what_is_acknowledged_is_there_and_where_it_goes_on_is_said(root):
+    content = filled(root, b"one", b"two")
+    session = Session(root)
+    said = session.greeting()
+    assert (session.folder / "binlog.000001").read_bytes() == content
+    assert (said["file"], said["size"]) == ("binlog.000001", len(content))
+    assert bytes.fromhex(said["head"]) == format_description()
+    more = event(len(content), b"three")
+    assert session.send(data(len(content), more)).answer() == f"ack binlog.000001 {len(content + more)} 0 0"
+    session.end()
+    assert (session.folder / "binlog.000001").read_bytes() == content + more
+
+
+def test_a_torn_tail_is_cut(root):
+    content = filled(root, b"one")
+    path = Session(root, "list").folder / "binlog.000001"
+    path.write_bytes(content + event(len(content), b"a long event")[:-7])
+    session = Session(root)
+    assert session.greeting()["size"] == len(content) == path.stat().st_size
+    session.end()
+
+
+def test_what_was_acknowledged_is_never_cut(root):
+    content = filled(root, b"one", b"two", b"three")
+    path = Session(root, "list").folder / "binlog.000001"
+    path.write_bytes(content[:-10])
+    out, err, code = Session(root).end()
+    assert code == 1 and f"{len(content)} bytes were acknowledged" in out and "damaged at the target" in err
+    assert path.read_bytes() == content[:-10]
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        ([begun("binlog.000003")], "a hole: binlog.000003 does not come after binlog.000001"),
+        ([begun("binlog.000001")], "a hole: binlog.000001 does not come after binlog.000001"),
+        ([data(9999, b"x")], "a hole: binlog.000001 has"),
+        ([data(0, log_file())], "a hole: binlog.000001 has"),
+        ([begun("../../x")], "is not the name of a file"),
+        ([(b"L", b"what anybody writes")], "no line of a ledger"),
+        ([(b"L", LEDGER_LINE.encode() + b"\n" + LEDGER_LINE.encode())], "no line of a ledger"),
+        ([(b"Z", b"")], "no message"),
+        ([begun("binlog.000002"), data(0, b"no binary log at all")], "no binary log"),
+    ],
+)
+def test_what_does_not_belong_at_the_end_is_refused(root, messages, words):
+    content = filled(root, b"one")
+    session = Session(root)
+    session.greeting()
+    session.send(*messages)
+    out, _err, code = session.end()
+    assert code == 1
+    assert out.splitlines()[-1].startswith("refused ") and words in out
+    assert (session.folder / "binlog.000001").read_bytes() == content
+
+
+def test_a_part_of_a_batch_that_is_no_event_leaves_nothing_of_the_batch(root):
+    content = filled(root, b"one")
+    session = Session(root)
+    session.greeting()
+    good = event(len(content), b"two")
+    session.send(data(len(content), good + b"rubbish"))
+    out, _err, _code = session.end()
+    assert "no whole event" in out
+    assert (session.folder / "binlog.000001").read_bytes() == content
+
+
+def test_a_missing_file_in_the_middle_is_said(root):
+    filled(root, b"one")
+    folder = Session(root, "list").folder
+    (folder / "binlog.000003").write_bytes(log_file())
+    assert "between binlog.000001 and binlog.000003 are missing" in Session(root).end()[0]
+
+
+def test_the_ledger_is_kept_and_a_torn_line_is_cut(root):
+    session = Session(root)
+    session.greeting()
+    assert session.send((b"L", LEDGER_LINE.encode()), (b"P", b"")).answer().split()[3:] in (["1", "0"], ["1", "1"])
+    session.end()
+    path = session.folder / "ledger"
+    assert path.read_text() == LEDGER_LINE + "\n"
+    path.write_text(LEDGER_LINE + "\n" + LEDGER_LINE[:20])
+    session = Session(root)
+    assert session.greeting()["ledger"] == LEDGER_LINE
+    session.end()
+    assert path.read_text() == LEDGER_LINE + "\n"
+
+
+def test_a_new_session_ends_the_one_before(root):
+    first = Session(root)
+    first.greeting()
+    second = Session(root)
+    second.greeting()
+    first.process.wait(5)
+    second.send(begun(), data(0, log_file()))
+    assert second.answer().startswith("ack binlog.000001")
+    second.end()
+
+
+def test_a_file_is_given_back_from_any_byte_on(root):
+    content = filled(root, b"one", b"two")
+    command = f"read {LINE} binlog.000001 100"
+    process = Session(root, command).process
+    assert process.communicate(timeout=20)[0] == content[100:]
+    assert json.loads(Session(root, "list").end()[0]) == {LINE: {"binlog.000001": len(content), "ledger": 0}}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "", "sh", "rm -rf /", "internal-sftp", "/usr/lib/openssh/sftp-server", "scp -t /", f"log {LINE} x", "log ../../etc", "log .",
+        f"log {LINE};id", f"log {LINE}\n", f"read {LINE} ../../x 0", f"read {LINE} lock 0", f"read {LINE} acknowledged 0",
+        f"read {LINE} binlog.000001 -1", f"read {LINE} binlog.000001/../ledger 0", "read .. ledger 0", "list x", "LIST", "log\t" + LINE,
+        f"log  {LINE}", "log ２０261128T190000Z-4f3a9c", f"read {LINE} binlog.٠٠٠٠٠١ 0",
+    ],
+)  # fmt: skip
+def test_everything_else_is_refused(root, command):
+    out, err, code = Session(root, command).end()
+    assert code == 1 and "nothing else" in err
+    assert out == "" or out.startswith("refused ")
+    assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize("host", ["..", ".", "a/b", "", "A", "a..b"])
+def test_a_host_is_a_folder_of_its_own(root, host):
+    _out, err, code = Session(root, "list", host).end()
+    assert code == 1 and "called with something else" in err
+
+
+# The ledger
+
+
+def entry(second, position, mark="", file="binlog.000001"):
+    moment = f"2026-11-28T19:00:{second:02d}.000000Z"
+    return ledger.Entry(moment, file, position, moment, mark)
+
+
+def test_a_line_of_the_ledger_is_read_as_it_was_written():
+    one = entry(7, 4711, "before:20261128-1")
+    assert ledger.entry(str(one)) == one
+    assert sink.LEDGER.fullmatch(str(one))
+    with pytest.raises(Refused, match="no line"):
+        ledger.entry("2026-11-28 binlog.000001 4")
+
+
+def test_the_first_and_the_last_line_of_a_quiet_time_are_kept(tmp_path):
+    book = ledger.Ledger(tmp_path / "ledger")
+    for second, position in enumerate([100, 100, 100, 200, 200, 300]):
+        book.add(entry(second, position))
+    assert [(line[17:19], line.split()[2]) for line in book.read(0)] == [
+        ("00", "100"), ("02", "100"), ("03", "200"), ("04", "200"), ("05", "300"),
+    ]  # fmt: skip
+
+
+def test_a_mark_is_written_in_a_quiet_time_too(tmp_path):
+    book = ledger.Ledger(tmp_path / "ledger")
+    book.add(entry(1, 100))
+    book.add(entry(2, 100, "before:x"))
+    assert book.read(0)[-1] == str(entry(2, 100, "before:x"))
+
+
+def test_the_target_is_sent_what_comes_after_its_last_line(tmp_path):
+    book = ledger.Ledger(tmp_path / "ledger")
+    for second in range(1, 5):
+        book.add(entry(second, second))
+    assert book.read(book.after(str(entry(2, 2)))) == [str(entry(3, 3)), str(entry(4, 4))]
+    assert book.read(book.after(str(entry(4, 4)))) == []
+    assert len(book.read(book.after(""))) == 4
+    # One that is not in the local copy, which begins later.
+    assert book.read(book.after(str(entry(0, 0)))) == [str(entry(second, second)) for second in range(1, 5)]
+
+
+def test_a_torn_line_of_the_local_copy_is_dropped(tmp_path):
+    (tmp_path / "ledger").write_text(f"{entry(1, 1)}\n{str(entry(2, 2))[:30]}")
+    assert ledger.Ledger(tmp_path / "ledger").read(0) == [str(entry(1, 1))]
+
+
+def test_the_local_copy_is_cut_at_a_line_once_the_target_has_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(ledger, "KEEP", 300)
+    book = ledger.Ledger(tmp_path / "ledger")
+    for second in range(10):
+        book.add(entry(second, second))
+    size = (tmp_path / "ledger").stat().st_size
+    offset = book.trim(size)
+    assert offset == (tmp_path / "ledger").stat().st_size < size
+    book.add(entry(10, 10))
+    assert book.read(offset) == [str(entry(10, 10))]
+    assert book.read(0)[0].startswith("2026-11-28T19:00:")
+
+
+# Marks
+
+
+def test_a_mark_that_nobody_waits_for_any_more_is_not_taken(tmp_path):
+    stale = tmp_path / "a.wanted"
+    stale.write_text("before:x")
+    os.utime(stale, (time.time() - 60, time.time() - 60))
+    fresh = tmp_path / "b.wanted"
+    fresh.write_text("before:y")
+    assert [request.name for request in marks.requests(tmp_path)] == ["before:y"]
+    assert not stale.exists()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a\nb", "x" * 201, "ü"])
+def test_a_mark_with_a_name_that_would_break_the_ledger_is_refused(tmp_path, name):
+    with pytest.raises(Refused, match="a mark is named"):
+        marks.take(name, tmp_path)
+
+
+# Words
+
+
+def now(**changed):
+    return {
+        "time": basics.now(),
+        "line": LINE, "target": "webstack-archive@backup.example.com", "fault": "",
+        "shipped": {"file": "binlog.000012", "position": 4711, "time": "2026-11-28T19:00:00.000000Z"},
+        "behind_bytes": 0, "behind_seconds": 0.0, "declared": True, "acknowledged": True,
+        "since": "2026-11-28T10:02:11.000000Z", "timeout_ms": 2000, "unprotected": 0, **changed,
+    }  # fmt: skip
+
+
+def test_a_kept_promise_is_told():
+    lines, good = state.overview(now())
+    assert good
+    assert "has the log up to binlog.000012:4711, complete" in lines[0]
+    assert (
+        lines[1]
+        == "Commits are acknowledged by the target since 2026-11-28 10:02:11 UTC; each waits for it, 2000 ms at most"
+    )
+
+
+def test_commits_without_protection_are_counted():
+    lines, good = state.overview(now(acknowledged=False, unprotected=361, fault="ssh: no route to host"))
+    assert not good
+    assert "Fault: ssh: no route to host" in lines
+    assert "NOT acknowledged since 2026-11-28 10:02:11 UTC: 361 commits are only on this host" in lines[-1]
+
+
+def test_asynchronous_shipping_says_what_a_lost_host_loses():
+    lines, good = state.overview(now(declared=False, acknowledged=False, behind_bytes=5000, behind_seconds=2.4))
+    assert good
+    assert "2 s and 5000 bytes behind" in lines[0]
+    assert "is lost with this host" in lines[-1]
+
+
+@pytest.mark.parametrize("found", [{}, now(time="2026-11-28T10:00:00.000000Z")])
+def test_a_streamer_that_does_not_run_is_told(found):
+    lines, good = state.overview(found)
+    assert not good and "does not run" in lines[0]
