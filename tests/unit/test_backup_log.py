@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 import pytest
 from loading import ROOT
 from logs import event, format_description, log_file
-from webstack_backup import basics, events, ledger, marks, sink, state
+from webstack_backup import basics, events, ledger, marks, sink, state, stream
 from webstack_backup.basics import Refused
 
 LINE = "20261128T190000Z-4f3a9c"
@@ -236,6 +237,18 @@ def test_a_part_of_a_batch_that_is_no_event_leaves_nothing_of_the_batch(root):
     assert (session.folder / "binlog.000001").read_bytes() == content
 
 
+def test_a_disk_without_room_is_said_and_leaves_nothing_torn(root):
+    content = filled(root, b"one")
+    session = Session(root)
+    session.greeting()
+    # What a process may write stands in for what a disk has room for.
+    resource.prlimit(session.process.pid, resource.RLIMIT_FSIZE, (len(content) + 5000,) * 2)
+    session.send(data(len(content), event(len(content), bytes(20000))))
+    out, _err, code = session.end()
+    assert code == 1 and out.startswith("refused ") and "binlog.000001: File too large" in out
+    assert (session.folder / "binlog.000001").read_bytes() == content
+
+
 def test_a_missing_file_in_the_middle_is_said(root):
     filled(root, b"one")
     folder = Session(root, "list").folder
@@ -296,6 +309,48 @@ def test_everything_else_is_refused(root, command):
 def test_a_host_is_a_folder_of_its_own(root, host):
     _out, err, code = Session(root, "list", host).end()
     assert code == 1 and "called with something else" in err
+
+
+# The streamer
+
+
+class Replay:
+    """A server that sends these events."""
+
+    acknowledges = False
+
+    def __init__(self, *found):
+        self.found = found
+
+    def packets(self):
+        return ((one, False) for one in self.found)
+
+
+class Sent(list):
+    """A sink that takes notes."""
+
+    def send(self, kind, payload):
+        self.append((kind, payload))
+
+
+def test_of_a_file_beyond_4_gb_the_part_that_the_target_has_is_read_again_and_not_sent_again():
+    """The protocol cannot name a position there, so the server sends the file from its beginning."""
+    shipping, there = stream.Stream.__new__(stream.Stream), Sent()
+    content = log_file(b"one", b"two")
+    first = format_description()
+    one = event(4 + len(first), b"one")
+    has = 4 + len(first) + len(one)
+    shipping.walk, shipping.skip, shipping.waiting = events.Walk("binlog.000001", 4), has, None
+    shipping.dump = Replay(first, one, event(has, b"two"))
+    shipping.take(there)
+    assert there == [(b"D", sink.OFFSET.pack(has) + content[has:])]
+
+
+def test_a_server_that_leaves_out_a_file_is_refused():
+    shipping = stream.Stream.__new__(stream.Stream)
+    shipping.walk = events.Walk("binlog.000001", 4)
+    with pytest.raises(Refused, match=r"a hole: after binlog.000001 this server goes on with binlog.000003"):
+        shipping.rotate(Sent(), "binlog.000003")
 
 
 # The ledger
@@ -418,4 +473,4 @@ def test_asynchronous_shipping_says_what_a_lost_host_loses():
 @pytest.mark.parametrize("found", [{}, now(time="2026-11-28T10:00:00.000000Z")])
 def test_a_streamer_that_does_not_run_is_told(found):
     lines, good = state.overview(found)
-    assert not good and "does not run" in lines[0]
+    assert not good and "no sign of webstack-binlog.service" in lines[0]

@@ -83,6 +83,7 @@ class ActionModule(ActionBase):
         log_beside = task_vars.get("log_lies_beside", True)
         return {"changed": False, "missing": plain(self._task.args).get("name", []), "log_beside": log_beside, **HOST}
 """
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 SITES = [
     {
         "name": "www",
@@ -233,6 +234,11 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "certificate", ["validate", "install"],
         {"certificate_name": "shop", "certificate_names": ["shop.example.com"], "certificate_reload": ["nginx.service"]},
     ),
+    "backup": (
+        "backup", ["ship"],
+        {"backup_target": {"host": "192.0.2.9", "port": "2222", "key_file": str(ROOT / "LICENSE"), "host_key": "ssh-ed25519 AAAA"}},
+    ),
+    "archive": ("archive", ["validate", "hosts"], {"archive_hosts": [{"name": "www.example.com", "key": PUBLIC_KEY}]}),
     "app": ("app_server", ["validate", "configure"], APPLICATION),
     "app-hostile": (
         "app_server", ["validate", "configure"],
@@ -441,7 +447,7 @@ def checked(rendered: dict[str, list[dict[str, Any]]], case: str) -> tuple[list[
 ASKED = sorted(
     case
     for case, (role, _steps, _inputs) in CASES.items()
-    if role not in ("base", "certificate")
+    if role not in ("base", "certificate", "backup", "archive")
     and case not in ("mysql-full", "mysql-log-with-data", "dns-update")
     and not case.startswith("app-php")
     and "-changed-" not in case
@@ -509,6 +515,7 @@ def test_a_file_says_at_its_top_where_it_comes_from(files):
             "/etc/issue",
             "/etc/webstack/belongs-to",
             "/etc/webstack/version",
+            "/etc/webstack-backup/key",
             ".py",
         )
         if path.endswith(unmarked):
@@ -1277,6 +1284,23 @@ def test_the_units_of_the_host_are_sandboxed(files, tmp_path):
             unit.write_text(files[case][path]["content"], encoding="utf-8")
             argv = ["systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=30", unit]
             assert subprocess.run(argv, capture_output=True, check=False).returncode == 0, path
+
+
+def test_the_streamer_is_sandboxed_and_knows_the_targets_key_at_its_port(files, tmp_path):
+    unit = tmp_path / "webstack-binlog.service"
+    unit.write_text(files["backup"]["/etc/systemd/system/webstack-binlog.service"]["content"], encoding="utf-8")
+    argv = ["systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=30", unit]
+    assert subprocess.run(argv, capture_output=True, check=False).returncode == 0
+    known = files["backup"]["/etc/webstack-backup/known_hosts"]["content"].splitlines()
+    assert known[-1] == "[192.0.2.9]:2222 ssh-ed25519 AAAA"
+    assert files["backup"]["/etc/webstack-backup/key"]["mode"] == "0600"
+
+
+def test_a_hosts_key_opens_one_program(files):
+    keys = files["archive"]["/var/lib/webstack-archive/.ssh/authorized_keys"]["content"].splitlines()
+    assert [line for line in keys if not line.startswith("#")] == [
+        f'restrict,command="/usr/local/lib/webstack/backup-sink www.example.com" {PUBLIC_KEY}'
+    ]
 
 
 def rules(files: dict[str, dict[str, dict[str, Any]]], case: str) -> list[str]:

@@ -136,6 +136,38 @@ def test_no_port_is_forwarded(server, filled):
     assert done.returncode == 255 and b"stdio forwarding failed" in done.stderr and done.stdout == b""
 
 
+def restic(server, *words):
+    """As a host calls it, here from the archive to itself."""
+    through = (
+        "ssh -F /dev/null -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR "
+        "-i /root/www webstack-archive@127.0.0.1 rclone"
+    )
+    argv = [
+        "env",
+        "RESTIC_PASSWORD=a passphrase of a test",
+        "HOME=/root",
+        "timeout",
+        "30",
+        "restic",
+        "-o",
+        f"rclone.program={through}",
+    ]
+    return server.run(" ".join(["%s"] * (len(argv) + 2 + len(words))), *argv, "-r", "rclone:/etc", *words)
+
+
+def test_backups_by_restic_come_in_and_none_can_be_taken_away(server, filled):
+    """The folder is the host's own, whatever it asks for."""
+    for words in (["init"], ["backup", "/etc/hostname"], ["backup", "/etc/hosts"]):
+        done = restic(server, *words)
+        assert done.rc == 0, done.stderr
+    kept = "find /srv/webstack-backup/www.example.com/restic -type f -path %s | wc -l"
+    assert server.check_output(kept, "*/snapshots/*") == "2"
+    assert restic(server, "forget", "--keep-last", "1", "--prune").rc != 0
+    assert server.check_output(kept, "*/snapshots/*") == "2"
+    assert restic(server, "restore", "latest", "--target", "/tmp/restored").rc == 0
+    assert server.file("/tmp/restored/etc/hosts").content == server.file("/etc/hosts").content
+
+
 def test_one_host_does_not_see_the_other(server, filled):
     assert json.loads(ssh(server, "list", key="other").stdout) == {}
     done = ssh(server, f"read {LINE} binlog.000001 0", key="other")

@@ -313,9 +313,9 @@ def test_a_quiet_server_does_not_fill_the_ledger(database):
 
 def test_nothing_acknowledged_is_lost_with_the_server(database):
     """kill -9 of the server, while four writers write."""
-    program = "mariadbd" if is_mariadb(database) else "mysqld"
+    unit = "mariadb" if is_mariadb(database) else "mysql"
     writing = Writing(database).wait_for(500)
-    database.check_output("pkill -KILL -x %s", program)
+    database.check_output("systemctl kill --signal=KILL --kill-whom=all %s.service", unit)
     writing.wait_for(100).end()  # it comes back by itself
     whole(database)
     acknowledged = writing.acknowledged()

@@ -12,7 +12,7 @@ from .basics import read_object
 
 FOLDER = Path("/run/webstack-binlog")
 STATE = FOLDER / "state.json"
-STALE = 10  # seconds
+STALE = 15  # seconds
 
 
 def write(state: dict[str, Any], path: Path = STATE) -> None:
@@ -37,7 +37,7 @@ def overview(state: dict[str, Any]) -> tuple[list[str], bool]:
     """The state in words, a line each, and whether every promise holds."""
     if not state or age(state["time"]) > STALE:
         since = f" since {clock(state['time'])}" if state else ""
-        return [f"Shipping: does not run{since}; journalctl -u webstack-binlog.service says why"], False
+        return [f"Shipping: no sign of webstack-binlog.service{since}; its journal says why"], False
     shipped, lines = state["shipped"], []
     if shipped:
         behind = (

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import events, marks, state
@@ -93,11 +93,12 @@ class Sink:
         said = " ".join(self.complaints.decode(errors="replace").split())
         return f"the connection to the target has ended: {said or f'ssh exited with {self.process.returncode}'}"
 
-    def greeting(self) -> dict[str, Any]:
+    def greeting(self, meanwhile: Callable[[], None]) -> dict[str, Any]:
         """What the target has."""
         deadline = time.monotonic() + GREETING_SECONDS
-        while (left := deadline - time.monotonic()) > 0:
-            ready = select.select([self.stdout, self.stderr], [], [], left)[0]
+        while time.monotonic() < deadline:
+            meanwhile()
+            ready = select.select([self.stdout, self.stderr], [], [], TICK)[0]
             if self.stderr in ready:
                 self.listen()
             if self.stdout in ready:
@@ -117,6 +118,7 @@ class Watch(threading.Thread):
         self.ledger = ledger
         self.fault = ""
         self.latest: Entry | None = None
+        self.known = threading.Event()
         self.asked = 0.0
         self.acknowledgement: Acknowledgement | None = None
         self.sizes: dict[str, int] = {}
@@ -155,6 +157,7 @@ class Watch(threading.Thread):
         if (not self.latest or self.latest.place != found.place) and len(self.ahead) < AHEAD_ENTRIES:
             self.ahead.append(found)
         self.latest, self.asked = found, time.monotonic()
+        self.known.set()
         self.ledger.add(found)
         return found
 
@@ -200,7 +203,7 @@ class Stream:
     def session(self) -> None:
         sink = Sink(self.argv())
         try:
-            self.begin(sink, sink.greeting())
+            self.begin(sink, sink.greeting(self.tell))
             self.fault = ""
             log(f"connected: {self.target} has {self.walk.name}:{self.walk.position}")
             while True:
@@ -435,6 +438,7 @@ class Stream:
 
     def forever(self) -> None:
         self.watch.start()
+        self.watch.known.wait(RETRY)  # where the log ends: near enough, commits can wait from the start
         while True:
             try:
                 self.session()
