@@ -157,7 +157,7 @@ def restic(server, *words):
 
 def test_backups_by_restic_come_in_and_none_can_be_taken_away(server, filled):
     """The folder is the host's own, whatever it asks for."""
-    for words in (["init"], ["backup", "/etc/hostname"], ["backup", "/etc/hosts"]):
+    for words in (["init"], ["backup", "/etc/hosts"], ["backup", "/etc/hosts"]):
         done = restic(server, *words)
         assert done.rc == 0, done.stderr
     kept = "find /srv/webstack-backup/www.example.com/restic -type f -path %s | wc -l"
