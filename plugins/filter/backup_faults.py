@@ -17,12 +17,35 @@ HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,250}[a-z0-9])?")
 PUBLIC = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp[0-9]{3}) ([A-Za-z0-9+/]+={0,2})( [ -~]*)?")
 PUBLIC_FORM = "one line such as 'ssh-ed25519 AAAA…'"
 PRIVATE = re.compile(r"-----BEGIN OPENSSH PRIVATE KEY-----\n([A-Za-z0-9+/=\n]+)-----END OPENSSH PRIVATE KEY-----\n?")
+REPOSITORY = re.compile(r"(/|(sftp|rest|s3|b2|azure|gs|swift|rclone):)\S+")
+SCHEDULE = re.compile(r"[A-Za-z0-9*,./:~ -]+")
+WITHIN = re.compile(r"(?=.)([0-9]+y)?([0-9]+m)?([0-9]+d)?([0-9]+h)?")
+PASSPHRASE_LENGTH = 16
 OPEN = b"openssh-key-v1\0\0\0\0\4none"  # how a key without a passphrase begins
 
 
 def backup_faults(inputs: dict[str, Any]) -> list[str]:
     """Every fault in the inputs of role backup."""
-    return list(_target_faults(inputs["backup_target"])) if inputs["backup_target"] else []
+    target = _target_faults(inputs["backup_target"]) if inputs["backup_target"] else ()
+    return [*target, *_full_faults(inputs)]
+
+
+def _full_faults(inputs: dict[str, Any]) -> Iterator[str]:
+    address, passphrase = str(inputs["backup_repository"]), inputs["backup_passphrase"]
+    if not REPOSITORY.fullmatch(address):
+        yield "backup_repository: is neither an absolute path nor an address of restic's, such as sftp:keeper@backup.example.com:/srv/restic"
+    if len(passphrase) < PASSPHRASE_LENGTH or len(passphrase.splitlines()) != 1 or passphrase != passphrase.strip():
+        yield f"backup_passphrase: is not one line of {PASSPHRASE_LENGTH} characters or more, without blanks at its ends"
+    if not SCHEDULE.fullmatch(str(inputs["backup_schedule"])):
+        yield f"backup_schedule: '{inputs['backup_schedule']}' is not a schedule such as *-*-* 03:00"
+    rule = {name: value for name, value in inputs["backup_keep"].items() if value is not None}
+    if not rule:
+        yield "backup_keep: keeps nothing; say, for example, {within: 30d}"
+    for name, value in rule.items():
+        if name == "within" and not WITHIN.fullmatch(str(value)):
+            yield f"backup_keep.within: '{value}' is not a time such as 30d or 1y6m"
+        if name != "within" and int(value) < 1:
+            yield f"backup_keep.{name}: {value} is less than 1"
 
 
 def _target_faults(target: dict[str, Any]) -> Iterator[str]:

@@ -14,10 +14,18 @@ module = load("plugins/filter/backup_faults.py")
 PUBLIC = "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(32)).decode()
 OTHER = "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(31) + b"x").decode()
 TARGET = {"host": "backup.example.com", "key_file": "/keys/www", "host_key": PUBLIC}
+FULL = {
+    "backup_target": {}, "backup_acknowledge": True, "backup_repository": "/var/backups/webstack",
+    "backup_passphrase": "a long passphrase", "backup_schedule": "*-*-* 03:00", "backup_keep": {"within": "30d", "daily": 14},
+}  # fmt: skip
 
 
 def target_faults(**changed: Any) -> list[str]:
-    return module.backup_faults({"backup_target": {**TARGET, **changed}, "backup_acknowledge": True})
+    return module.backup_faults({**FULL, "backup_target": {**TARGET, **changed}})
+
+
+def full_faults(**changed: Any) -> list[str]:
+    return module.backup_faults({**FULL, **changed})
 
 
 def host_faults(*hosts: tuple[str, str]) -> list[str]:
@@ -25,7 +33,7 @@ def host_faults(*hosts: tuple[str, str]) -> list[str]:
 
 
 def test_no_target_and_a_whole_one_are_taken():
-    assert module.backup_faults({"backup_target": {}, "backup_acknowledge": True}) == []
+    assert module.backup_faults(FULL) == []
     assert target_faults() == target_faults(host="2001:db8::7", user="keeper", port="2222") == []
     assert target_faults(host_key=f"{PUBLIC} root@backup") == []
 
@@ -92,3 +100,30 @@ def test_a_key_is_one_that_ssh_can_use_alone(tmp_path, arguments, words):
 def test_what_is_no_key_is_refused():
     for text in ("", PUBLIC, "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----\n"):
         assert "not a private key" in module.backup_key_fault(text)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"backup_repository": "backups"}, "backup_repository: is neither"),
+        ({"backup_repository": "sftp:a b"}, "backup_repository: is neither"),
+        ({"backup_passphrase": "too short"}, "backup_passphrase: is not one line"),
+        ({"backup_passphrase": "two lines of it\nare too many"}, "backup_passphrase: is not one line"),
+        ({"backup_passphrase": " a blank at its front"}, "backup_passphrase: is not one line"),
+        ({"backup_schedule": "daily; reboot"}, "backup_schedule: "),
+        ({"backup_keep": {}}, "backup_keep: keeps nothing"),
+        ({"backup_keep": {"within": "a while"}}, "backup_keep.within: 'a while'"),
+        ({"backup_keep": {"daily": 0}}, "backup_keep.daily: 0 is less than 1"),
+    ],
+)
+def test_full_backups_that_cannot_be(changed, words):
+    found = full_faults(**changed)
+    assert len(found) == 1 and found[0].startswith(words)
+    assert changed.get("backup_passphrase", "no secret") not in found[0]
+
+
+def test_full_backups_that_can():
+    assert (
+        full_faults(backup_repository="s3:https://s3.example.com/b", backup_keep={"within": "1y6m", "yearly": "3"})
+        == []
+    )

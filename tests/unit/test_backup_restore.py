@@ -84,12 +84,3 @@ def test_what_the_replay_has_changed() -> None:
         "now 2 databases, 3 tables, 1,206 rows",
         "  app.new: 2 rows (new)", "  app.orders: 1,203 rows (+1,200)", "  app.users: dropped",
     ]  # fmt: skip
-
-
-def test_times_say_their_zone() -> None:
-    assert restore.moment("2026-11-23 10:15:00Z").isoformat() == "2026-11-23T10:15:00+00:00"
-    assert restore.moment("2026-11-23T10:15:00.5+05:30").isoformat() == "2026-11-23T04:45:00.500000+00:00"
-    with pytest.raises(Refused, match="does not say its zone"):
-        restore.moment("2026-11-23 10:15:00")
-    with pytest.raises(Refused, match="is no time"):
-        restore.moment("yesterday")

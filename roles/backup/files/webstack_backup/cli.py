@@ -75,6 +75,20 @@ def mark(name: str) -> int:
     return 0
 
 
+def copies(options: argparse.Namespace) -> int:
+    from . import full, restore  # need PyMySQL
+
+    match options.command:
+        case "full":
+            said = full.full()
+        case "restore":
+            said = restore.restore(options.to)
+        case _:
+            said = restore.end_scratch()
+    print("\n".join(said))
+    return 0
+
+
 def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="webstack-backup", description="Backups of the database of this host.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -85,6 +99,15 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     commands.add_parser(
         "new-line", help="go on in a new line of the log, where the one at the target cannot be continued"
     )
+    commands.add_parser("full", help="take a full backup now (webstack-backup.timer does)")
+    found = commands.add_parser("restore", help="restore into a scratch server of its own; the live one stays as it is")
+    found.add_argument(
+        "--to",
+        default="latest",
+        help="latest (the default), full, a time with its zone (2026-11-23 10:15:00Z), a mark (before:RELEASE), a position (binlog.000012:4711)",
+    )
+    found.add_argument("--into", choices=["scratch"], default="scratch")
+    commands.add_parser("end-scratch", help="stop that server, and remove its data")
     commands.add_parser("stream", help="ship the binary log (webstack-binlog.service does)")
     return parser.parse_args(argv)
 
@@ -99,6 +122,8 @@ def main(argv: list[str] | None = None) -> int:
                 return mark(options.name)
             case "new-line":
                 return new_line()
+            case "full" | "restore" | "end-scratch":
+                return copies(options)
             case "stream":
                 return stream()
     except (Refused, OSError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import write_atomically
-from .basics import CONFIG, SOCKET, STATE, Refused, config, now
+from .basics import SOCKET, STATE, Refused, now, read_object
+from .ledger import FOLDER
 from .repository import DATA, FULL, Repository, in_bytes
 from .scratch import PLACE, Scratch, alone, counted, data_options, fresh, room, total
 from .vendor import Vendor, ask, connect, installed
 
+CONFIG = Path("/etc/webstack-backup/full.json")
 KNOWN = STATE / "repository.json"
 LAST = STATE / "full.json"
 COPY = PLACE / "full"
@@ -22,12 +25,17 @@ MANIFEST = COPY / "manifest.json"
 SPARE = 64 * 2**20  # what a copy takes more than the data: the log of what is written meanwhile
 
 
+def declared() -> dict[str, Any]:
+    """What the role has declared of full backups, with the keys of the repository."""
+    found = read_object(CONFIG)
+    if not found:
+        raise Refused(f"{CONFIG} is missing or damaged: a run of the playbook writes it again")
+    return found
+
+
 def repository() -> Repository:
-    declared = config()
-    address = declared.get("repository")
-    if not address:
-        raise Refused(f"{CONFIG} names no repository for full backups")
-    return Repository(address, KNOWN, environment=declared.get("repository_environment"))
+    found = declared()
+    return Repository(found["repository"], KNOWN, environment=found.get("environment"))
 
 
 def full() -> list[str]:
@@ -88,7 +96,7 @@ def thin_out(store: Repository) -> list[str]:
 
     Only where this host may: at a target that it can only add to, the target does that.
     """
-    rule = config().get("keep")
+    rule = declared().get("keep")
     if not rule or not store.local:
         return []
     kept, leaving = store.keep(rule)
@@ -105,11 +113,14 @@ def thin_out(store: Repository) -> list[str]:
 
 
 def line(log: Path) -> str:
-    """The line of this log: a server that begins anew, or was restored, begins another one."""
-    try:
-        return (log / "line").read_text(encoding="utf-8").strip()
-    except FileNotFoundError:
-        return ""
+    """The line of this log: a server that begins anew, or was restored, begins another one.
+
+    A log that lies with the data has none; webstack-binlog gives it one then.
+    """
+    for folder in (log, FOLDER):
+        with contextlib.suppress(FileNotFoundError):
+            return (folder / "line").read_text(encoding="utf-8").strip()
+    return ""
 
 
 def size(folder: Path, without: str | None = None) -> int:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import shutil
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from .basics import SOCKET, Refused
 from .chain import Chain, judge
 from .full import COPY, MANIFEST, line, repository
+from .moments import entries, wanted
 from .replay import replay
 from .repository import FULL, Repository, in_bytes
 from .scratch import PLACE, Scratch, alone, counted, fresh, room, total
@@ -43,6 +42,13 @@ class Full:
         return f"full backup of {taken}Z: {title} {self.manifest['version']}, {self.manifest['position']}"
 
 
+@dataclass(frozen=True)
+class Plan:
+    full: Full
+    chain: Chain | None
+    words: str = ""  # which moment that is
+
+
 def scratch(vendor: Vendor, options: dict[str, Any] | None = None) -> Scratch:
     return Scratch(NAME, vendor, PLACE / NAME / "data", options or {})
 
@@ -55,22 +61,23 @@ def restore(to: str) -> list[str]:
             raise Refused("the scratch instance of the last restore runs: webstack-backup end-scratch removes it")
         store = repository()
         store.identity()
-        full, chain = plan(store, to)
-        fits(full, vendor)
-        needed = int(full.manifest["bytes"] * 1.1) + (2 * chain.size if chain else 0)
+        planned = plan(store, to)
+        fits(planned.full, vendor)
+        needed = int(planned.full.manifest["bytes"] * 1.1) + (2 * planned.chain.size if planned.chain else 0)
         work = fresh(NAME)
         room(PLACE, needed, "the restored copy")
-        instance = scratch(vendor, full.manifest["options"])
+        instance = scratch(vendor, planned.full.manifest["options"])
         try:
-            return _restore(store, full, chain, instance, work)
+            return _restore(store, planned, instance, work)
         except BaseException:
             instance.stop()
             shutil.rmtree(work)
             raise
 
 
-def _restore(store: Repository, full: Full, chain: Chain | None, instance: Scratch, work: Path) -> list[str]:
-    words, begun = [str(full)], time.monotonic()
+def _restore(store: Repository, planned: Plan, instance: Scratch, work: Path) -> list[str]:
+    full, chain = planned.full, planned.chain
+    words, begun = [planned.words, str(full)] if planned.words else [str(full)], time.monotonic()
     store.restore(full.manifest["data"], work / "fetched")
     (work / "fetched" / full.data.relative_to("/")).rename(instance.folder)
     shutil.rmtree(work / "fetched")
@@ -113,13 +120,15 @@ def end_scratch() -> list[str]:
         return ["the scratch instance is gone" if there else "there is no scratch instance"]
 
 
-def plan(store: Repository, to: str) -> tuple[Full, Chain | None]:
+def plan(store: Repository, to: str) -> Plan:
     """The newest full at or before the wanted moment, and the log from there on; refuses what cannot be restored."""
     if to == "full":
-        return next_full(store, None), None
-    stop = wanted(to)
-    full = next_full(store, stop)
-    log = Path(full.manifest["log_folder"])
+        return Plan(next_full(store, None), None)
+    newest = next_full(store, None)
+    log = Path(newest.manifest["log_folder"])
+    end = reached(log)
+    stop = wanted(to, entries(), end)
+    full = next_full(store, stop.position)
     found = line(log)
     if found != full.manifest["line"]:
         raise Refused(
@@ -127,7 +136,7 @@ def plan(store: Repository, to: str) -> tuple[Full, Chain | None]:
             "the server has begun anew since, and nothing after the full can be restored from this log. "
             "--to full restores the full alone"
         )
-    return full, judge(log, full.position, stop, None if stop else reached(log))
+    return Plan(full, judge(log, full.position, stop.position, None if stop.position else end), stop.words)
 
 
 def reached(log: Path) -> Position | None:
@@ -150,15 +159,6 @@ def next_full(store: Repository, stop: Position | None) -> Full:
         if not stop or full.position.key <= stop.key:
             return full
     raise Refused(f"{stop} is before the oldest full backup, {full}: nothing before that can be restored")
-
-
-def wanted(to: str) -> Position | None:
-    """A position, or none for all that there is."""
-    if to == "latest":
-        return None
-    if re.fullmatch(r"[\w-]+\.\d+:\d+", to):
-        return Position.read(to)
-    raise Refused(f"{to!r} is none of: latest, full, binlog.000012:4711")
 
 
 def fits(full: Full, vendor: Vendor) -> None:
@@ -203,14 +203,3 @@ def differences(before: Tables, after: Tables) -> list[str]:
         change = "" if not new else f" ({new[0] - old[0]:+,})" if old else " (new)"
         words.append(f"  {database}.{table}: {rows}{change}")
     return words
-
-
-def moment(text: str) -> datetime:
-    """A time with its zone."""
-    try:
-        found = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise Refused(f"{text!r} is no time: 2026-11-23 10:15:00Z is one") from None
-    if not found.tzinfo:
-        raise Refused(f"{text!r} does not say its zone: {text}Z, or {text}+01:00")
-    return found.astimezone(UTC)

@@ -1,0 +1,85 @@
+"""What `--to` means: the position of the log at a moment, at a mark, or as it was given."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from . import ledger
+from .basics import Refused
+from .vendor import Position
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """None as position: all that there is."""
+
+    position: Position | None
+    words: str = ""
+
+
+def entries(path: Path = ledger.LEDGER) -> list[ledger.Entry]:
+    """The ledger's lines, the oldest first."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    return [ledger.entry(line) for line in text.splitlines() if line]
+
+
+def wanted(to: str, known: list[ledger.Entry], now_at: Position | None) -> Wanted:
+    """`now_at`: where the log ends, if that is known."""
+    if to == "latest":
+        return Wanted(None)
+    if re.fullmatch(r"[\w-]+\.\d+:\d+", to):
+        return Wanted(Position.read(to))
+    if re.match(r"\d{4}-", to):
+        return _at(moment(to), known, now_at)
+    marked = [entry for entry in known if entry.mark]
+    found = [entry for entry in marked if entry.mark == to]
+    if found:
+        entry = found[-1]
+        return Wanted(Position(entry.file, entry.position), f"the mark {to} of {_clock(entry.after)}")
+    names = ", ".join(entry.mark for entry in marked[-5:]) or "none"
+    raise Refused(
+        f"{to!r} is none of: latest, full, a time such as 2026-11-23 10:15:00Z, a position such as binlog.000012:4711, "
+        f"a mark (the newest are: {names})"
+    )
+
+
+def _at(when: datetime, known: list[ledger.Entry], now_at: Position | None) -> Wanted:
+    """The last line that was written by then: nothing begun after `when` is below its position."""
+    text = when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    asked = f"you asked for {_clock(text)}"
+    if not known:
+        raise Refused(
+            "there is no ledger, which would say which position belongs to a time: is webstack-binlog.service there?"
+        )
+    before = [entry for entry in known if entry.after <= text]
+    if not before:
+        raise Refused(f"the ledger begins at {_clock(known[0].after)}; {asked}")
+    last = before[-1]
+    position = Position(last.file, last.position)
+    # Nothing has been written since the ledger's last line if the log still ends there.
+    if last is known[-1] and position != now_at:
+        raise Refused(f"the ledger can tell positions until {_clock(last.after)}; {asked}")
+    return Wanted(
+        position, f"{_clock(text)}: the log's position at {_clock(last.after)}, the ledger's last line until then"
+    )
+
+
+def _clock(text: str) -> str:
+    return text[:22].replace("T", " ") + "Z"
+
+
+def moment(text: str) -> datetime:
+    """A time with its zone."""
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise Refused(f"{text!r} is no time: 2026-11-23 10:15:00Z is one") from None
+    if not found.tzinfo:
+        raise Refused(f"{text!r} does not say its zone: {text}Z, or {text}+01:00")
+    return found.astimezone(UTC)
