@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import marks, state
+from . import full, marks, restore, state
 from .atomic import write_atomically
 from .basics import Refused, config, in_words, run
 from .ledger import FOLDER
@@ -56,7 +56,9 @@ def stream() -> int:
 
 def status(*, as_json: bool) -> int:
     found = state.read() if config()["target"] else {}
-    lines, good = state.overview(found) if config()["target"] else (UNSHIPPED, True)
+    shipping = state.overview(found) if config()["target"] else (UNSHIPPED, True)
+    fulls = full.overview()
+    lines, good = shipping[0] + fulls[0], shipping[1] and fulls[1]
     print(json.dumps({**found, "overview": lines, "good": good}) if as_json else "\n".join(lines))
     return 0 if good else 1
 
@@ -76,8 +78,6 @@ def mark(name: str) -> int:
 
 
 def copies(options: argparse.Namespace) -> int:
-    from . import full, restore  # need PyMySQL
-
     match options.command:
         case "full":
             said = full.full()

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ KNOWN = STATE / "repository.json"
 LAST = STATE / "full.json"
 COPY = PLACE / "full"
 MANIFEST = COPY / "manifest.json"
+LATE_HOURS = 26  # a day, what the timer adds, and what it takes
 SPARE = 64 * 2**20  # what a copy takes more than the data: the log of what is written meanwhile
 
 
@@ -80,7 +82,9 @@ def _full(store: Repository, vendor: Vendor) -> list[str]:
     write_atomically(MANIFEST, json.dumps(manifest, indent=1), 0o600)
     store.backup(MANIFEST, FULL)
     seconds = time.monotonic() - begun
-    write_atomically(LAST, json.dumps({**manifest, "seconds": round(seconds, 1), "done": now()}))
+    write_atomically(
+        LAST, json.dumps({"copied": manifest["copied"], "position": str(position), "holds": total(tables)})
+    )
     words = [opened] if opened else []
     words.append(
         f"full backup of {vendor.title} {manifest['version']} at {position}: {total(tables)}, {accounts} accounts"
@@ -89,6 +93,18 @@ def _full(store: Repository, vendor: Vendor) -> list[str]:
         f"{in_bytes(manifest['bytes'])} of data, {in_bytes(manifest['stored'])} of them new in {store.name}; {seconds:.1f} s"
     )
     return words + thin_out(store)
+
+
+def overview() -> tuple[list[str], bool]:
+    """The newest full backup in words, and whether it is new enough. One that has never been taken counts from the declaration on."""
+    last = read_object(LAST)
+    if not last and not CONFIG.exists():
+        return [], True
+    since = datetime.fromisoformat(last["copied"]) if last else datetime.fromtimestamp(CONFIG.stat().st_mtime, UTC)
+    hours = (datetime.now(UTC) - since).total_seconds() / 3600
+    late = "" if hours < LATE_HOURS else "; journalctl -u webstack-backup.service says why there is no newer one"
+    what = f"the newest is {hours:.0f} h old ({last['position']}: {last['holds']})" if last else "none yet"
+    return [f"Full backups: {what}{late}"], not late
 
 
 def thin_out(store: Repository) -> list[str]:

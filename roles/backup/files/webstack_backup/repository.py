@@ -85,6 +85,7 @@ class Repository:
                 f"If that is right, remove {self.known}"
             )
         if not used:
+            self.known.parent.mkdir(exist_ok=True)
             write_atomically(self.known, json.dumps({"id": identity}))
         return words
 
