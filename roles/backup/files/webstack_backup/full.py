@@ -59,19 +59,19 @@ def _full(store: Repository, vendor: Vendor) -> list[str]:
         if not base:
             raise Refused("the server has no binary log: role mysql turns it on")
         options = data_options(cursor)
-    log = Path(base).parent
+    log, data = Path(base).parent, COPY / "data"
+    scratch = Scratch("full", vendor, data, options)
+    scratch.stop()  # of a run that was killed
     fresh(COPY.name)
     room(PLACE, size(Path(datadir), Path(base).name) + SPARE, "the copy of the data")
     manifest: dict[str, Any] = {
         "format": 1, "host": store.host, "vendor": vendor.name, "version": vendor.version(),
         "log_folder": str(log), "line": line(log), "options": options, "begun": now(),
     }  # fmt: skip
-    data = COPY / "data"
     vendor.copy(SOCKET, data)
     manifest |= {"copied": now(), "line_after": line(log)}
     if manifest["line"] != manifest.pop("line_after"):
         raise Refused("the server's log was exchanged for another one while its data were copied: try again")
-    scratch = Scratch("full", vendor, data, options)
     with scratch, connect(scratch.socket) as cursor:
         position, gtid = vendor.position(data, cursor)
         tables = counted(cursor)
