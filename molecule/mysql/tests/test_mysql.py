@@ -438,7 +438,9 @@ def unseen(servers, part):
     assert met == []
     for server in servers:
         assert server.run(f"journalctl -o export --no-pager | grep --text -c {part}").stdout.strip() == "0"
-        found = server.run(f"grep -rl {part} /etc /root /tmp /var/log /var/lib/mysql /var/lib/mysql-binlog /var/tmp /run --exclude-dir=udev")
+        found = server.run(
+            f"grep -rl {part} /etc /root /tmp /var/log /var/lib/mysql /var/lib/mysql-binlog /var/tmp /run --exclude-dir=udev"
+        )
         assert found.stdout == ""
 
 
