@@ -17,7 +17,7 @@ from .moments import entries, wanted
 from .replay import replay
 from .repository import FULL, Repository, in_bytes
 from .scratch import PLACE, Scratch, alone, counted, fresh, room, total
-from .vendor import Position, Vendor, connect, installed, log_position
+from .vendor import Position, Vendor, ask, connect, installed, log_position
 
 NAME = "restore"
 Tables = dict[str, dict[str, list[int]]]
@@ -125,8 +125,7 @@ def plan(store: Repository, to: str) -> Plan:
     if to == "full":
         return Plan(next_full(store, None), None)
     newest = next_full(store, None)
-    log = Path(newest.manifest["log_folder"])
-    end = reached(log)
+    log, end = live_log() or (Path(newest.manifest["log_folder"]), None)
     stop = wanted(to, entries(), end)
     full = next_full(store, stop.position)
     found = line(log)
@@ -139,14 +138,15 @@ def plan(store: Repository, to: str) -> Plan:
     return Plan(full, judge(log, full.position, stop.position, None if stop.position else end), stop.words)
 
 
-def reached(log: Path) -> Position | None:
-    """Where the live server's log is now, if there is a live server."""
+def live_log() -> tuple[Path, Position] | None:
+    """The live server's log, and where it ends now; nothing if there is no server."""
     try:
         with connect(SOCKET) as cursor:
-            position = log_position(cursor)
+            end = log_position(cursor)
+            ((base,),) = ask(cursor, "SELECT @@log_bin_basename")
+            return Path(base).parent, end
     except Refused:
         return None
-    return position if (log / position.file).exists() else None
 
 
 def next_full(store: Repository, stop: Position | None) -> Full:
