@@ -76,7 +76,9 @@ class Service:
         self.module = load("plugins/modules/service_config.py")
 
     def tell(self, name: str, value: str) -> None:
-        (self.systemd / name).write_text(value, encoding="utf-8")
+        new = self.systemd / f"{name}.new"
+        new.write_text(value, encoding="utf-8")
+        new.replace(self.systemd / name)  # somebody may be asking
 
     def said(self, name: str) -> str:
         return (self.systemd / name).read_text(encoding="utf-8").strip()

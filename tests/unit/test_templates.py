@@ -235,8 +235,9 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         {"certificate_name": "shop", "certificate_names": ["shop.example.com"], "certificate_reload": ["nginx.service"]},
     ),
     "backup": (
-        "backup", ["ship"],
-        {"backup_target": {"host": "192.0.2.9", "port": "2222", "key_file": str(ROOT / "LICENSE"), "host_key": "ssh-ed25519 AAAA"}},
+        "backup", ["ship", "full"],
+        {"backup_target": {"host": "192.0.2.9", "port": "2222", "key_file": str(ROOT / "LICENSE"), "host_key": "ssh-ed25519 AAAA"},
+         "backup_passphrase": "only for a test"},
     ),
     "archive": ("archive", ["validate", "hosts"], {"archive_hosts": [{"name": "www.example.com", "key": PUBLIC_KEY}]}),
     "app": ("app_server", ["validate", "configure"], APPLICATION),
@@ -516,6 +517,8 @@ def test_a_file_says_at_its_top_where_it_comes_from(files):
             "/etc/webstack/belongs-to",
             "/etc/webstack/version",
             "/etc/webstack-backup/key",
+            "/etc/webstack-backup/passphrase",
+            "/etc/webstack-backup/full.json",
             ".py",
         )
         if path.endswith(unmarked):
