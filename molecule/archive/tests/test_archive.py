@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -160,12 +161,14 @@ def test_backups_by_restic_come_in_and_none_can_be_taken_away(server, filled):
     for words in (["init"], ["backup", "/etc/hosts"], ["backup", "/etc/hosts"]):
         done = restic(server, *words)
         assert done.rc == 0, done.stderr
-    kept = "find /srv/webstack-backup/www.example.com/restic -type f -path %s | wc -l"
-    assert server.check_output(kept, "*/snapshots/*") == "2"
-    assert restic(server, "forget", "--keep-last", "1", "--prune").rc != 0
-    assert server.check_output(kept, "*/snapshots/*") == "2"
     assert restic(server, "restore", "latest", "--target", "/tmp/restored").rc == 0
     assert server.file("/tmp/restored/etc/hosts").content == server.file("/etc/hosts").content
+    kept = "find /srv/webstack-backup/www.example.com/restic -type f ! -path %s -exec sha256sum {} + | sort"
+    before = server.check_output(kept, "*/locks/*")
+    assert before.count("/snapshots/") == 2
+    # Of what comes of it, restic's versions have different opinions.
+    assert re.search("403|forbidden", restic(server, "forget", "--keep-last", "1", "--prune").stderr, re.IGNORECASE)
+    assert server.check_output(kept, "*/locks/*") == before
 
 
 def test_one_host_does_not_see_the_other(server, filled):
