@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pty
 import shutil
@@ -27,12 +28,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("place")
 
 
-@pytest.fixture
-def inventory(place: Path) -> Iterator[Path]:
+@contextlib.contextmanager
+def an_inventory(place: Path) -> Iterator[Path]:
     shutil.copytree(ROOT / "inventories/production", place / "inventory")
     (place / "password").write_text("a password of the vault")
-    yield place / "inventory"
-    shutil.rmtree(place)
+    try:
+        yield place / "inventory"
+    finally:
+        shutil.rmtree(place)
+
+
+@pytest.fixture
+def inventory(place: Path) -> Iterator[Path]:
+    with an_inventory(place) as one:
+        yield one
 
 
 def run(tool: str | Path, *argv: str | Path, folder: Path, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -84,14 +93,33 @@ def opened(inventory):
     return yaml.load(lib.decrypt(text) if text.startswith("$ANSIBLE_VAULT") else text, Loader)
 
 
-@pytest.fixture(params=["values", "whole"])
-def made(request, inventory):
-    """An inventory with a vault whose values are encrypted, or which is encrypted as a whole."""
-    assert run(ROOT / "tools/make-vault", inventory, folder=inventory).returncode == 0
-    if request.param == "whole":
+@pytest.fixture(scope="module")
+def texts(place):
+    """A vault whose values are encrypted, and one that is encrypted as a whole. They are made once: that takes a second."""
+    with an_inventory(place) as inventory:
+        assert run(ROOT / "tools/make-vault", inventory, folder=inventory).returncode == 0
+        values = (inventory / VAULT).read_text()
         (inventory / VAULT).write_text("".join(f'{name}: "{value}"\n' for name, value in opened(inventory).items()))
         assert run("ansible-vault", "encrypt", inventory / VAULT, folder=inventory).returncode == 0
+        return {"values": values, "whole": (inventory / VAULT).read_text()}
+
+
+def with_vault(inventory, text):
+    (inventory / VAULT).touch(0o600)
+    (inventory / VAULT).write_text(text)
     return inventory
+
+
+@pytest.fixture
+def kept(texts, inventory):
+    """An inventory with a vault as the tool makes it."""
+    return with_vault(inventory, texts["values"])
+
+
+@pytest.fixture(params=["values", "whole"])
+def made(request, texts, inventory):
+    """An inventory with a vault of either form."""
+    return with_vault(inventory, texts[request.param])
 
 
 def ansible(inventory, *argv):
@@ -101,8 +129,8 @@ def ansible(inventory, *argv):
     )
 
 
-def test_ansible_reads_a_value_with_the_password_and_all_else_without(inventory):
-    run(ROOT / "tools/make-vault", inventory, folder=inventory)
+def test_ansible_reads_a_value_with_the_password_and_all_else_without(kept):
+    inventory = kept
     secret = ("--args", "var=sites.foobar.app.secrets.SECRET_KEY")
     done = ansible(inventory, *secret, "--vault-password-file", str(inventory.parent / "password"))
     assert done.returncode == 0 and opened(inventory)["vault_foobar_secret_key"] in done.stdout
@@ -111,8 +139,8 @@ def test_ansible_reads_a_value_with_the_password_and_all_else_without(inventory)
     assert done.returncode == 0 and "www.foobar.com" in done.stdout, done.stderr
 
 
-def test_the_vault_says_how_a_value_is_added(inventory):
-    run(ROOT / "tools/make-vault", inventory, folder=inventory)
+def test_the_vault_says_how_a_value_is_added(kept):
+    inventory = kept
     before = opened(inventory)
     (line,) = [line for line in (inventory / VAULT).read_text().splitlines() if "To add one:" in line]
     command = line.partition(":")[2].replace("--ask-vault-pass --stdin-name NAME", "--stdin-name vault_mail")
@@ -130,8 +158,8 @@ def test_the_vault_says_how_a_value_is_added(inventory):
         (("--vault-password-file", "{right}"), ""),
     ],
 )
-def test_a_play_that_needs_the_secrets_calls_a_wrong_password_wrong(inventory, words, said):
-    run(ROOT / "tools/make-vault", inventory, folder=inventory)
+def test_a_play_that_needs_the_secrets_calls_a_wrong_password_wrong(kept, words, said):
+    inventory = kept
     (inventory.parent / "wrong").write_text("another")
     play = inventory.parent / "play.yml"
     tasks = [{"foobar.webstack.sites": {"roles": True}}]
@@ -230,8 +258,8 @@ def test_a_secret_that_the_vault_does_not_have_is_told(made, name):
     assert (inventory / VAULT).read_text() == was
 
 
-def test_another_password_opens_the_same_values(inventory):
-    run(ROOT / "tools/make-vault", inventory, folder=inventory)
+def test_another_password_opens_the_same_values(kept):
+    inventory = kept
     was, text = opened(inventory), (inventory / VAULT).read_text()
     code, shown = typed(inventory, "--rekey", "wrong", "new one", "new one")
     assert code == 1 and "The password is wrong" in " ".join(shown.split())
