@@ -29,7 +29,11 @@ ENVIRONMENT = [
 def enterable(container: str, pid: int) -> bool:
     """Whether this user can, and the process is the container's: that of an engine elsewhere is another one's here."""
     try:
-        return os.geteuid() == 0 and container in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+        return (
+            os.geteuid() == 0
+            and container != ""
+            and container in Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")
+        )
     except OSError:
         return False
 

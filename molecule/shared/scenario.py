@@ -22,7 +22,7 @@ import pytest
 import testinfra
 import testinfra.backend.docker
 import yaml
-from entering import ENVIRONMENT, NSENTER, enterable, whereabouts, write_inventory
+from entering import ENVIRONMENT, NSENTER, Whereabouts, enterable, whereabouts, write_inventory
 
 SCENARIO = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"])
 PROJECT = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
@@ -73,15 +73,15 @@ def names() -> list[str]:
 class Container(testinfra.backend.docker.DockerBackend):
     """testinfra's, but it enters the container where it can."""
 
-    pid = 0
+    now = Whereabouts("", 0, "")
 
     def run(self, command: str, *args: str, **options: Any) -> testinfra.backend.base.CommandResult:
-        if not (self.pid and Path(f"/proc/{self.pid}").exists()):
-            now = whereabouts(self.name)[self.name]
-            self.pid = now.pid if enterable(now.id, now.pid) else 0
-        if not self.pid or self.user:
+        # After a reboot, the number of its process may be that of any other on this machine.
+        if not enterable(self.now.id, self.now.pid):
+            self.now = whereabouts(self.name)[self.name]
+        if self.user or not enterable(self.now.id, self.now.pid):
             return super().run(command, *args, **options)
-        words = [*NSENTER, f"--target={self.pid}", *ENVIRONMENT, "/bin/sh", "-c", self.get_command(command, *args)]
+        words = [*NSENTER, f"--target={self.now.pid}", *ENVIRONMENT, "/bin/sh", "-c", self.get_command(command, *args)]
         return self.run_local(" ".join(["%s"] * len(words)), *words)
 
 
@@ -165,6 +165,11 @@ def servers() -> list[Host]:
     return [testinfra.get_host(f"docker://{name}") for name in names()]
 
 
+def entered() -> dict[str, str]:
+    """Writes down how Ansible enters the hosts now, which may have been rebooted; returns their addresses."""
+    return write_inventory(INVENTORY / "ways.json", *names())
+
+
 def playbook(
     *arguments: str,
     name: str = "converge.yml",
@@ -179,7 +184,7 @@ def playbook(
     """
     recap = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "changed.log"
     recap.unlink(missing_ok=True)
-    addresses = write_inventory(INVENTORY / "ways.json", *names())  # a host may have been rebooted
+    addresses = entered()
     command = ["ansible-playbook", "--inventory", str(inventory), str(SCENARIO / name), *arguments]
     command += ["--extra-vars", json.dumps({"addresses": addresses, **variables})]
     environment = {

@@ -233,16 +233,13 @@ def test_killed_daemons_come_back(server, unit):
 
 
 def test_bad_inputs_of_any_role_are_refused_before_anything_changes(converge, servers):
-    converge(
-        nginx_http_prot=80, mysql_vendor="postgres", version="--help", aliases=["http://foo_bar"]
-    ).must_be_refused(
+    converge(version="--help", aliases=["http://foo_bar"], mysql_vendor="postgres").must_be_refused(
+        "sites.foobar.version: '--help'", "sites.foobar.aliases[0]", "mysql_vendor"
+    )
+    converge(password="hunter2", repository="", nginx_http_prot=80).must_be_refused(
+        "a secret has at least 16 characters",
+        "sites.foobar.repository: not set, or still a placeholder",
         "nginx_http_prot: unknown variable; did you mean nginx_http_port?",
-        "mysql_vendor",
-        "sites.foobar.version: '--help'",
-        "sites.foobar.aliases[0]",
-    )  # fmt: skip
-    converge(password="hunter2", repository="").must_be_refused(
-        "a secret has at least 16 characters", "sites.foobar.repository: not set, or still a placeholder"
     )
     for server in servers:
         assert get(server).status_code == 200

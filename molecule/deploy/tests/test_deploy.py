@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import testinfra
-from scenario import INVENTORY, PROJECT, SCENARIO, Run, names, playbook, until
+from scenario import INVENTORY, PROJECT, SCENARIO, Run, entered, names, playbook, until
 
 RATE = 180  # requests a second
 EPHEMERAL = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"])
@@ -282,6 +282,7 @@ def test_a_bad_release_meets_no_visitor(host, ref):
 
 def running(name, **variables):
     """A run of a playbook that goes on meanwhile, with its processes in a group of their own."""
+    entered()
     command = ["ansible-playbook", "--inventory", str(INVENTORY), str(SCENARIO / name)]
     command += ["--extra-vars", json.dumps(variables)]
     return subprocess.Popen(
