@@ -16,7 +16,13 @@ SOCKET = "/run/webstack-restore/mysqld.sock"
 RESTIC = f"restic --repo {REPOSITORY} --password-file {PASSPHRASE} --no-cache --no-lock"
 
 
-@pytest.fixture(params=[name for name in names() if "target" not in name])
+SERVERS = [name for name in names() if "target" not in name]
+# What is a matter of restic is tried with the version of each Debian, and what is neither's nor the server's on one host.
+by_restic = pytest.mark.parametrize("host", [name for name in SERVERS if "vendor" not in name], indirect=True)
+on_one = pytest.mark.parametrize("host", [name for name in SERVERS if "debian12" in name], indirect=True)
+
+
+@pytest.fixture(params=SERVERS)
 def host(request):
     """Those that have a database."""
     return testinfra.get_host(f"docker://{request.param}")
@@ -57,6 +63,13 @@ def position(host):
 
 def log_folder(host):
     return sql(host, "SELECT @@log_bin_basename").rpartition("/")[0]
+
+
+@pytest.fixture
+def has_full(host):
+    """Any full, for tests that are refused or look at the repository alone."""
+    if not (host.file(REPOSITORY).exists and fulls(host)):
+        ran(host, FULL)
 
 
 @pytest.fixture
@@ -138,7 +151,7 @@ def test_a_log_that_is_not_whole(host, backed_up, harm):
         ran(host, f"cp -a /root/kept {path}")
 
 
-def test_positions_that_cannot_be_reached(host, backed_up):
+def test_positions_that_cannot_be_reached(host, has_full):
     file, _, offset = position(host).rpartition(":")
     for to, words in (
         (f"{file}:{int(offset) + 1}", "is not reached: the log can be replayed until"),
@@ -180,23 +193,27 @@ def test_a_killed_one_does_not_count(host, backed_up, state):
     assert host.run("systemctl is-active webstack-full").stdout.strip() == "inactive"
 
 
-def test_two_at_once(host, backed_up):
+@on_one
+def test_two_at_once(host, has_full):
     ran(host, f"systemd-run --unit=first --collect {FULL}")
     until(lambda: host.file("/var/lib/webstack-scratch/full").exists)
     refused(host, FULL, r"another full runs: pid \d+, since 20")
     until(lambda: host.run("systemctl is-active first").stdout.strip() != "active")
 
 
-def test_data_without_their_manifest_do_not_count(host, backed_up):
+@on_one
+def test_data_without_their_manifest_do_not_count(host, has_full):
     """Such as those of a full that was killed between its two snapshots."""
     before = fulls(host)
     ran(host, f"RESTIC_PASSWORD_FILE={PASSPHRASE} restic --repo {REPOSITORY} backup --tag data /etc/hostname")
     said = ran(host, "webstack-backup restore --to full")
+    ran(host, "webstack-backup end-scratch")
     assert "rows and checksums of all tables" in said
     assert fulls(host) == before
 
 
-def test_a_wrong_passphrase(host, backed_up):
+@by_restic
+def test_a_wrong_passphrase(host, has_full):
     ran(host, f"cp -a {PASSPHRASE} /root/kept; echo another-passphrase-1234 > {PASSPHRASE}")
     try:
         for command in (FULL, "webstack-backup restore --to latest"):
@@ -205,7 +222,8 @@ def test_a_wrong_passphrase(host, backed_up):
         ran(host, f"cp -a /root/kept {PASSPHRASE}")
 
 
-def test_a_live_lock_of_another_host(host, backed_up):
+@by_restic
+def test_a_live_lock_of_another_host(host, has_full):
     check = f"hostname elsewhere; exec restic --repo {REPOSITORY} --password-file {PASSPHRASE} check --read-data"
     assert ran(host, f"ls {REPOSITORY}/locks") == ""
     ran(host, f"systemd-run --unit=holder --collect unshare --uts sh -c {shlex.quote(check)}")
@@ -217,7 +235,8 @@ def test_a_live_lock_of_another_host(host, backed_up):
         ran(host, f"RESTIC_PASSWORD_FILE={PASSPHRASE} restic --repo {REPOSITORY} unlock --remove-all")
 
 
-def test_a_repository_that_is_gone(host, backed_up):
+@by_restic
+def test_a_repository_that_is_gone(host, has_full):
     """Such as one on a disk that is not mounted: no new one is made in its place."""
     ran(host, f"mv {REPOSITORY} /root/repository")
     try:
@@ -228,7 +247,8 @@ def test_a_repository_that_is_gone(host, backed_up):
         ran(host, f"mv /root/repository {REPOSITORY}")
 
 
-def test_no_room(host, backed_up):
+@on_one
+def test_no_room(host, has_full):
     before = fulls(host)
     ran(host, "mount -t tmpfs -o size=20m,mode=0711 none /var/lib/webstack-scratch")
     try:
@@ -243,7 +263,8 @@ def test_no_room(host, backed_up):
     assert fulls(host) == before
 
 
-def test_a_flipped_byte_in_the_repository(host, backed_up):
+@by_restic
+def test_a_flipped_byte_in_the_repository(host, has_full):
     """Is found as the data are fetched, and leaves nothing behind that could be taken for the data."""
     ran(host, f"cp -a {REPOSITORY} /root/repository")
     flip = (
@@ -261,7 +282,7 @@ def test_a_flipped_byte_in_the_repository(host, backed_up):
         ran(host, f"rm -rf {REPOSITORY} && mv /root/repository {REPOSITORY}")
 
 
-def test_an_older_server(host, backed_up):
+def test_an_older_server(host, has_full):
     """The server's program says another version: data of a newer series must not be opened."""
     program = "/usr/sbin/mariadbd" if client(host) == "mariadb" else "/usr/sbin/mysqld"
     fake = f"#!/bin/sh\\ncase $* in *--version*) echo 'x Ver 5.5.68 x';; *) exec {program}.kept \"$@\";; esac\\n"
@@ -272,7 +293,8 @@ def test_an_older_server(host, backed_up):
         ran(host, f"mv {program}.kept {program}")
 
 
-def test_what_the_rule_does_not_keep(host, backed_up):
+@by_restic
+def test_what_the_rule_does_not_keep(host, has_full):
     """Goes, with data that never became a full; the one that stays can be restored."""
     settings = "/etc/webstack-backup/full.json"
     ran(host, f"RESTIC_PASSWORD_FILE={PASSPHRASE} restic --repo {REPOSITORY} backup --tag data /etc/hostname")
@@ -287,6 +309,7 @@ def test_what_the_rule_does_not_keep(host, backed_up):
     assert len(fulls(host)) == 1
     assert len(json.loads(ran(host, f"{RESTIC} snapshots --json --tag data"))) == 1
     ran(host, "webstack-backup restore --to full")
+    ran(host, "webstack-backup end-scratch")
 
 
 def test_a_timer_takes_them(host):
@@ -298,6 +321,7 @@ def test_a_timer_takes_them(host):
     assert len(fulls(host)) == before + 1
 
 
+@by_restic
 def test_nobody_sees_the_passphrase(host, backed_up):
     secret = ran(host, f"cat {PASSPHRASE}")
     with watched([host], secret, "cmdline", "environ") as met:
