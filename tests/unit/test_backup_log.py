@@ -192,6 +192,19 @@ def test_a_torn_tail_is_cut(root):
     session.end()
 
 
+def test_what_is_said_to_be_there_is_on_the_disk(root, monkeypatch):
+    """A session that was killed may have written events that it never synced."""
+    content = filled(root, b"one")
+    folder = root / "www.example.com" / "log" / LINE
+    path = folder / "binlog.000001"
+    path.write_bytes(content + event(len(content), b"two"))
+    synced = set()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.add(os.readlink(f"/proc/self/fd/{descriptor}")))
+    archive = sink.Archive(folder)
+    assert archive.size == path.stat().st_size > len(content)
+    assert {str(path), str(folder / "ledger")} <= synced
+
+
 def test_what_was_acknowledged_is_never_cut(root):
     content = filled(root, b"one", b"two", b"three")
     path = Session(root, "list").folder / "binlog.000001"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .basics import Refused
 from .chain import Chain
-from .scratch import Scratch
+from .scratch import Scratch, private
 
 REPLAY_SECONDS = 24 * 3600
 
@@ -54,7 +54,7 @@ def _until(path: Path, end: int, work: Path) -> Path:
     if path.stat().st_size == end:
         return path
     copy = work / path.name
-    with open(path, "rb") as source, open(copy, "wb") as part:
+    with open(path, "rb") as source, open(copy, "wb", opener=private) as part:
         left = end
         while left:
             block = source.read(min(left, 1 << 20))

@@ -132,7 +132,9 @@ def total(tables: dict[str, dict[str, list[int]]]) -> str:
 def alone(what: str) -> Iterator[None]:
     """Refuses to begin while another process is at it. The lock ends with its process, however that ends."""
     PLACE.mkdir(mode=0o711, exist_ok=True)
-    with open(PLACE / f"{what}.lock", "a+", encoding="utf-8") as handle:
+    # Whoever can read it can hold it.
+    with open(PLACE / f"{what}.lock", "a+", encoding="utf-8", opener=private) as handle:
+        os.fchmod(handle.fileno(), 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -142,6 +144,11 @@ def alone(what: str) -> Iterator[None]:
         handle.write(f"pid {os.getpid()}, since {now()}")
         handle.flush()
         yield
+
+
+def private(path: str, flags: int) -> int:
+    """An opener of files that root alone reads."""
+    return os.open(path, flags, 0o600)
 
 
 def room(folder: Path, needed: int, what: str) -> None:

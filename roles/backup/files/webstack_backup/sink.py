@@ -71,7 +71,10 @@ class Archive:
         self.walk = events.Walk(self.name, self.size)
         if self.size:
             self.walk.learn(self.head)
-        self.dirty = {self.folder_descriptor}  # what must be on the disk before it is acknowledged
+        # What must be on the disk before it is acknowledged; and what is said to be here counts as that: a session that
+        # was killed may have written what it has not synced.
+        self.dirty = {self.folder_descriptor, self.ledger, *([self.file] if self.file >= 0 else [])}
+        self.sync()
 
     def take_lock(self) -> None:
         """One session writes. A new one ends that before it, which may be left of a connection that is gone."""

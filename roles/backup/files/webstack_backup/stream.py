@@ -232,7 +232,7 @@ class Stream:
         self.line_shipped = greeting["ledger"]
         self.offset = self.ledger.after(greeting["ledger"])
         self.due = 0.0
-        self.open(acknowledges=self.declared and self.is_near())
+        self.open(acknowledges=self.may_acknowledge())
 
     def refuse_another_log(self, name: str, head: bytes) -> None:
         """A log that was begun anew has files of the same names."""
@@ -256,6 +256,11 @@ class Stream:
     @property
     def declared(self) -> bool:
         return bool(self.config["acknowledge"])
+
+    def may_acknowledge(self) -> bool:
+        """A server that does not wait, such as MySQL without its plugin, does not say either which events it would wait for."""
+        found = self.watch.acknowledgement
+        return self.declared and found is not None and found.enabled and self.is_near()
 
     def is_near(self) -> bool:
         """Whether so little is missing that commits may wait for it."""
@@ -366,7 +371,7 @@ class Stream:
             sink.send(b"P", b"")
             self.questions += 1
             self.questioned = time.monotonic()
-        if self.dump and self.declared and not self.dump.acknowledges and self.is_near():
+        if self.dump and not self.dump.acknowledges and self.may_acknowledge():
             self.open(acknowledges=True)
         self.tell()
 
