@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.community.docker.plugins.connection import nsenter
-from entering import ENVIRONMENT, enterable
+from entering import ENVIRONMENT, enterable, whereabouts
 
 DOCUMENTATION = """
 name: container
@@ -36,8 +36,11 @@ class Connection(nsenter.Connection):
     has_pipelining = True
 
     def exec_command(self, cmd: Any, in_data: bytes | None = None, sudoable: bool = True) -> tuple[int, bytes, bytes]:
-        if not enterable(self.get_option("container_id"), self.get_option("nsenter_pid")):
-            raise AnsibleConnectionFailure("container_pid is not of this container, which may have been started again")
+        container = self.get_option("container_id")
+        if not enterable(container, self.get_option("nsenter_pid")):  # it was started again since that was written down
+            self.set_option("nsenter_pid", whereabouts(container)[container].pid)
+            if not enterable(container, self.get_option("nsenter_pid")):
+                raise AnsibleConnectionFailure(f"container {container} does not run")
         # A shell of this machine would run, here, what comes after a `;`.
         words = ["/bin/sh", "-c", cmd] if isinstance(cmd, str) else cmd
         return super().exec_command([*ENVIRONMENT, *words], in_data, sudoable)
