@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from loading import ROOT
@@ -364,6 +365,17 @@ def test_a_server_that_leaves_out_a_file_is_refused():
     shipping.walk = events.Walk("binlog.000001", 4)
     with pytest.raises(Refused, match=r"a hole: after binlog.000001 this server goes on with binlog.000003"):
         shipping.rotate(Sent(), "binlog.000003")
+
+
+@pytest.mark.parametrize(("enabled", "near"), [(True, True), (True, False), (False, True), (None, True)])
+def test_only_a_server_that_waits_is_told_that_it_is_acknowledged(monkeypatch, enabled, near):
+    """MySQL without its plugin sends events without the two bytes that say whether somebody waits."""
+    shipping = stream.Stream.__new__(stream.Stream)
+    shipping.config = {"acknowledge": True}
+    found = None if enabled is None else SimpleNamespace(enabled=enabled)
+    shipping.watch = SimpleNamespace(acknowledgement=found)
+    monkeypatch.setattr(stream.Stream, "is_near", lambda _self: near)
+    assert shipping.may_acknowledge() is (enabled is True and near)
 
 
 # The ledger

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backing import Position, Refused, repository, restore, vendor
+from backing import Position, Refused, replay, repository, restore, scratch, vendor
 
 TABLES = {"app": {"orders": [3, 111], "users": [1, 5]}}
 MANIFEST: dict[str, Any] = {
@@ -18,6 +18,19 @@ MANIFEST: dict[str, Any] = {
 
 def full(**other: Any) -> restore.Full:
     return restore.Full("abc", {**MANIFEST, **other})
+
+
+def test_what_others_could_read_or_hold_is_roots_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The copy of a part of the log, and the lock, which one process of any user could hold for ever."""
+    monkeypatch.setattr(scratch, "PLACE", tmp_path)
+    (tmp_path / "full.lock").touch(0o644)  # of a version before
+    with scratch.alone("full"):
+        assert (tmp_path / "full.lock").stat().st_mode & 0o077 == 0
+    log, work = tmp_path / "binlog.000001", tmp_path / "work"
+    work.mkdir()
+    log.write_bytes(b"all rows")
+    copy = replay._until(log, 3, work)
+    assert copy.read_bytes() == b"all" and copy.stat().st_mode & 0o077 == 0
 
 
 class Store:

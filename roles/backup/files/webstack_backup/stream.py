@@ -184,6 +184,7 @@ class Stream:
         self.acknowledged = False
         self.since = now()
         self.base = int(before.get("base", 0))
+        self.told = 0.0
 
     # Towards the target
 
@@ -401,7 +402,7 @@ class Stream:
         changed = holds != self.acknowledged
         if changed:
             self.acknowledged, self.since = holds, now()
-        if not changed and time.monotonic() < getattr(self, "told", 0.0) + 1:
+        if not changed and time.monotonic() < self.told + 1:
             return
         self.told = time.monotonic()
         latest = self.watch.latest
