@@ -138,17 +138,22 @@ def kept(**changes):
 def primary_restored(primary):
     """What the tests changed at the primary goes; the next run tells it anew what is declared."""
     yield
+    # Stopped, since rndc writes zone files after it has answered.
     primary.check_output(
-        "rndc freeze example.net && cp /root/example.net.zone /var/lib/bind/ && rm -f /var/lib/bind/example.net.zone.jnl"
-        " && rndc thaw example.net"
+        "systemctl stop named && cp /root/example.net.zone /var/lib/bind/ && rm -f /var/lib/bind/example.net.zone.jnl"
+        " && systemctl start named"
     )
+    until(lambda: ask(primary, "example.net", "SOA")[1])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def zone_of_the_primary():
     """A copy of it as the first run has left it."""
     asked = host(next(name for name in names() if "primary" in name))
-    asked.check_output("rndc sync -clean example.net && cp /var/lib/bind/example.net.zone /root/")
+    asked.check_output(
+        "rndc sync -clean example.net && systemctl stop named && cp /var/lib/bind/example.net.zone /root/ && systemctl start named"
+    )
+    until(lambda: ask(asked, "example.net", "SOA")[1])
 
 
 # The zone that is served here

@@ -1,0 +1,50 @@
+"""The database servers, and what they hold before a test."""
+
+import pytest
+import testinfra
+from copies import FULL, REPOSITORY, SERVERS, fulls, ran, sql
+
+
+@pytest.fixture(params=SERVERS)
+def host(request):
+    """Those that have a database."""
+    return testinfra.get_host(f"docker://{request.param}")
+
+
+@pytest.fixture
+def has_full(host):
+    """Any full: it takes seconds, so that tests share one where that makes no difference."""
+    if not (host.file(REPOSITORY).exists and fulls(host)):
+        ran(host, FULL)
+
+
+def begin(host):
+    sql(
+        host,
+        "DROP DATABASE IF EXISTS proof; CREATE DATABASE proof; CREATE TABLE proof.t (id INT PRIMARY KEY, body TEXT)",
+    )
+    sql(host, "INSERT INTO proof.t VALUES (1, 'before'), (2, '🙂')")
+
+
+def go_on(host):
+    sql(host, "INSERT INTO proof.t VALUES (3, 'after'); CREATE TABLE proof.late (a INT); FLUSH BINARY LOGS")
+    sql(host, "INSERT INTO proof.late VALUES (1)")
+
+
+@pytest.fixture
+def written(host, has_full):
+    """Rows that came after the newest full; afterwards the scratch instance is gone."""
+    begin(host)
+    go_on(host)
+    yield
+    ran(host, "webstack-backup end-scratch")
+
+
+@pytest.fixture
+def backed_up(host):
+    """The same rows, of which the first two are in the newest full."""
+    begin(host)
+    ran(host, FULL)
+    go_on(host)
+    yield
+    ran(host, "webstack-backup end-scratch")

@@ -1,0 +1,56 @@
+"""What the tests of full backups and restores share: commands on a host, and how its servers are asked."""
+
+import json
+import re
+import shlex
+
+import pytest
+from scenario import names
+
+FULL = "webstack-backup full"
+REPOSITORY = "/var/backups/webstack"
+PASSPHRASE = "/etc/webstack-backup/passphrase"
+SOCKET = "/run/webstack-restore/mysqld.sock"
+RESTIC = f"restic --repo {REPOSITORY} --password-file {PASSPHRASE} --no-cache --no-lock"
+
+SERVERS = [name for name in names() if "target" not in name]
+# What is a matter of restic is tried with the version of each Debian, and what is neither's nor the server's on one host.
+by_restic = pytest.mark.parametrize("host", [name for name in SERVERS if "vendor" not in name], indirect=True)
+on_one = pytest.mark.parametrize("host", [name for name in SERVERS if "debian12" in name], indirect=True)
+
+
+def ran(host, command):
+    done = host.run(command)
+    assert done.rc == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout.strip()
+
+
+def refused(host, command, *words):
+    done = host.run(command)
+    assert done.rc == 1, f"{command}\n{done.stdout}\n{done.stderr}"
+    missing = [word for word in words if not re.search(word, done.stderr)]
+    assert not missing, f"not said: {missing}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def client(host):
+    return "mariadb" if host.exists("mariadb") else "mysql"
+
+
+def sql(host, statements, socket="/run/mysqld/mysqld.sock"):
+    return ran(host, f"{client(host)} --user=root --socket={socket} -N -B -e {shlex.quote(statements)}")
+
+
+def fulls(host):
+    return json.loads(ran(host, f"{RESTIC} snapshots --json --tag full"))
+
+
+def position(host):
+    found = host.run(f"{client(host)} --user=root -N -B -e 'SHOW BINARY LOG STATUS'")
+    file, offset = (found.stdout if found.rc == 0 else sql(host, "SHOW MASTER STATUS")).split()[:2]
+    return f"{file}:{offset}"
+
+
+def log_folder(host):
+    return sql(host, "SELECT @@log_bin_basename").rpartition("/")[0]
