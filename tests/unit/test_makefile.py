@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -215,9 +216,10 @@ def made(two_runs, tmp_path):
     return Path(shutil.copytree(two_runs[0], tmp_path / "made", symlinks=True))
 
 
-def toolchain(checkout):
+def toolchain(checkout, **options):
+    environment = os.environ | {"PYTHON": sys.executable}
     return subprocess.Popen(
-        [checkout / "tools/toolchain"], env=os.environ | {"PYTHON": sys.executable}, text=True, stdout=subprocess.PIPE
+        [checkout / "tools/toolchain"], env=environment, text=True, stdout=subprocess.PIPE, **options
     )
 
 
@@ -233,20 +235,17 @@ def test_a_run_waits_for_another_and_says_so(two_runs):
         assert said.startswith("toolchain: another run is making .venv; waiting for it\n")
 
 
-def test_what_a_killed_run_left_is_made_anew(made):
-    (made / ".venv/requirements.sha256").unlink()
-    (made / ".venv/bin/pip").unlink()
-    assert "making .venv with" in toolchain(made).communicate()[0]
-    assert (made / ".venv/bin/pip").exists()
-    assert toolchain(made).communicate()[0] == ""
-
-
-def test_a_toolchain_of_older_requirements_is_made_anew_from_a_python_that_stays(made):
-    """make has .venv first on PATH."""
+def test_a_toolchain_of_older_requirements_is_made_anew_and_again_after_a_killed_run(made):
+    """The second time as make starts it, with .venv first on PATH."""
     (made / "requirements.txt").write_text("# newer\n")
+    killed = toolchain(made, start_new_session=True)
+    assert "making .venv with" in killed.stdout.readline()
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.communicate()
     path = f"{made}/.venv/bin:{os.environ['PATH']}"
     done = subprocess.run([made / "tools/toolchain"], env=os.environ | {"PATH": path}, check=False)
     assert done.returncode == 0 and (made / ".venv/bin/pip").exists()
+    assert toolchain(made).communicate()[0] == ""
 
 
 @pytest.mark.parametrize(
