@@ -185,17 +185,16 @@ class Writing:
     def __init__(self, server, pause=0.0):
         self.running.append(self)
         self.run = hashlib.sha1(str(time.time_ns()).encode()).hexdigest()[:8]
-        path = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / f"{self.run}.rows"
-        self.output = path.open("w+", encoding="utf-8")
-        self.process = subprocess.Popen(
-            ["docker", "exec", "--interactive", server.backend.name, "python3", "-c", WRITER, self.run, str(pause)],
-            stdin=subprocess.PIPE, stdout=self.output, text=True,
-        )  # fmt: skip
+        self.output = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / f"{self.run}.rows"
+        with self.output.open("w") as output:
+            self.process = subprocess.Popen(
+                ["docker", "exec", "--interactive", server.backend.name, "python3", "-c", WRITER, self.run, str(pause)],
+                stdin=subprocess.PIPE, stdout=output, text=True,
+            )  # fmt: skip
 
     def lines(self):
-        self.output.seek(0)
-        # The last one may be torn.
-        return [line.split(",") for line in self.output.read().split("\n")[:-1] if line.count(",") == 2]
+        # Opened anew: a place in a file is shared with the process that writes it. The last line may be torn.
+        return [line.split(",") for line in self.output.read_text().split("\n")[:-1] if line.count(",") == 2]
 
     def acknowledged(self):
         return {int(number): (begun, done) for number, begun, done in self.lines() if done}
