@@ -9,12 +9,13 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import deque
 from types import SimpleNamespace
 
 import pytest
 from loading import ROOT
 from logs import event, format_description, log_file
-from webstack_backup import basics, events, ledger, marks, sink, state, stream
+from webstack_backup import basics, events, ledger, marks, moments, sink, state, stream
 from webstack_backup.basics import Refused
 
 LINE = "20261128T190000Z-4f3a9c"
@@ -437,6 +438,67 @@ def test_the_local_copy_is_cut_at_a_line_once_the_target_has_it(tmp_path, monkey
     book.add(entry(10, 10))
     assert book.read(offset) == [str(entry(10, 10))]
     assert book.read(0)[0].startswith("2026-11-28T19:00:")
+
+
+def test_each_line_of_the_log_has_a_ledger_of_its_own(tmp_path):
+    """A moment of before a new line is a position of the other log."""
+    other = "20261128T200000Z-4f3a9c"
+    ledger.Ledger(ledger.local(LINE, tmp_path)).add(entry(1, 4711))
+    ledger.Ledger(ledger.local(other, tmp_path)).add(entry(2, 400))
+    assert moments.entries(LINE, tmp_path) == [entry(1, 4711)]
+    assert moments.entries(other, tmp_path) == [entry(2, 400)]
+    with pytest.raises(Refused, match="the ledger begins at 2026-11-28 19:00:02"):
+        moments.wanted("2026-11-28 19:00:01Z", moments.entries(other, tmp_path), None)
+
+
+def test_of_a_ledger_of_all_lines_what_came_since_the_present_one_began_goes_on(tmp_path):
+    line = "20261128T190002Z-4f3a9c"
+    (tmp_path / "ledger").write_text("".join(f"{entry(second, second)}\n" for second in range(5)))
+    ledger.take_over(line, tmp_path)
+    assert moments.entries(line, tmp_path) == [entry(second, second) for second in (2, 3, 4)]
+    assert not (tmp_path / "ledger").exists()
+    ledger.take_over(line, tmp_path)
+
+
+def test_a_line_for_which_there_was_no_room_leaves_no_part_of_itself(tmp_path):
+    """In a process of its own: what it may write stands in for what the disk has room for."""
+    path = tmp_path / "ledger"
+    ledger.Ledger(path).add(entry(1, 1))
+    program = f"""if True:
+        import resource, signal, sys
+        sys.path.insert(0, {str(ROOT / "roles/backup/files")!r})
+        from pathlib import Path
+        from webstack_backup import ledger
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        book = ledger.Ledger(Path({str(path)!r}))
+        resource.setrlimit(resource.RLIMIT_FSIZE, ({path.stat().st_size + 30}, resource.RLIM_INFINITY))
+        try:
+            book.add(ledger.entry({str(entry(2, 2))!r}))
+        except OSError as error:
+            print(error)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        book.add(ledger.entry({str(entry(3, 3))!r}))
+    """
+    done = subprocess.run([sys.executable, "-B", "-c", program], capture_output=True, text=True, check=True)
+    assert "No space left on device" in done.stdout
+    assert path.read_text() == f"{entry(1, 1)}\n{entry(3, 3)}\n"
+
+
+def test_a_torn_line_in_the_middle_is_left_out(tmp_path):
+    ledger.Ledger(ledger.local(LINE, tmp_path))
+    text = f"{entry(1, 1)}\n{str(entry(2, 2))[:40]}{entry(3, 3)}\n{entry(4, 4)}\n"
+    ledger.local(LINE, tmp_path).write_text(text)
+    assert moments.entries(LINE, tmp_path) == [entry(1, 1), entry(4, 4)]
+    shipping, there = stream.Stream.__new__(stream.Stream), Sent()
+    shipping.ledger, shipping.lines, shipping.offset, shipping.due = (
+        ledger.Ledger(ledger.local(LINE, tmp_path)),
+        deque(),
+        0,
+        0,
+    )
+    shipping.send_ledger(there)
+    assert there == [(b"L", str(one).encode()) for one in (entry(1, 1), entry(4, 4))]
+    assert shipping.offset == len(text)
 
 
 # Marks

@@ -54,4 +54,4 @@ def test_refused(to: str, words: str) -> None:
 
 def test_without_a_ledger(tmp_path) -> None:
     with pytest.raises(Refused, match="there is no ledger"):
-        moments.wanted("2026-11-23 10:15:00Z", moments.entries(tmp_path / "ledger"), None)
+        moments.wanted("2026-11-23 10:15:00Z", moments.entries("20261128T190000Z-4f3a9c", tmp_path), None)

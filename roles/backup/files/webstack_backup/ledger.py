@@ -9,12 +9,14 @@ written, the first and the last such line are kept, and one a minute.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from . import events
@@ -22,7 +24,6 @@ from .atomic import write_atomically
 from .basics import Refused, now
 
 FOLDER = Path("/var/lib/webstack-binlog")
-LEDGER = FOLDER / "ledger"
 IDLE = 60  # seconds between two lines while nothing is written
 KEEP = 32 << 20  # bytes of the local copy: three days at least
 MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
@@ -65,11 +66,38 @@ def ask(end_of_log: Callable[[], tuple[str, int]], mark: str = "") -> Entry:
     return Entry(before, file, position, now(), mark)
 
 
+def local(line: str, folder: Path = FOLDER) -> Path:
+    """The copy of this host for one line of the log: positions of another line mean nothing in this one."""
+    return folder / "ledgers" / line
+
+
+def take_over(line: str, folder: Path = FOLDER) -> None:
+    """Earlier versions had one file for all lines. What was written since this line began, which its id says, goes on."""
+    old, path = folder / "ledger", local(line, folder)
+    if not old.exists():
+        return
+    begun = f"{datetime.strptime(line[:16], '%Y%m%dT%H%M%SZ'):%Y-%m-%dT%H:%M:%S}"
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, "".join(f"{one}\n" for one in entries(old) if one.before >= begun), 0o640)
+    old.unlink()
+
+
+def entries(path: Path) -> list[Entry]:
+    """The lines, the oldest first. One that a full disk or a power cut has torn is left out: those beside it say the same."""
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return [entry(line) for line in text.splitlines() if FORM.fullmatch(line)]
+
+
 class Ledger:
     """The local copy, from which the target is sent what it does not have yet."""
 
-    def __init__(self, path: Path = LEDGER) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
+        path.parent.mkdir(exist_ok=True)
         self.lock = threading.Lock()
         self.last: Entry | None = None  # of those that were written
         self.held: Entry | None = None  # the newest with the same position, if it was not written
@@ -89,9 +117,14 @@ class Ledger:
         text = "".join(f"{one}\n" for one in lines)
         with self.lock:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+            size = os.fstat(descriptor).st_size
             try:
-                os.write(descriptor, text.encode())
+                if os.write(descriptor, text.encode()) < len(text):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
                 os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)  # a part of a line would be taken for the beginning of the next
+                raise
             finally:
                 os.close(descriptor)
         self.last, self.held, self.written = line, None, time.monotonic()

@@ -20,13 +20,9 @@ class Wanted:
     words: str = ""
 
 
-def entries(path: Path = ledger.LEDGER) -> list[ledger.Entry]:
-    """The ledger's lines, the oldest first."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    return [ledger.entry(line) for line in text.splitlines() if line]
+def entries(line: str, folder: Path = ledger.FOLDER) -> list[ledger.Entry]:
+    """What this host knows of a line of its log, the oldest first."""
+    return ledger.entries(ledger.local(line, folder))
 
 
 def wanted(to: str, known: list[ledger.Entry], now_at: Position | None) -> Wanted:

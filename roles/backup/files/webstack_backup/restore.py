@@ -126,9 +126,9 @@ def plan(store: Repository, to: str) -> Plan:
         return Plan(next_full(store, None), None)
     newest = next_full(store, None)
     log, end = live_log() or (Path(newest.manifest["log_folder"]), None)
-    stop = wanted(to, entries(), end)
-    full = next_full(store, stop.position)
     found = line(log)
+    stop = wanted(to, entries(found), end)
+    full = next_full(store, stop.position)
     if found != full.manifest["line"]:
         raise Refused(
             f"the log in {log} is of the line {found or '(none)'}, the newest full backup of {full.manifest['line'] or '(none)'}: "

@@ -21,7 +21,7 @@ from typing import Any
 
 from . import events, marks, state
 from .basics import Refused, in_words, now
-from .ledger import Entry, Ledger, ask
+from .ledger import FORM, Entry, Ledger, ask, local, take_over
 from .server import Acknowledgement, Dump, Server, format_of, named_by_rotation
 from .sink import FRAME, OFFSET
 
@@ -167,7 +167,8 @@ class Stream:
         self.config, self.line = config, line
         target = config["target"]
         self.target = f"{target['user']}@{target['host']}"
-        self.ledger = Ledger()
+        take_over(line)
+        self.ledger = Ledger(local(line))
         marks.MARKS.mkdir(exist_ok=True)
         self.watch = Watch(self.ledger)
         self.fault = "not connected yet"
@@ -362,12 +363,7 @@ class Stream:
         if time.monotonic() < self.due:
             return
         self.due = time.monotonic() + TICK
-        for line in self.ledger.read(self.offset):
-            sink.send(b"L", line.encode())
-            self.lines.append(line)
-            self.offset += len(line) + 1
-        if not self.lines:
-            self.offset = self.ledger.trim(self.offset)
+        self.send_ledger(sink)
         if self.answered == self.questions and time.monotonic() > self.questioned + 1:
             sink.send(b"P", b"")
             self.questions += 1
@@ -375,6 +371,16 @@ class Stream:
         if self.dump and not self.dump.acknowledges and self.may_acknowledge():
             self.open(acknowledges=True)
         self.tell()
+
+    def send_ledger(self, sink: Sink) -> None:
+        """The lines that have been written since."""
+        for line in self.ledger.read(self.offset):
+            if FORM.fullmatch(line):  # a power cut may have torn one
+                sink.send(b"L", line.encode())
+                self.lines.append(line)
+            self.offset += len(line.encode()) + 1
+        if not self.lines:
+            self.offset = self.ledger.trim(self.offset)
 
     def silence(self) -> float:
         """Seconds for which the target has not answered."""
