@@ -32,6 +32,10 @@ OF_A_SITE = {
     "certificate_source": "sites.<site>.certificate",
     "certificate_reload": "nowhere: nginx is reloaded",
 }
+# Of these follows what several roles are told.
+OF_NGINX = ("nginx_answer_seconds", "nginx_challenge_root", "nginx_http_port", "nginx_https_port")
+# Of these follows what role mysql does for role backup.
+OF_BACKUPS = ("mysql_vendor", "mysql_acknowledge_timeout_ms", "backup_target", "backup_acknowledge", "backup_vendor")
 # Before the answers, a shell over ssh may complain of a locale that the host lacks.
 ASK = f"""
 ls -d /etc/*/release.json 2>/dev/null
@@ -137,7 +141,7 @@ class ActionModule(ActionBase):
                         # What follows from a site is merged into it, so no role would see what was written.
                         self._faults.append(f"{name}: must be keys with a value each")
                         del said[name]
-        for name in ("nginx_answer_seconds", "nginx_challenge_root", "nginx_http_port", "nginx_https_port"):
+        for name in (*OF_NGINX, *OF_BACKUPS):
             if name in self._vars:
                 said[name] = self._value(name, self._vars[name])
         lists: dict[str, list[Any]] = {}
@@ -426,7 +430,14 @@ class ActionModule(ActionBase):
             )
             serves_web = "webservers" in groups
             http3 = serves_web and boolean(self._of_inventory("nginx_http3", False), strict=False)
-            host |= wiring.host_inputs(here, lists, said, serves_web=serves_web, serves_names=serves_names, http3=http3)
+            backups = {name: said[name] for name in OF_BACKUPS if name in said}
+            host |= wiring.host_inputs(
+                here, lists, said, serves_web=serves_web, serves_names=serves_names, http3=http3,
+                ships_log="dbservers" in groups and bool(backups.get("backup_target")),
+            )  # fmt: skip
+            if "dbservers" in groups:
+                waits = boolean(backups.get("backup_acknowledge", True), strict=False)
+                host |= wiring.told_backup({**backups, "backup_acknowledge": waits})
             if "dnsservers" in groups:
                 zone = self._of_inventory("dns_zone", "")
                 host["dns_records"] = [*wiring.records(self._web_names(), zone), *lists.get("dns_records", [])]

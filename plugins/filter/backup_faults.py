@@ -34,7 +34,10 @@ def _full_faults(inputs: dict[str, Any]) -> Iterator[str]:
     address, passphrase = str(inputs["backup_repository"]), inputs["backup_passphrase"]
     if not REPOSITORY.fullmatch(address):
         yield "backup_repository: is neither an absolute path nor an address of restic's, such as sftp:keeper@backup.example.com:/srv/restic"
-    if len(passphrase) < PASSPHRASE_LENGTH or len(passphrase.splitlines()) != 1 or passphrase != passphrase.strip():
+    if not passphrase:
+        if not address.startswith("/"):
+            yield "backup_passphrase: required where the backups leave this host, such as a secret of the vault; without it nobody can read them"
+    elif len(passphrase) < PASSPHRASE_LENGTH or len(passphrase.splitlines()) != 1 or passphrase != passphrase.strip():
         yield f"backup_passphrase: is not one line of {PASSPHRASE_LENGTH} characters or more, without blanks at its ends"
     if not SCHEDULE.fullmatch(str(inputs["backup_schedule"])):
         yield f"backup_schedule: '{inputs['backup_schedule']}' is not a schedule such as *-*-* 03:00"

@@ -36,6 +36,9 @@ PHP_SCRIPTS = r"(?i:\.(php\d?|phtml|phps|phar|inc)(/|$))"
 DATABASE_SOCKET = "/run/mysqld/mysqld.sock"
 MAINTENANCE = "/var/lib/webstack/maintenance"
 CHALLENGES = "/var/lib/webstack/challenges"
+# Who reads the binary log for role backup, and how long a commit waits for the other machine.
+READER = {"name": "webstack-binlog", "auth": "socket", "replication": True}
+ACKNOWLEDGE_MS = 2000
 YEAR = 31536000  # seconds
 # Inputs that the sites of a host are turned into. The inventory's own entries are added.
 LISTS = ("base_firewall_open", "dns_records", "nginx_sites", "mysql_databases", "mysql_users")
@@ -457,6 +460,7 @@ def host_inputs(
     serves_web: bool,
     serves_names: bool,
     http3: bool,
+    ships_log: bool,
 ) -> dict[str, Any]:
     """The inputs of the roles that a host has once: what its sites need, and then what the inventory adds."""
     firewall: list[Entry] = []
@@ -475,7 +479,10 @@ def host_inputs(
         **told_database(here),
     }
     challenges = said.get("nginx_challenge_root", said.get("certificate_acme_root", CHALLENGES))
-    return {"nginx_challenge_root": challenges, **{name: told[name] + lists.get(name, []) for name in told}}
+    inputs = {"nginx_challenge_root": challenges, **{name: told[name] + lists.get(name, []) for name in told}}
+    if ships_log:
+        inputs["mysql_users"].append(dict(READER))
+    return inputs
 
 
 def records(names: list[tuple[str, str]], zone: Any) -> list[Entry]:
@@ -540,6 +547,17 @@ def told_database(sites: list[Site]) -> dict[str, list[Entry]]:
             "privileges": [{"database": name, "grants": grants}],
         })  # fmt: skip
     return {"mysql_databases": databases, "mysql_users": users}
+
+
+def told_backup(declared: dict[str, Any]) -> dict[str, Any]:
+    """What the database server and its backups are told for each other; what the inventory says of the same is left out.
+
+    `declared` are variables of the host: of them backup_target, backup_acknowledge and mysql_vendor have a meaning here.
+    """
+    told: dict[str, Any] = {"backup_vendor": declared.get("mysql_vendor") or "mariadb"}
+    if declared.get("backup_target") and declared.get("backup_acknowledge", True):
+        told["mysql_acknowledge_timeout_ms"] = ACKNOWLEDGE_MS
+    return {name: value for name, value in told.items() if name not in declared}
 
 
 def number(value: Any, default: int) -> int:

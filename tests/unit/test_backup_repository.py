@@ -32,6 +32,8 @@ rest:http://10.0.0.9:8000/
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> repository.Repository:
     monkeypatch.setattr(repository, "CACHE", tmp_path / "cache")
     monkeypatch.setattr(repository, "PASSPHRASE", tmp_path / "passphrase")
+    monkeypatch.setattr(repository, "OWN", tmp_path / "own")
+    (tmp_path / "passphrase").write_text("a long passphrase\n")
     return repository.Repository(str(tmp_path / "restic"), tmp_path / "known.json")
 
 
@@ -63,6 +65,26 @@ def test_a_password_in_the_address_is_not_said(tmp_path: Path) -> None:
     store = repository.Repository("rest:https://web1:canary@backup.example.com/web1", tmp_path / "known.json")
     said = str(store.fault("cat", 1, f"Fatal: cannot reach {store.address}"))
     assert "canary" not in said and "web1:***@backup.example.com" in said
+
+
+def test_a_host_for_which_none_is_declared_makes_a_passphrase_of_its_own_and_keeps_it(
+    store: repository.Repository, command: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    """Only for a folder of its own that it has not used: another passphrase would open nothing."""
+    command("restic", """echo '{"id": "a"}'""")
+    repository.PASSPHRASE.unlink()
+    elsewhere = repository.Repository("sftp:keeper@backup.example.com:/srv", tmp_path / "elsewhere.json")
+    with pytest.raises(Refused, match=r"passphrase is missing, and nothing opens sftp:"):
+        elsewhere.open()
+    store.open()
+    made = repository.OWN.read_text()
+    assert len(made) > 40 and repository.OWN.stat().st_mode & 0o777 == 0o600
+    store.open()
+    assert repository.OWN.read_text() == made
+    repository.OWN.unlink()
+    with pytest.raises(Refused, match="passphrase is missing"):
+        store.open()
+    assert not repository.OWN.exists()
 
 
 def test_a_call_ends(store: repository.Repository, command: Callable[[str, str], Path], tmp_path: Path) -> None:

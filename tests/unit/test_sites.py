@@ -400,9 +400,21 @@ def test_a_zone_gets_the_names_that_are_in_it():
 
 
 def test_a_host_without_web_servers_opens_no_port_of_theirs():
-    closed = {"serves_web": False, "serves_names": False, "http3": False}
+    closed = {"serves_web": False, "serves_names": False, "http3": False, "ships_log": False}
     inputs = wiring.host_inputs([], {"base_firewall_open": [{"port": 22}]}, {}, **closed)
     assert inputs["base_firewall_open"] == [{"port": 22}] and inputs["nginx_sites"] == inputs["mysql_users"] == []
+
+
+def test_a_database_whose_log_goes_to_another_machine_has_a_reader_and_waits():
+    target = {"host": "backup.example.com", "key_file": "keys/shop", "host_key": "ssh-ed25519 AAAA"}
+    mine = {"name": "reports", "auth": "socket"}
+    host = told({"shop": SHOP}, backup_target=target, mysql_users=[mine])["host"]
+    assert [user["name"] for user in host["mysql_users"]] == ["shop", "reports", "webstack-binlog"]
+    assert (host["mysql_acknowledge_timeout_ms"], host["backup_vendor"]) == (2000, "mariadb")
+    own = told({"shop": SHOP}, backup_target=target, mysql_acknowledge_timeout_ms=500, mysql_vendor="mysql")["host"]
+    assert "mysql_acknowledge_timeout_ms" not in own and own["backup_vendor"] == "mysql"
+    for alone in ({}, {"backup_target": target, "backup_acknowledge": False}, {"backup_target": {}}):
+        assert "mysql_acknowledge_timeout_ms" not in told({"shop": SHOP}, **alone)["host"], alone
 
 
 def test_requests_are_addressed_to_the_language_as_the_role_has_it():

@@ -519,6 +519,8 @@ def test_a_file_says_at_its_top_where_it_comes_from(files):
             "/etc/webstack-backup/key",
             "/etc/webstack-backup/passphrase",
             "/etc/webstack-backup/full.json",
+            "/etc/webstack-backup/config.json",
+            "/usr/local/sbin/webstack-backup",
             ".py",
         )
         if path.endswith(unmarked):

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import shlex
 import shutil
 import signal
@@ -21,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import write_atomically
-from .basics import Refused, read_object
+from .basics import STATE, Refused, read_object
 
 FOLDER = Path("/etc/webstack-backup")
 PASSPHRASE = FOLDER / "passphrase"
+OWN = STATE / "passphrase"  # made by this host where none is declared
 CACHE = Path("/var/cache/webstack-backup")
 ASK_SECONDS = 60  # restic 0.18 tries for many minutes if nobody answers
 DATA_SECONDS = 6 * 3600
@@ -66,6 +68,9 @@ class Repository:
         """
         used = read_object(self.known).get("id")
         words = ""
+        if self.local and not used and not passphrase().exists():
+            OWN.parent.mkdir(exist_ok=True)
+            write_atomically(OWN, secrets.token_urlsafe(32) + "\n", 0o600)
         try:
             identity = self.identity()
         except NoRepository:
@@ -144,11 +149,15 @@ class Repository:
         """Runs restic. Neither passphrase nor address are words of the command: everybody sees those."""
         if not shutil.which("restic"):
             raise Refused("restic is not installed: role backup does that")
+        if not passphrase().exists():
+            raise Refused(
+                f"{PASSPHRASE} is missing, and nothing opens {self.name} without it: a run of the playbook writes it again"
+            )
         CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
         read, write = os.pipe()
         os.write(write, self.address.encode())
         os.close(write)
-        argv = ["restic", "--repository-file", f"/dev/fd/{read}", "--password-file", str(PASSPHRASE)]
+        argv = ["restic", "--repository-file", f"/dev/fd/{read}", "--password-file", str(passphrase())]
         argv += ["--cache-dir", str(CACHE), *self.options, *words]
         try:
             process = subprocess.Popen(
@@ -172,7 +181,14 @@ class Repository:
     def fault(self, verb: str, code: int, said: str) -> Refused:
         """What restic's end means. 0.14 ends with 1 for all, so its words are looked at as well."""
         if code == 12 or "wrong password or no key found" in said:
-            return Refused(f"wrong passphrase for {self.name}: {PASSPHRASE} has not the one that it was made with")
+            own = (
+                f". {OWN} has the one that this host has made; say that one as backup_passphrase"
+                if OWN.exists()
+                else ""
+            )
+            return Refused(
+                f"wrong passphrase for {self.name}: {passphrase()} has not the one that it was made with{own}"
+            )
         # 0.14 asks whether there is a repository, also if nobody answers.
         asks = "Is there a repository at the following location?" in said
         if code == 10 or (asks and re.search("does not exist|no such file or directory", said)):
@@ -189,6 +205,11 @@ class Repository:
         if verb == "backup" and code == 3:
             return Refused(f"restic could not read all of the copy, so this backup does not count:\n{words}")
         return Refused(f"restic {verb} failed at {self.name}:\n{words}")
+
+
+def passphrase() -> Path:
+    """The file with what is declared, else with what this host has made."""
+    return PASSPHRASE if PASSPHRASE.exists() else OWN
 
 
 def end(process: subprocess.Popen[str]) -> None:
