@@ -24,7 +24,7 @@ of_site = $(if $(SITE),--extra-vars site=$(SITE))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help words engine toolchain lock demo demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove test test-fast test-role lint sanity unit docs bench clean
+.PHONY: help words engine toolchain lock demo demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup test test-fast test-role lint sanity unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -88,6 +88,9 @@ rekey: words toolchain ## another password for the vault of an inventory
 
 remove: words toolchain ## what is left of a site that is absent, into a folder on the host, then away: make remove ENV=production SITE=shop
 	ansible-playbook --inventory inventories/$(ENV) playbooks/remove.yml $(strip $(of_site) $(call ask,))
+
+backup: words toolchain ## a full backup of the database now: make backup ENV=production
+	ansible-playbook --inventory inventories/$(ENV) playbooks/backup.yml $(call ask,)
 
 rotate: words toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
 	ansible-playbook --inventory inventories/$(ENV) playbooks/rotate.yml $(strip $(of_site) $(call ask,secrets))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import ssl
 from typing import Any
 
@@ -16,11 +17,35 @@ def status_lines(
     releases: list[dict[str, Any]],
     certificates: list[dict[str, Any]],
     maintenance: list[dict[str, Any]],
+    backups: dict[str, Any],
 ) -> dict[str, list[str]]:
-    """`said`, what is live of the sites, and `wrong`, what needs a person.
+    """`said`, what is live of the sites and backed up of their host, and `wrong`, what needs a person.
 
-    The lists are the results of the tasks that ask, each with the site's name as `item`.
+    The lists are the results of the tasks that ask, each with the site's name as `item`; `backups` is one such result.
     """
+    sites_told, backups_told = _of_sites(sites, releases, certificates, maintenance), _of_backups(backups)
+    return {key: sites_told[key] + backups_told[key] for key in ("said", "wrong")}
+
+
+def _of_backups(asked: dict[str, Any]) -> dict[str, list[str]]:
+    if asked.get("skipped"):
+        return {"said": [], "wrong": []}
+    try:
+        told = json.loads(asked.get("stdout", ""))
+    except ValueError:
+        why = str(asked.get("stderr") or asked.get("msg")).strip()
+        fault = f"backups: they cannot be asked for: {why}; a converge of the host (make site) mends its tools"
+        return {"said": [], "wrong": [fault]}
+    lines = [f"backups: {line}" for line in told["overview"]]
+    return {"said": lines, "wrong": [] if told["good"] else lines}
+
+
+def _of_sites(
+    sites: list[str],
+    releases: list[dict[str, Any]],
+    certificates: list[dict[str, Any]],
+    maintenance: list[dict[str, Any]],
+) -> dict[str, list[str]]:
     results = ({result["item"]: result for result in asked} for asked in (releases, certificates, maintenance))
     by_release, by_certificate, by_maintenance = results
     wrong, rows = [], []

@@ -71,6 +71,8 @@ def _check_tree(options: dict[str, Any], values: dict[str, Any], path: str, faul
                 faults.append(f"{path}{key}: required, but not set{_first_sentence(option)}")
             continue
         if option.get("no_log"):
+            if value == "" and option.get("default") == "":  # one that may be left out
+                continue
             faults += (
                 _secrets_faults(f"{path}{key}", value)
                 if option.get("type") == "dict"

@@ -6,7 +6,8 @@ from typing import Any
 
 from loading import load
 
-status_lines = load("plugins/filter/status_lines.py").status_lines
+module = load("plugins/filter/status_lines.py")
+NO_DATABASE = {"skipped": True}
 OPEN = {"exists": False}
 CLOSED = {"exists": True, "mtime": 1764342000.0}  # 2025-11-28 15:00 UTC
 OVERVIEW = ["shop: release 20251128151837-5bd9fffc372d in slot blue", "releases:"]
@@ -19,6 +20,26 @@ ABSENT = {"item": "blog", "rc": 1, "stdout_lines": []}
 
 def stat(**sites: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"item": site, "stat": stat} for site, stat in sites.items()]
+
+
+def status_lines(*results: Any, backups: dict[str, Any] = NO_DATABASE, **named: Any) -> dict[str, list[str]]:
+    told: dict[str, list[str]] = module.status_lines(*results, backups=backups, **named)
+    return told
+
+
+def test_backups_are_told_with_the_sites_and_a_promise_that_does_not_hold_needs_a_person():
+    asked = ["shop"], [LIVE], [GOOD], stat(shop=CLOSED)
+    alone = status_lines(*asked)
+    good = status_lines(*asked, backups={"stdout": '{"overview": ["Full backups: none yet"], "good": true}'})
+    assert good == {"said": [*alone["said"], "backups: Full backups: none yet"], "wrong": []}
+    late = status_lines(*asked, backups={"stdout": '{"overview": ["Full backups: late"], "good": false}'})
+    assert late["wrong"] == ["backups: Full backups: late"] and late["said"][-1] == "backups: Full backups: late"
+    for silent in ({"msg": "No such file"}, {"stdout": "", "stderr": "No such file"}):
+        told = status_lines(*asked, backups=silent)
+        assert told["said"] == alone["said"]
+        assert told["wrong"] == [
+            "backups: they cannot be asked for: No such file; a converge of the host (make site) mends its tools"
+        ]
 
 
 def test_one_site_is_told_in_full():

@@ -22,6 +22,7 @@ SPEC: dict[str, Any] = {
     "web_kind": {"type": "str", "choices": ["static", "proxy"], "default": "static", "description": "What."},
     "web_on": {"type": "bool", "default": True, "description": "Whether."},
     "web_secrets": {"type": "dict", "default": {}, "no_log": True, "description": "Secrets."},
+    "web_token": {"type": "str", "default": "", "no_log": True, "description": "One that may be left out."},
     "web_names": {"type": "list", "elements": "str", "default": [], "description": "Names."},
     "web_ports": {"type": "list", "elements": "int", "default": [], "description": "Ports."},
     "web_headers": {"type": "dict", "default": {}, "description": "Headers."},
@@ -96,6 +97,8 @@ def test_short_secrets_are_refused_with_both_lengths():
     assert of_secret("a" * 16) == []
     assert of_secret("fifteen letters") == ["web_secrets.TOKEN: a secret has at least 16 characters, this one has 15"]
     assert of_secret("") == ["web_secrets.TOKEN: not set, or empty; a secret"]
+    assert faults(web_token="") == []
+    assert faults(web_token="short") == ["web_token: a secret has at least 16 characters, this one has 5"]
 
 
 @pytest.mark.parametrize(
