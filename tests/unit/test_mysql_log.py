@@ -74,10 +74,11 @@ def make(tmp_path, monkeypatch, request):
     """Makes hosts whose log lies with the data: files 5 to 7."""
     tool = load("roles/mysql/files/mysql_log.py")
     monkeypatch.setattr(tool, "APPARMOR", tmp_path / "none")
+    monkeypatch.setattr(tool, "SHIPPED", tmp_path / "shipped")
     monkeypatch.setattr(os, "fsync", lambda _handle: None)  # no test here takes the power away
     if request.param == "two file systems":
 
-        def refuse(_source, _target):
+        def refuse(_source, _target, **_how):
             raise OSError(errno.EXDEV, "Invalid cross-device link")
 
         monkeypatch.setattr(os, "link", refuse)
@@ -197,6 +198,56 @@ def test_a_line_goes_where_the_log_goes(host):
     (host.log / "line").unlink()
     host.start("f")
     assert (host.log / "line").read_text() not in ("", line)
+
+
+def test_a_log_that_was_shipped_keeps_its_line_where_it_is_moved(host):
+    """Or what the target has, and each full backup, would be of another one."""
+    known = "20261128T190000Z-4f3a9c\n"
+    host.tool.SHIPPED.write_text(known)
+    host.start("d")
+    assert (host.log / "line").read_text() == known
+    (host.log / "line").unlink()  # a log that is begun anew here was never shipped under that
+    host.start("e")
+    assert (host.log / "line").read_text() != known
+
+
+def test_an_id_that_is_none_is_not_taken_over(host, tmp_path):
+    host.tool.SHIPPED.write_text("root:$y$secret\n")
+    host.start("d")
+    assert "secret" not in (host.log / "line").read_text()
+
+
+@pytest.mark.parametrize(
+    "place", ["line.new", "binlog.index.new", "moving.new", "binlog.state.new", "binlog.000005.new"]
+)
+def test_a_link_that_waits_where_root_writes_is_replaced(host, tmp_path, place):
+    """Whoever has taken the server over owns the folder, and root writes there."""
+    theirs = tmp_path / "theirs"
+    theirs.write_text("root's")
+    (host.log / place).symlink_to(theirs)
+    host.start("d")
+    assert theirs.read_text() == "root's"
+    (host.log / place).unlink(missing_ok=True)  # where nothing was copied
+    host.must_have_all()
+
+
+@pytest.mark.parametrize("place", ["binlog.index", "binlog.000005", "binlog.state", "binlog.000005.idx"])
+def test_a_link_where_root_reads_is_refused_and_the_log_stays_with_the_data(host, tmp_path, place):
+    secret = tmp_path / "shadow"
+    secret.write_text("root:$y$secret\n")
+    (host.data / place).unlink()
+    (host.data / place).symlink_to(secret)
+    with pytest.raises(SystemExit, match=f"{place} is a link"):
+        host.tool.before()
+    assert not any("secret" in path.read_text() for path in host.log.iterdir())
+    assert (host.data / "binlog.000006").exists() and not (host.log / "line").exists()
+
+
+def test_an_index_that_names_other_files_is_refused(host):
+    with (host.data / "binlog.index").open("a") as index:
+        index.write("./auto.cnf\n")
+    with pytest.raises(SystemExit, match="names files that are none of the log"):
+        host.tool.before()
 
 
 def test_what_apparmor_allows_besides_stays(tmp_path, monkeypatch, host):

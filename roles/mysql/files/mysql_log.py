@@ -8,18 +8,24 @@
 
 Until `after`, the log with the data is complete, and is the one that counts: its files are linked here, or copied where
 this is another file system. So a start that fails is undone by the unit's former drop-in alone.
+
+Root runs it, in folders that belong to the server: whoever has taken the server over may have put links there, to files that
+are only root's to read or to write. None is followed, and no name is taken that is not one of the log.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
+import stat
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import BinaryIO
 
 DATA, LOG = Path("/var/lib/mysql"), Path("/var/lib/mysql-binlog")
 INDEX = "binlog.index"
@@ -29,6 +35,10 @@ MOVING = "moving"
 MOVED = "binlog.index.moved"
 # The id of an unbroken sequence of log files: it goes where the log goes. A log that begins anew has a new one.
 LINE = "line"
+ID = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}\n", re.ASCII)
+# The id that shipping (role backup) has used for a log that lay with the data.
+SHIPPED = Path("/var/lib/webstack-binlog/line")
+NAME = re.compile(r"binlog\.[0-9]{6,10}", re.ASCII)
 # The profile that MySQL's package brings, and what role mysql adds to it, where AppArmor has the host's additions.
 APPARMOR = Path("/etc/apparmor.d/usr.sbin.mysqld")
 LOADED = Path("/sys/kernel/security/apparmor/profiles")
@@ -40,9 +50,36 @@ RULES = """\
 """
 
 
+def opened(path: Path) -> BinaryIO:
+    """A file to read, and nothing else that may have its name."""
+    try:
+        handle = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        sys.exit(f"{path} is a link, which role mysql does not follow")
+    if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+        sys.exit(f"{path} is no file")
+    return handle
+
+
+def read(path: Path) -> str:
+    with opened(path) as handle:
+        return handle.read().decode()
+
+
+def fresh(path: Path) -> BinaryIO:
+    """A new file to write, which only root can read."""
+    path.unlink(missing_ok=True)  # left by a run that was killed
+    return open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+
+
 def listed(index: Path) -> list[str]:
     """The names of the log files in an index, the oldest first."""
-    return [line.rpartition("/")[2] for line in index.read_text(encoding="utf-8").splitlines() if line.strip()]
+    names = [line.rpartition("/")[2] for line in read(index).splitlines() if line.strip()]
+    if not all(NAME.fullmatch(name) for name in names):
+        sys.exit(f"{index} names files that are none of the log")
+    return names
 
 
 def number(name: str) -> int:
@@ -53,8 +90,9 @@ def write(name: str, text: str) -> None:
     """Writes a file of the log's folder, which the server owns, in one step."""
     target, owner = LOG / name, LOG.stat()
     staged = LOG / f"{name}.new"
-    with staged.open("w", encoding="utf-8") as handle:
-        handle.write(text)
+    with fresh(staged) as handle:
+        handle.write(text.encode())
+        handle.flush()
         os.fchown(handle.fileno(), owner.st_uid, owner.st_gid)
         os.fchmod(handle.fileno(), 0o640)
         os.fsync(handle.fileno())
@@ -73,22 +111,24 @@ def bring(name: str, *, link: bool = True) -> None:
     """Has a file that lies with the data here, too, if it exists."""
     source, target = DATA / name, LOG / name
     target.unlink(missing_ok=True)
-    if not source.exists():
+    if not os.path.lexists(source):
         return
-    if link:
-        try:
-            os.link(source, target)
-            return
-        except OSError as error:
-            if error.errno != errno.EXDEV:
-                raise
-    staged, status = LOG / f"{name}.new", source.stat()
-    shutil.copyfile(source, staged)
-    os.chown(staged, status.st_uid, status.st_gid)
-    staged.chmod(status.st_mode & 0o777)
-    with staged.open("rb") as handle:
-        os.fsync(handle.fileno())
-    staged.rename(target)
+    with opened(source) as content:
+        if link:
+            try:
+                os.link(source, target, follow_symlinks=False)
+                return
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+        staged, status = LOG / f"{name}.new", os.fstat(content.fileno())
+        with fresh(staged) as handle:
+            shutil.copyfileobj(content, handle, 1 << 20)
+            handle.flush()
+            os.fchown(handle.fileno(), status.st_uid, status.st_gid)
+            os.fchmod(handle.fileno(), status.st_mode & 0o777)
+            os.fsync(handle.fileno())
+        staged.rename(target)
 
 
 def here() -> list[Path]:
@@ -120,7 +160,7 @@ def before() -> None:
     allow()
     names = listed(DATA / INDEX) if (DATA / INDEX).exists() else []
     if names:
-        brought = (LOG / MOVING).read_text(encoding="utf-8") if (LOG / MOVING).exists() else None
+        brought = read(LOG / MOVING) if (LOG / MOVING).exists() else None
         if brought is None and (LOG / INDEX).exists():
             sys.exit(
                 f"{DATA / INDEX} and {LOG / INDEX}: two binary logs of one server. Data that were put back from elsewhere may "
@@ -130,7 +170,15 @@ def before() -> None:
         if not (LOG / INDEX).exists() or brought != names[-1]:
             move(names, brought or "")
     if not (LOG / LINE).exists():
-        write(LINE, f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}\n")
+        write(
+            LINE, (names and shipped()) or f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(3)}\n"
+        )
+
+
+def shipped() -> str:
+    """The line of the log that is moved, where it has been shipped: the target goes on with it, and fulls belong to it."""
+    known = read(SHIPPED) if SHIPPED.exists() else ""
+    return known if ID.fullmatch(known) else ""
 
 
 def move(names: list[str], brought: str) -> None:
