@@ -41,6 +41,8 @@ def _full_faults(inputs: dict[str, Any]) -> Iterator[str]:
         yield f"backup_passphrase: is not one line of {PASSPHRASE_LENGTH} characters or more, without blanks at its ends"
     if not SCHEDULE.fullmatch(str(inputs["backup_schedule"])):
         yield f"backup_schedule: '{inputs['backup_schedule']}' is not a schedule such as *-*-* 03:00"
+    if not 1 <= int(inputs["backup_log_days"]) <= 365:
+        yield f"backup_log_days: {inputs['backup_log_days']} is not between 1 and 365"
     rule = {name: value for name, value in inputs["backup_keep"].items() if value is not None}
     if not rule:
         yield "backup_keep: keeps nothing; say, for example, {within: 30d}"

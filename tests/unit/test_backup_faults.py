@@ -15,7 +15,7 @@ PUBLIC = "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + byt
 OTHER = "ssh-ed25519 " + base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + bytes(31) + b"x").decode()
 TARGET = {"host": "backup.example.com", "key_file": "/keys/www", "host_key": PUBLIC}
 FULL = {
-    "backup_target": {}, "backup_acknowledge": True, "backup_repository": "/var/backups/webstack",
+    "backup_target": {}, "backup_acknowledge": True, "backup_log_days": 7, "backup_repository": "/var/backups/webstack",
     "backup_passphrase": "a long passphrase", "backup_schedule": "*-*-* 03:00", "backup_keep": {"within": "30d", "daily": 14},
 }  # fmt: skip
 
@@ -115,6 +115,7 @@ def test_what_is_no_key_is_refused():
             "backup_passphrase: required where the backups leave this host",
         ),
         ({"backup_schedule": "daily; reboot"}, "backup_schedule: "),
+        ({"backup_log_days": 0}, "backup_log_days: 0 is not between 1 and 365"),
         ({"backup_keep": {}}, "backup_keep: keeps nothing"),
         ({"backup_keep": {"within": "a while"}}, "backup_keep.within: 'a while'"),
         ({"backup_keep": {"daily": 0}}, "backup_keep.daily: 0 is less than 1"),

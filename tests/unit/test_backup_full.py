@@ -44,10 +44,10 @@ def test_the_line_goes_with_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     log = tmp_path / "log"
     log.mkdir()
     assert full.line(log) == ""
-    (tmp_path / "line").write_text("of-the-host\n")
-    assert full.line(log) == "of-the-host"
-    (log / "line").write_text("of-the-log\n")
-    assert full.line(log) == "of-the-log"
+    (tmp_path / "line").write_text("20261128T190000Z-4f3a9c\n")
+    assert full.line(log) == "20261128T190000Z-4f3a9c"
+    (log / "line").write_text("20261128T190001Z-4f3a9c\n")
+    assert full.line(log) == "20261128T190001Z-4f3a9c"
 
 
 def test_the_size_of_a_data_folder_is_without_its_log(tmp_path: Path) -> None:

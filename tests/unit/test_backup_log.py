@@ -6,16 +6,18 @@ import json
 import os
 import resource
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections import deque
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from loading import ROOT
 from logs import event, format_description, log_file
-from webstack_backup import basics, events, ledger, marks, moments, sink, state, stream
+from webstack_backup import basics, cli, events, ledger, marks, moments, sink, state, stream
 from webstack_backup.basics import Refused
 
 LINE = "20261128T190000Z-4f3a9c"
@@ -285,6 +287,75 @@ def test_the_ledger_is_kept_and_a_torn_line_is_cut(root):
     assert path.read_text() == LEDGER_LINE + "\n"
 
 
+def ledger_line(before, after=None, position=4711):
+    return f"{before} binlog.000001 {position} {after or before}"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("9999-01-01T00:00:00.000000Z binlog.000001 4711 9999-01-01T00:00:00.000200Z", "which clock is wrong?"),
+        ("2026-11-28T19:00:02.000000Z binlog.000001 4711 9999-01-01T00:00:00.000200Z", "which clock is wrong?"),
+        (LEDGER_LINE.replace("19:00:01", "19:00:00"), "does not come after that of 2026-11-28T19:00:01"),
+        ("2026-11-28T19:00:02.000000Z binlog.000001 4711 2026-11-28T19:00:01.000200Z", "does not come after"),
+    ],
+)
+@pytest.mark.parametrize("again", [False, True])
+def test_a_ledger_goes_on_and_not_into_the_future(root, line, words, again):
+    """Or whoever holds the key could have the host's own lines left out, as long as it likes."""
+    session = Session(root)
+    session.greeting()
+    session.send((b"L", LEDGER_LINE.encode()))
+    if again:  # it is known after the session, too
+        session.end()
+        session = Session(root)
+        session.greeting()
+    session.send((b"L", line.encode()))
+    out, _err, code = session.end()
+    assert code == 1 and words in out
+    assert (session.folder / "ledger").read_text() == LEDGER_LINE + "\n"
+
+
+def test_a_line_of_now_and_one_of_the_same_moment_are_taken(root):
+    session = Session(root)
+    moment = session.greeting()["time"]
+    assert moment <= basics.now()
+    session.send(*[(b"L", ledger_line(moment, position=position).encode()) for position in (500, 4711)])
+    session.end()
+    assert len((session.folder / "ledger").read_text().splitlines()) == 2
+
+
+def test_a_file_begins_only_after_one_that_has_something(root):
+    """Or a stolen key could make files until the disk has room for no more names."""
+    session = Session(root)
+    session.greeting()
+    session.send(begun("binlog.000001"), begun("binlog.000002"))
+    assert "binlog.000001 has nothing in it" in session.end()[0]
+
+
+def test_the_host_that_has_filled_the_disk_is_refused_and_the_others_go_on(root, monkeypatch):
+    """Each leaves free a part of what it has there itself, in all its lines."""
+    content = filled(root, b"one")
+    (root / "www.example.com" / "log" / LINE / "ledger").write_text("")
+    other = root / "www.example.com" / "log" / "20260101T000000Z-4f3a9c"
+    other.mkdir()
+    with (other / "binlog.000001").open("wb") as large:
+        large.truncate(2000_000)  # what it has, by its size
+    monkeypatch.setattr(os, "fstatvfs", lambda _descriptor: SimpleNamespace(f_bavail=99, f_frsize=1000))
+    archive = sink.Archive(root / "www.example.com" / "log" / LINE)
+    with pytest.raises(
+        Refused, match=r"no room: 99000 bytes are free there, and one 20th of this log's 2000[0-9]{3} stays free"
+    ):
+        archive.append(len(content), memoryview(event(len(content), b"two")))
+    with pytest.raises(Refused, match="no room"):
+        archive.note(LEDGER_LINE)
+    assert archive.size == len(content) and (root / "www.example.com" / "log" / LINE / "ledger").read_text() == ""
+    small = sink.Archive(root / "db.example.com" / "log" / LINE)
+    small.begin("binlog.000001")
+    small.append(0, memoryview(log_file(b"one")))
+    small.note(LEDGER_LINE)
+
+
 def test_a_new_session_ends_the_one_before(root):
     first = Session(root)
     first.greeting()
@@ -379,6 +450,107 @@ def test_only_a_server_that_waits_is_told_that_it_is_acknowledged(monkeypatch, e
     assert shipping.may_acknowledge() is (enabled is True and near)
 
 
+def switching(monkeypatch, shipped):
+    """A streamer that has handed over the log up to 700, and is near enough for commits to wait."""
+    monkeypatch.setattr(stream.Stream, "may_acknowledge", lambda _self: True)
+    monkeypatch.setattr(stream.Stream, "tell", lambda _self: None)
+    shipping = stream.Stream.__new__(stream.Stream)
+    shipping.walk, shipping.shipped, shipping.due = events.Walk("binlog.000002", 700), shipped, 0
+    shipping.questions = shipping.answered = shipping.lead = 0
+    shipping.questioned = time.monotonic()
+    shipping.ledger, shipping.lines, shipping.offset = (
+        SimpleNamespace(read=lambda _offset: [], trim=lambda offset: offset),
+        [],
+        0,
+    )
+    shipping.opened = []
+    monkeypatch.setattr(stream.Stream, "open", lambda self, **how: self.opened.append(how))
+    return shipping
+
+
+@pytest.mark.parametrize(
+    ("shipped", "opened"),
+    [
+        (("binlog.000002", 699), []),
+        (("binlog.000001", 700), []),
+        (None, []),
+        (("binlog.000002", 700), [{"acknowledges": True}]),
+    ],
+)
+def test_it_begins_to_acknowledge_once_the_target_has_what_was_handed_over(monkeypatch, shipped, opened):
+    """The server takes everything before the position where that begins as acknowledged."""
+    shipping = switching(monkeypatch, shipped)
+    shipping.dump = SimpleNamespace(acknowledges=False)
+    shipping.tick(Sent())
+    assert shipping.opened == opened
+
+
+def test_until_then_the_server_is_not_read(monkeypatch):
+    """Or what was handed over would go on growing."""
+    shipping = switching(monkeypatch, ("binlog.000002", 699))
+    server, ours = socket.socketpair()
+    server.send(b"an event")
+    received = []
+    shipping.dump = SimpleNamespace(
+        acknowledges=False, fileno=ours.fileno, receive=lambda: received.append(ours.recv(99))
+    )
+    monkeypatch.setattr(stream.Stream, "take", lambda _self, _sink: None)
+    there = stream.Sink(["cat"])
+    try:
+        shipping.turn(there)
+        assert received == []
+        shipping.dump.acknowledges = True
+        shipping.turn(there)
+        assert received == [b"an event"]
+    finally:
+        there.close()
+
+
+def test_a_server_that_was_started_since_is_another(monkeypatch, tmp_path):
+    """It may have begun another line. While there is none, or it has just been killed, the fault is told in words."""
+    monkeypatch.setattr(state, "SOCKET", tmp_path / "mysqld.sock")
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    assert state.server_start() == ""
+    (tmp_path / "mysqld.sock").touch()
+    start = state.server_start()
+    stream.same_server(start)
+    (tmp_path / "mysqld.sock").unlink()
+    stream.same_server(start)
+    assert ended == []
+    (tmp_path / "other").touch()
+    os.utime(tmp_path / "other", (1, 1))
+    (tmp_path / "other").rename(tmp_path / "mysqld.sock")
+    stream.same_server(start)
+    stream.same_server("")
+    assert ended == [0, 0]
+
+
+def test_root_takes_an_id_and_no_other_file_from_the_servers_folder(monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "LOG", tmp_path / "log")
+    monkeypatch.setattr(state, "FOLDER", tmp_path / "run")
+    monkeypatch.setattr(state, "START", tmp_path / "run" / "server")
+    for folder in ("log", "run"):
+        (tmp_path / folder).mkdir()
+    given, taken = tmp_path / "log" / "line", tmp_path / "run" / "line"
+    given.write_text(f"{LINE}\n")
+    cli.take_line()
+    assert taken.read_text() == f"{LINE}\n"
+    given.unlink()
+    cli.take_line()
+    assert not taken.exists()
+    secret = tmp_path / "shadow"
+    secret.write_text(f"{LINE}\n")
+    given.symlink_to(secret)
+    with pytest.raises(OSError, match="symbolic links"):
+        cli.take_line()
+    given.unlink()
+    given.write_text("root:$y$secret\n")
+    with pytest.raises(Refused, match="does not hold the id of a line") as told:
+        cli.take_line()
+    assert "secret" not in str(told.value) and not taken.exists()
+
+
 # The ledger
 
 
@@ -440,6 +612,33 @@ def test_the_local_copy_is_cut_at_a_line_once_the_target_has_it(tmp_path, monkey
     assert book.read(0)[0].startswith("2026-11-28T19:00:")
 
 
+def test_times_never_go_back_though_the_clock_does(tmp_path):
+    """The target takes lines in order only, and looks for what it has not by the time."""
+    book = ledger.Ledger(tmp_path / "ledger")
+    book.add(entry(30, 100))
+    assert book.add(entry(10, 200, "before:x")) == replace(entry(30, 200), mark="before:x")
+    assert ledger.Ledger(tmp_path / "ledger").add(entry(20, 300)) == entry(30, 300)
+    book.add(entry(40, 400))
+    assert [(one.before[17:19], one.position) for one in ledger.entries(tmp_path / "ledger")] == [
+        ("30", 100), ("30", 200), ("30", 300), ("40", 400),
+    ]  # fmt: skip
+
+
+def test_lines_that_are_ahead_of_the_targets_clock_wait_and_the_log_goes_on(tmp_path):
+    """The target would refuse them, and the session with them."""
+    shipping, there = stream.Stream.__new__(stream.Stream), Sent()
+    shipping.ledger, shipping.lines, shipping.offset = ledger.Ledger(tmp_path / "ledger"), deque(), 0
+    for ahead in (-9, 40):
+        moment = basics.clock(ahead)
+        shipping.ledger.add(ledger.Entry(moment, "binlog.000001", 4711 + ahead, moment))
+    shipping.lead = 0
+    shipping.send_ledger(there)
+    assert len(there) == 1 and "new-line" in shipping.held_back
+    shipping.lead = 60  # the target's clock is ahead of this one
+    shipping.send_ledger(there)
+    assert len(there) == 2 and shipping.held_back == ""
+
+
 def test_each_line_of_the_log_has_a_ledger_of_its_own(tmp_path):
     """A moment of before a new line is a position of the other log."""
     other = "20261128T200000Z-4f3a9c"
@@ -490,6 +689,7 @@ def test_a_torn_line_in_the_middle_is_left_out(tmp_path):
     ledger.local(LINE, tmp_path).write_text(text)
     assert moments.entries(LINE, tmp_path) == [entry(1, 1), entry(4, 4)]
     shipping, there = stream.Stream.__new__(stream.Stream), Sent()
+    shipping.lead = 0
     shipping.ledger, shipping.lines, shipping.offset, shipping.due = (
         ledger.Ledger(ledger.local(LINE, tmp_path)),
         deque(),
@@ -561,3 +761,19 @@ def test_asynchronous_shipping_says_what_a_lost_host_loses():
 def test_a_streamer_that_does_not_run_is_told(found):
     lines, good = state.overview(found)
     assert not good and "no sign of webstack-binlog.service" in lines[0]
+
+
+def test_a_server_that_removes_its_log_by_age_is_told():
+    assert "removes its log after 7 days" in "\n".join(state.overview(now(expires=7 * 86400))[0])
+    assert "removes" not in "\n".join(state.overview(now(expires=0))[0])
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "enough"), [(5, 40, True), (3, 40, False), (11, 2000, True), (9, 2000, False)]
+)
+def test_a_disk_of_the_log_that_fills_is_told_early(monkeypatch, tmp_path, free, total, enough):
+    found = SimpleNamespace(free=free << 30, total=total << 30)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: found)
+    (words,), good = state.room(tmp_path)
+    assert good is enough and ("every commit waits" in words) is not enough
+    assert f"{found.free / 1e9:.1f} GB of {found.total / 1e9:.1f} GB are free" in words

@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import subprocess
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,10 @@ def in_words(error: BaseException) -> str:
     return str(error) or repr(error)
 
 
+def clock(ahead: float = 0.0) -> str:
+    """UTC to the microsecond, that many seconds from now; it sorts as text: 2026-11-23T10:15:00.000000Z."""
+    return (datetime.now(UTC) + timedelta(seconds=ahead)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def now() -> str:
-    """UTC to the microsecond, which sorts as text: 2026-11-23T10:15:00.000000Z."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return clock()

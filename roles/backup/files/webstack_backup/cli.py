@@ -10,13 +10,12 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import full, marks, restore, state
+from . import full, marks, purge, restore, state
 from .atomic import write_atomically
 from .basics import Refused, config, in_words, run
-from .ledger import FOLDER
-from .sink import LINE
+from .ledger import FOLDER, line_in
 
-LOG = Path("/var/lib/mysql-binlog")
+LOG, DATA = Path("/var/lib/mysql-binlog"), Path("/var/lib/mysql")
 UNSHIPPED = [
     "Shipping: no target is declared (backup_target): what was committed since the last backup is lost with this host"
 ]
@@ -31,10 +30,18 @@ def line() -> str:
     given, own = state.FOLDER / "line", FOLDER / "line"
     if not given.exists() and not own.exists():
         write_atomically(own, f"{new_id()}\n")
-    found = (given if given.exists() else own).read_text(encoding="utf-8").strip()
-    if not LINE.fullmatch(found):
-        raise Refused(f"{found[:100]!r} is not the id of a line of the log")
-    return found
+    return line_in(given if given.exists() else own)
+
+
+def take_line() -> int:
+    """Root's part of a start of webstack-binlog.service, which may not look into the folder of the log itself."""
+    # First: a server that starts meanwhile, and may begin another line, is another one.
+    write_atomically(state.START, state.server_start())
+    try:
+        write_atomically(state.FOLDER / "line", f"{line_in(LOG / 'line')}\n")
+    except FileNotFoundError:
+        (state.FOLDER / "line").unlink(missing_ok=True)
+    return 0
 
 
 def new_line() -> int:
@@ -50,15 +57,15 @@ def new_line() -> int:
 def stream() -> int:
     from .stream import Stream  # needs PyMySQL, which the other commands do not
 
-    Stream(config(), line()).forever()
+    Stream(config(), line(), state.START.read_text(encoding="utf-8")).forever()
     return 0
 
 
 def status(*, as_json: bool) -> int:
     found = state.read() if config()["target"] else {}
     shipping = state.overview(found) if config()["target"] else (UNSHIPPED, True)
-    fulls = full.overview()
-    lines, good = shipping[0] + fulls[0], shipping[1] and fulls[1]
+    parts = [shipping, full.overview(), state.room(LOG if LOG.exists() else DATA)]
+    lines, good = [line for part in parts for line in part[0]], all(part[1] for part in parts)
     print(json.dumps({**found, "overview": lines, "good": good}) if as_json else "\n".join(lines))
     return 0 if good else 1
 
@@ -83,9 +90,12 @@ def copies(options: argparse.Namespace) -> int:
             said = full.full()
         case "restore":
             said = restore.restore(options.to)
+        case "purge":
+            said = purge.purge()
         case _:
             said = restore.end_scratch()
-    print("\n".join(said))
+    for words in said:
+        print(words)
     return 0
 
 
@@ -108,7 +118,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     found.add_argument("--into", choices=["scratch"], default="scratch")
     commands.add_parser("end-scratch", help="stop that server, and remove its data")
+    commands.add_parser("purge", help="remove files of the log that the target has, and that are older than declared")
     commands.add_parser("stream", help="ship the binary log (webstack-binlog.service does)")
+    commands.add_parser("take-line", help="read which line of the log this is, for that")
     return parser.parse_args(argv)
 
 
@@ -122,10 +134,12 @@ def main(argv: list[str] | None = None) -> int:
                 return mark(options.name)
             case "new-line":
                 return new_line()
-            case "full" | "restore" | "end-scratch":
+            case "full" | "restore" | "end-scratch" | "purge":
                 return copies(options)
             case "stream":
                 return stream()
+            case "take-line":
+                return take_line()
     except (Refused, OSError) as error:
         print(f"webstack-backup: {in_words(error)}", file=sys.stderr)
         return 1

@@ -13,7 +13,7 @@ from typing import Any
 
 from .atomic import write_atomically
 from .basics import SOCKET, STATE, Refused, now, read_object
-from .ledger import FOLDER
+from .ledger import FOLDER, line_in
 from .repository import DATA, FULL, Repository, in_bytes
 from .scratch import PLACE, Scratch, alone, counted, data_options, fresh, room, total
 from .vendor import Vendor, ask, connect, installed
@@ -135,7 +135,7 @@ def line(log: Path) -> str:
     """
     for folder in (log, FOLDER):
         with contextlib.suppress(FileNotFoundError):
-            return (folder / "line").read_text(encoding="utf-8").strip()
+            return line_in(folder / "line")
     return ""
 
 

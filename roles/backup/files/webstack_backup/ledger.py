@@ -4,7 +4,8 @@
 
 The server was asked for the end of its log between the two times (UTC, this host's clock). So a row that was acknowledged
 before time_before lies below the position, and one that was begun after time_after lies above it. While nothing is
-written, the first and the last such line are kept, and one a minute.
+written, the first and the last such line are kept, and one a minute. Times never go back: where the clock is set back, the
+lines have the time of the one before it until the clock has passed that.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from . import events
 from .atomic import write_atomically
 from .basics import Refused, now
+from .sink import LINE
 
 FOLDER = Path("/var/lib/webstack-binlog")
 IDLE = 60  # seconds between two lines while nothing is written
@@ -66,6 +68,17 @@ def ask(end_of_log: Callable[[], tuple[str, int]], mark: str = "") -> Entry:
     return Entry(before, file, position, now(), mark)
 
 
+def line_in(path: Path) -> str:
+    """The id in a file of a folder that another user owns: it may be a link to what only root can read."""
+    with open(
+        os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), encoding="utf-8", errors="replace"
+    ) as file:
+        found = file.read(100).strip()
+    if not LINE.fullmatch(found):
+        raise Refused(f"{path} does not hold the id of a line of the log")
+    return found
+
+
 def local(line: str, folder: Path = FOLDER) -> Path:
     """The copy of this host for one line of the log: positions of another line mean nothing in this one."""
     return folder / "ledgers" / line
@@ -106,13 +119,17 @@ class Ledger:
             with path.open("rb+") as file:
                 content = file.read()
                 file.truncate(content.rfind(b"\n") + 1)
+        known = entries(path)
+        self.newest = known[-1].after if known else ""
 
-    def add(self, line: Entry) -> None:
-        """Writes the line, unless it says what the one before it says."""
+    def add(self, line: Entry) -> Entry:
+        """Writes the line, unless it says what the one before it says; returns it as it is in the ledger."""
+        line = replace(line, before=max(line.before, self.newest), after=max(line.after, self.newest))
+        self.newest = line.after
         still = self.last is not None and self.last.place == line.place
         if still and not line.mark and time.monotonic() - self.written < IDLE:
             self.held = line
-            return
+            return line
         lines = [self.held, line] if self.held and not still else [line]
         text = "".join(f"{one}\n" for one in lines)
         with self.lock:
@@ -128,6 +145,7 @@ class Ledger:
             finally:
                 os.close(descriptor)
         self.last, self.held, self.written = line, None, time.monotonic()
+        return line
 
     def after(self, line: str) -> int:
         """Where the lines begin that come after this one, in bytes; it is the last that the target has."""

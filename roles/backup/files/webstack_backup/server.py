@@ -69,6 +69,10 @@ class Server:
         """The files of the log, the oldest first, with their sizes in bytes."""
         return {row[0]: int(row[1]) for row in self.rows("SHOW BINARY LOGS")}
 
+    def expires(self) -> int:
+        """Seconds after which the server itself removes a file of its log, whoever may need it; 0: it does not."""
+        return int(self.rows("SHOW GLOBAL VARIABLES LIKE 'binlog_expire_logs_seconds'")[0][1])
+
     def acknowledgement(self) -> Acknowledgement:
         """How the server waits for what the target acknowledges."""
         status = dict(self.rows("SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_%'"))

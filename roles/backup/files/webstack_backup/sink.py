@@ -34,7 +34,7 @@ import time
 from pathlib import Path
 
 from . import events
-from .basics import Refused, in_words
+from .basics import Refused, clock, in_words, now
 
 ROOT = Path("/srv/webstack-backup")
 HOST = re.compile(r"[a-z0-9][a-z0-9.-]{0,251}", re.ASCII)
@@ -46,6 +46,8 @@ LEDGER = re.compile(
 FRAME = struct.Struct(">cI")
 OFFSET = struct.Struct(">Q")
 LARGEST = (1 << 30) + (1 << 20)  # bytes of one message: an event has 1 GB at most
+AHEAD = 60  # seconds by which a line of the ledger may be ahead of this clock
+SHARE = 20  # a host's log leaves a part of its own size free
 BATCH = 8 << 20  # bytes at most between two acknowledgements
 
 
@@ -68,6 +70,8 @@ class Archive:
         self.size = self.open() if names else 0
         self.ledger = os.open(folder / "ledger", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self.ledger_size = self.cut_ledger()
+        self.newest = self.last_line()[:27]
+        self.used = sum(path.stat().st_size for path in folder.parent.glob("*/*"))
         self.walk = events.Walk(self.name, self.size)
         if self.size:
             self.walk.learn(self.head)
@@ -133,6 +137,8 @@ class Archive:
         if self.name and events.number(name) != events.number(self.name) + 1:
             raise Refused(f"a hole: {name} does not come after {self.name}")
         events.number(name)
+        if self.name and not self.size:
+            raise Refused(f"{self.name} has nothing in it, and {name} begins")
         if self.file >= 0:
             os.fsync(self.file)
             self.dirty.discard(self.file)
@@ -158,6 +164,7 @@ class Archive:
             event = events.event_at(data, position)
             self.walk.step(event)
             position += len(event)
+        self.leave_room(len(data))
         written = 0
         try:
             while written < len(data):
@@ -168,13 +175,32 @@ class Archive:
         self.size += len(data)
         self.dirty.add(self.file)
 
+    def leave_room(self, more: int) -> None:
+        """Refuses what would take the room that the other hosts need. Each leaves a part of what it has here itself: so the
+        first that is refused is the one that has filled the disk, and the others go on."""
+        found = os.fstatvfs(self.folder_descriptor)
+        free = found.f_bavail * found.f_frsize
+        self.used += more
+        if free - more < self.used // SHARE:
+            raise Refused(
+                f"{self.folder.parent}: no room: {free} bytes are free there, and one {SHARE}th of this log's {self.used} stays free"
+            )
+
     def note(self, line: str) -> None:
+        """A line with a time to come would have real ones left out until then."""
         if not LEDGER.fullmatch(line):
             raise Refused("what comes is no line of a ledger")
+        before, _file, _position, after = line.split(" ")[:4]
+        if not self.newest <= before <= after:
+            raise Refused(f"a line of the ledger of {before} does not come after that of {self.newest}")
+        if after > clock(AHEAD):
+            raise Refused(f"a line of the ledger is of {after}, and here it is {now()}: which clock is wrong?")
         data = line.encode() + b"\n"
+        self.leave_room(len(data))
         if os.write(self.ledger, data) != len(data):
             raise Refused(f"{self.folder}/ledger: No space left on device")
         self.ledger_size += len(data)
+        self.newest = before
         self.dirty.add(self.ledger)
 
     def sync(self) -> None:
@@ -190,6 +216,7 @@ def receive(archive: Archive, source: int, target: int) -> None:
     """Appends what comes from `source` until that ends; acknowledges on `target`."""
     greeting = {
         "file": archive.name, "size": archive.size, "head": archive.head.hex(), "ledger": archive.last_line(),
+        "time": now(),
     }  # fmt: skip
     os.write(target, json.dumps(greeting).encode() + b"\n")
     buffer = bytearray()

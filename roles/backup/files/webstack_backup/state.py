@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from .atomic import write_atomically
-from .basics import read_object
+from .basics import SOCKET, read_object
 
 FOLDER = Path("/run/webstack-binlog")
 STATE = FOLDER / "state.json"
+START = FOLDER / "server"  # the start of the server that the line was read for
+LOW = 10 << 30  # bytes free, or a tenth of the file system if that is less
 STALE = 15  # seconds
 
 
@@ -23,6 +26,15 @@ def read(path: Path = STATE) -> dict[str, Any]:
     return read_object(path)
 
 
+def server_start() -> str:
+    """Which start of the database server this is: each makes its socket anew. Empty as long as there is none."""
+    try:
+        found = SOCKET.stat()
+    except FileNotFoundError:
+        return ""
+    return f"{found.st_ino}-{found.st_mtime_ns}"
+
+
 def age(moment: str) -> float:
     """Seconds since a moment in UTC."""
     return (datetime.now(UTC) - datetime.fromisoformat(moment)).total_seconds()
@@ -31,6 +43,17 @@ def age(moment: str) -> float:
 def clock(moment: str) -> str:
     """2026-11-23T10:15:00.000000Z as 2026-11-23 10:15:00 UTC."""
     return moment[:19].replace("T", " ") + " UTC"
+
+
+def room(folder: Path) -> tuple[list[str], bool]:
+    """What the log has room for, in words, and whether that is enough for some time."""
+    found = shutil.disk_usage(folder)
+    words = f"Room for the log: {found.free / 1e9:.1f} GB of {found.total / 1e9:.1f} GB are free in {folder}"
+    if found.free >= min(LOW, found.total // 10):
+        return [words], True
+    return [
+        f"{words}. When it is full, every commit waits. What the target does not have is not removed from here"
+    ], False
 
 
 def overview(state: dict[str, Any]) -> tuple[list[str], bool]:
@@ -52,6 +75,11 @@ def overview(state: dict[str, Any]) -> tuple[list[str], bool]:
         lines.append(f"Shipping: what {state['target']} has is not known")
     if state["fault"]:
         lines.append(f"Fault: {state['fault']}")
+    if state.get("expires"):
+        lines.append(
+            f"The server removes its log after {state['expires'] // 86400} days, whether the target has it or not: "
+            "with mysql_binlog_expires: false, only what the target has is removed"
+        )
     if not state["declared"]:
         lines.append("Commits are not acknowledged by the target: what is behind is lost with this host")
         return lines, not state["fault"]

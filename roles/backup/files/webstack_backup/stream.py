@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import events, marks, state
-from .basics import Refused, in_words, now
+from .basics import Refused, clock, in_words, now
 from .ledger import FORM, Entry, Ledger, ask, local, take_over
 from .server import Acknowledgement, Dump, Server, format_of, named_by_rotation
 from .sink import FRAME, OFFSET
@@ -31,6 +31,9 @@ GREETING_SECONDS = 60  # a target checks the last file of the log first
 NEAR = 4 << 20  # bytes behind the server, below which commits may wait for what is on its way
 AHEAD = 8 << 20  # bytes on their way to the sink, beyond which the server is not read
 AHEAD_ENTRIES = 86400  # a day; the oldest counts, which says for how long the target is behind
+AHEAD_OF_TARGET = (
+    30  # seconds: lines that are further ahead of its clock are not sent; it would refuse them, and the log with them
+)
 RETRY = 1.0  # seconds between two tries
 TICK = 0.1
 
@@ -109,18 +112,26 @@ class Sink:
         raise Refused(f"the target does not say what it has within {GREETING_SECONDS} s")
 
 
+def same_server(start: str) -> None:
+    """A server that is started may begin another line, and this process could not read which: systemd starts it anew."""
+    if (found := state.server_start()) and found != start:
+        log("the database server has been started: so is this, to ask for the line of its log again")
+        os._exit(0)
+
+
 class Watch(threading.Thread):
     """Asks the server each second for the end of its log, in a thread: the answer may have to wait for a commit that
     waits for the acknowledgement that the streamer passes on."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, start: str) -> None:
         super().__init__(daemon=True)
-        self.ledger = ledger
+        self.ledger, self.start_of_server = ledger, start
         self.fault = ""
         self.latest: Entry | None = None
         self.known = threading.Event()
         self.asked = 0.0
         self.acknowledgement: Acknowledgement | None = None
+        self.expires = 0
         self.sizes: dict[str, int] = {}
         self.shipped_file = ""
         # Ends of the log that the target had not reached when they were seen, the oldest first.
@@ -130,6 +141,7 @@ class Watch(threading.Thread):
         while True:
             try:
                 with Server() as server:
+                    same_server(self.start_of_server)
                     self.follow(server)
             except (Refused, OSError) as error:
                 self.fault = in_words(error)
@@ -146,31 +158,30 @@ class Watch(threading.Thread):
             if time.monotonic() >= due:
                 due = time.monotonic() + 1
                 self.note(server)
-                self.acknowledgement = server.acknowledgement()
+                self.acknowledgement, self.expires = server.acknowledgement(), server.expires()
                 if self.latest and self.shipped_file != self.latest.file:
                     self.sizes = server.files()
                 self.fault = ""
             time.sleep(TICK)
 
     def note(self, server: Server, mark: str = "") -> Entry:
-        found = ask(server.end_of_log, mark)
+        found = self.ledger.add(ask(server.end_of_log, mark))
         if (not self.latest or self.latest.place != found.place) and len(self.ahead) < AHEAD_ENTRIES:
             self.ahead.append(found)
         self.latest, self.asked = found, time.monotonic()
         self.known.set()
-        self.ledger.add(found)
         return found
 
 
 class Stream:
-    def __init__(self, config: dict[str, Any], line: str) -> None:
-        self.config, self.line = config, line
+    def __init__(self, config: dict[str, Any], line: str, start: str) -> None:
+        self.config, self.line, self.start_of_server = config, line, start
         target = config["target"]
         self.target = f"{target['user']}@{target['host']}"
         take_over(line)
         self.ledger = Ledger(local(line))
         marks.MARKS.mkdir(exist_ok=True)
-        self.watch = Watch(self.ledger)
+        self.watch = Watch(self.ledger, start)
         self.fault = "not connected yet"
         self.dump: Dump | None = None
         self.walk = events.Walk("", 0)  # what was handed to the sink
@@ -180,7 +191,7 @@ class Stream:
         self.lines: deque[str] = deque()  # of the ledger, on their way
         self.lines_gone = self.questions = self.answered = 0
         self.questioned = 0.0
-        self.line_shipped = ""
+        self.line_shipped = self.held_back = ""
         before = state.read()
         self.acknowledged = False
         self.since = now()
@@ -219,6 +230,7 @@ class Stream:
 
     def begin(self, sink: Sink, greeting: dict[str, Any]) -> None:
         """Goes on behind what the target has."""
+        same_server(self.start_of_server)
         name, size = greeting["file"], greeting["size"]
         if name and size:
             self.refuse_another_log(name, bytes.fromhex(greeting["head"]))
@@ -232,9 +244,11 @@ class Stream:
         self.lines.clear()
         self.lines_gone = self.questions = self.answered = 0
         self.line_shipped = greeting["ledger"]
+        self.lead = -state.age(greeting["time"])  # seconds by which the target's clock is ahead of this one
         self.offset = self.ledger.after(greeting["ledger"])
         self.due = 0.0
         self.open(acknowledges=self.may_acknowledge())
+        same_server(self.start_of_server)  # the one that the connection is to
 
     def refuse_another_log(self, name: str, head: bytes) -> None:
         """A log that was begun anew has files of the same names."""
@@ -264,6 +278,12 @@ class Stream:
         found = self.watch.acknowledgement
         return self.declared and found is not None and found.enabled and self.is_near()
 
+    @property
+    def switches(self) -> bool:
+        """Whether it is about to begin to acknowledge. The server takes all before the position where that begins as
+        acknowledged: it is not read any further until the target has what was handed over."""
+        return bool(self.dump and not self.dump.acknowledges and self.may_acknowledge())
+
     def is_near(self) -> bool:
         """Whether so little is missing that commits may wait for it."""
         latest = self.watch.latest
@@ -286,7 +306,9 @@ class Stream:
 
     def turn(self, sink: Sink) -> None:
         assert self.dump
-        readers = [sink.stdout, sink.stderr, *([self.dump] if len(sink.outgoing) < AHEAD else [])]
+        readers = [sink.stdout, sink.stderr]
+        if len(sink.outgoing) < AHEAD and not self.switches:
+            readers.append(self.dump)
         ready, takes, _ = select.select(readers, [sink.stdin] if sink.outgoing else [], [], TICK)
         if self.dump in ready:
             self.dump.receive()
@@ -368,13 +390,21 @@ class Stream:
             sink.send(b"P", b"")
             self.questions += 1
             self.questioned = time.monotonic()
-        if self.dump and not self.dump.acknowledges and self.may_acknowledge():
+        if self.switches and self.shipped == (self.walk.name, self.walk.position):
             self.open(acknowledges=True)
         self.tell()
 
     def send_ledger(self, sink: Sink) -> None:
         """The lines that have been written since."""
+        self.held_back = ""
+        limit = clock(self.lead + AHEAD_OF_TARGET)
         for line in self.ledger.read(self.offset):
+            if FORM.fullmatch(line) and line.split(" ")[3] > limit:
+                self.held_back = (
+                    f"the ledger of this host is at {line[:19]}Z, and it is {limit[:19]}Z at the target: moments are not known "
+                    "there until then. If the clock of this host was wrong, begin a new line (webstack-backup new-line)"
+                )
+                break
             if FORM.fullmatch(line):  # a power cut may have torn one
                 sink.send(b"L", line.encode())
                 self.lines.append(line)
@@ -403,6 +433,7 @@ class Stream:
         fault = self.fault or self.watch.fault
         if not fault and late:
             fault = f"the target has not answered for {silence:.0f} s"
+        fault = fault or self.held_back
         if not fault and self.declared and found and not found.enabled:
             fault = "the database server does not wait for acknowledgements (mysql_acknowledge_timeout_ms is 0)"
         changed = holds != self.acknowledged
@@ -433,6 +464,7 @@ class Stream:
             "timeout_ms": found.timeout_ms if found else None,
             "unprotected": found.unprotected - self.base if found else None,
             "base": self.base,
+            "expires": self.watch.expires,
         }  # fmt: skip
         state.write(content)
         if changed:
