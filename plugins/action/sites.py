@@ -35,7 +35,10 @@ OF_A_SITE = {
 # Of these follows what several roles are told.
 OF_NGINX = ("nginx_answer_seconds", "nginx_challenge_root", "nginx_http_port", "nginx_https_port")
 # Of these follows what role mysql does for role backup.
-OF_BACKUPS = ("mysql_vendor", "mysql_acknowledge_timeout_ms", "backup_target", "backup_acknowledge", "backup_vendor")
+OF_BACKUPS = (
+    "mysql_vendor", "mysql_acknowledge_timeout_ms", "mysql_binlog_expires", "mysql_binlog_days",
+    "backup_target", "backup_acknowledge", "backup_vendor", "backup_log_days",
+)  # fmt: skip
 # Before the answers, a shell over ssh may complain of a locale that the host lacks.
 ASK = f"""
 ls -d /etc/*/release.json 2>/dev/null

@@ -552,9 +552,14 @@ def told_database(sites: list[Site]) -> dict[str, list[Entry]]:
 def told_backup(declared: dict[str, Any]) -> dict[str, Any]:
     """What the database server and its backups are told for each other; what the inventory says of the same is left out.
 
-    `declared` are variables of the host: of them backup_target, backup_acknowledge and mysql_vendor have a meaning here.
+    `declared` are variables of the host: of them backup_target, backup_acknowledge, mysql_binlog_days and mysql_vendor have a meaning here.
     """
     told: dict[str, Any] = {"backup_vendor": declared.get("mysql_vendor") or "mariadb"}
+    if declared.get("backup_target"):
+        # The server would remove by age what the target may not have.
+        told["mysql_binlog_expires"] = False
+        if "mysql_binlog_days" in declared:
+            told["backup_log_days"] = declared["mysql_binlog_days"]
     if declared.get("backup_target") and declared.get("backup_acknowledge", True):
         told["mysql_acknowledge_timeout_ms"] = ACKNOWLEDGE_MS
     return {name: value for name, value in told.items() if name not in declared}

@@ -413,6 +413,11 @@ def test_a_database_whose_log_goes_to_another_machine_has_a_reader_and_waits():
     assert (host["mysql_acknowledge_timeout_ms"], host["backup_vendor"]) == (2000, "mariadb")
     own = told({"shop": SHOP}, backup_target=target, mysql_acknowledge_timeout_ms=500, mysql_vendor="mysql")["host"]
     assert "mysql_acknowledge_timeout_ms" not in own and own["backup_vendor"] == "mysql"
+    # What the target may not have is not removed by age.
+    assert host["mysql_binlog_expires"] is False and "backup_log_days" not in host
+    days = told({"shop": SHOP}, backup_target=target, mysql_binlog_days=14)["host"]
+    assert days["mysql_binlog_expires"] is False and days["backup_log_days"] == 14
+    assert "mysql_binlog_expires" not in told({"shop": SHOP}, backup_target={}, mysql_binlog_days=14)["host"]
     for alone in ({}, {"backup_target": target, "backup_acknowledge": False}, {"backup_target": {}}):
         assert "mysql_acknowledge_timeout_ms" not in told({"shop": SHOP}, **alone)["host"], alone
 
