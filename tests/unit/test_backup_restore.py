@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backing import Position, Refused, replay, repository, restore, scratch, vendor
+from backing import Position, Refused, ledger, replay, repository, restore, scratch, vendor
+from logs import log_file
 
+LINE = "20261128T190000Z-4f3a9c"
 TABLES = {"app": {"orders": [3, 111], "users": [1, 5]}}
 MANIFEST: dict[str, Any] = {
     "vendor": "mariadb", "version": "11.8.9", "position": "binlog.000002:400", "copied": "2026-11-23T03:10:00.000000Z",
@@ -97,3 +99,25 @@ def test_what_the_replay_has_changed() -> None:
         "now 2 databases, 3 tables, 1,206 rows",
         "  app.new: 2 rows (new)", "  app.orders: 1,203 rows (+1,200)", "  app.users: dropped",
     ]  # fmt: skip
+
+
+def test_the_latest_moment_without_a_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is that of the ledger's last line: a log that a crash has cut short looks like one that ends there."""
+    log = tmp_path / "binlog.000002"
+    content = log_file(b"one", b"two")
+    start = len(log_file(b"one"))
+    log.write_bytes(content)
+    (tmp_path / "line").write_text(LINE, encoding="utf-8")
+    store = Store({**MANIFEST, "position": f"binlog.000002:{start}", "log_folder": str(tmp_path), "line": LINE})
+    known = [ledger.Entry("2026-11-23T10:15:00.000000Z", "binlog.000002", len(content), "2026-11-23T10:15:00.000100Z")]
+    monkeypatch.setattr(restore, "live_log", lambda: None)
+    monkeypatch.setattr(restore, "entries", lambda line: known)
+    planned = restore.plan(store, "latest", None, tmp_path)
+    assert planned.chain and planned.chain.stop == Position("binlog.000002", len(content))
+    log.write_bytes(log_file(b"one"))
+    with pytest.raises(
+        Refused, match=f"had reached binlog.000002:{len(content)}, but {len(content) - start} bytes are"
+    ):
+        restore.plan(store, "latest", None, tmp_path)
+    monkeypatch.setattr(restore, "entries", lambda line: [])
+    restore.plan(store, "latest", None, tmp_path)

@@ -216,7 +216,7 @@ def judge(folder: Path, start: Position, stop: Position | None, reach: Position 
             raise Refused(f"no event ends at {stop}")
         return Chain([(file.path, file.end) for file in files], start, stop)
     if reach and (number(end.name), end.end) < reach.key:
-        raise Refused(f"the log had reached {reach}, but {_until(end)}")
+        raise Refused(f"the log had reached {reach}, but {reach.offset - end.end} bytes are missing: {_until(end)}")
     if end.size > end.end and not end.in_use and not reach:
         raise Refused(f"{end.name} is cut off in the middle of an event: {_until(end)}")
     return Chain([(file.path, file.end) for file in files], start, Position(end.name, end.end), end.size - end.end)

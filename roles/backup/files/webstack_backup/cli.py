@@ -89,7 +89,7 @@ def copies(options: argparse.Namespace) -> int:
         case "full":
             said = full.full()
         case "restore":
-            said = restore.restore(options.to)
+            said = restore.restore(options.to, options.log)
         case "purge":
             said = purge.purge()
         case _:
@@ -117,6 +117,11 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         help="latest (the default), full, a time with its zone (2026-11-23 10:15:00Z), a mark (before:RELEASE), a position (binlog.000012:4711)",
     )
     found.add_argument("--into", choices=["scratch"], default="scratch")
+    found.add_argument(
+        "--log",
+        choices=["here", "target"],
+        help="where the log is read from; by default here, if it is that of the newest full",
+    )
     commands.add_parser("end-scratch", help="stop that server, and remove its data")
     commands.add_parser("purge", help="remove files of the log that the target has, and that are older than declared")
     commands.add_parser("stream", help="ship the binary log (webstack-binlog.service does)")

@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .basics import SOCKET, Refused
+from . import ledger
+from .basics import SOCKET, Refused, config
 from .chain import Chain, judge
 from .full import COPY, MANIFEST, line, repository
 from .moments import entries, wanted
 from .replay import replay
 from .repository import FULL, Repository, in_bytes
 from .scratch import PLACE, Scratch, alone, counted, fresh, room, total
-from .vendor import Position, Vendor, ask, connect, installed, log_position
+from .target import Target
+from .vendor import Position, Vendor, ask, connect, installed, log_position, number
 
 NAME = "restore"
 Tables = dict[str, dict[str, list[int]]]
@@ -46,14 +48,14 @@ class Full:
 class Plan:
     full: Full
     chain: Chain | None
-    words: str = ""  # which moment that is
+    words: tuple[str, ...] = ()  # which moment that is, and where the log comes from
 
 
 def scratch(vendor: Vendor, options: dict[str, Any] | None = None) -> Scratch:
     return Scratch(NAME, vendor, PLACE / NAME / "data", options or {})
 
 
-def restore(to: str) -> list[str]:
+def restore(to: str, log: str | None = None) -> list[str]:
     """Into scratch, which goes on running for the operator to look at; returns what it found."""
     with alone(NAME):
         vendor = installed()
@@ -61,13 +63,13 @@ def restore(to: str) -> list[str]:
             raise Refused("the scratch instance of the last restore runs: webstack-backup end-scratch removes it")
         store = repository()
         store.identity()
-        planned = plan(store, to)
-        fits(planned.full, vendor)
-        needed = int(planned.full.manifest["bytes"] * 1.1) + (2 * planned.chain.size if planned.chain else 0)
-        work = fresh(NAME)
-        room(PLACE, needed, "the restored copy")
-        instance = scratch(vendor, planned.full.manifest["options"])
+        work, instance = fresh(NAME), scratch(vendor)
         try:
+            planned = plan(store, to, log, work)
+            fits(planned.full, vendor)
+            needed = int(planned.full.manifest["bytes"] * 1.1) + (2 * planned.chain.size if planned.chain else 0)
+            room(PLACE, needed, "the restored copy")
+            instance = scratch(vendor, planned.full.manifest["options"])
             return _restore(store, planned, instance, work)
         except BaseException:
             instance.stop()
@@ -77,7 +79,7 @@ def restore(to: str) -> list[str]:
 
 def _restore(store: Repository, planned: Plan, instance: Scratch, work: Path) -> list[str]:
     full, chain = planned.full, planned.chain
-    words, begun = [planned.words, str(full)] if planned.words else [str(full)], time.monotonic()
+    words, begun = [*planned.words, str(full)], time.monotonic()
     store.restore(full.manifest["data"], work / "fetched")
     (work / "fetched" / full.data.relative_to("/")).rename(instance.folder)
     shutil.rmtree(work / "fetched")
@@ -120,22 +122,62 @@ def end_scratch() -> list[str]:
         return ["the scratch instance is gone" if there else "there is no scratch instance"]
 
 
-def plan(store: Repository, to: str) -> Plan:
-    """The newest full at or before the wanted moment, and the log from there on; refuses what cannot be restored."""
+def plan(store: Repository, to: str, log: str | None, work: Path) -> Plan:
+    """The newest full at or before the wanted moment, and the log from there on; refuses what cannot be restored.
+
+    `log`: "here", "target", or nothing: this host's own, if it is that of the newest full. `work` takes the target's.
+    """
     if to == "full":
         return Plan(next_full(store, None), None)
     newest = next_full(store, None)
-    log, end = live_log() or (Path(newest.manifest["log_folder"]), None)
-    found = line(log)
-    stop = wanted(to, entries(found), end)
+    folder, end = live_log() or (Path(newest.manifest["log_folder"]), None)
+    found, wants = line(folder), newest.manifest["line"]
+    if log == "target" or (not log and found != wants and config()["target"]):
+        words = f"the log is the target's, of the line {wants}"
+        if found != wants:
+            words += (
+                f"; that of this host, in {folder}, is of the line {found or '(none)'}, and nothing of it is restored"
+            )
+        return from_target(store, to, wants, work, words)
+    known = entries(found)
+    stop = wanted(to, known, end)
     full = next_full(store, stop.position)
     if found != full.manifest["line"]:
         raise Refused(
-            f"the log in {log} is of the line {found or '(none)'}, the newest full backup of {full.manifest['line'] or '(none)'}: "
+            f"the log in {folder} is of the line {found or '(none)'}, the newest full backup of {full.manifest['line'] or '(none)'}: "
             "the server has begun anew since, and nothing after the full can be restored from this log. "
             "--to full restores the full alone"
         )
-    return Plan(full, judge(log, full.position, stop.position, None if stop.position else end), stop.words)
+    reach = None if stop.position else end or reached(known)
+    return Plan(full, judge(folder, full.position, stop.position, reach), (stop.words,) if stop.words else ())
+
+
+def from_target(store: Repository, to: str, of: str, work: Path, words: str) -> Plan:
+    """The log as the target has it: no more of it is fetched than is wanted."""
+    target, folder = Target(), work / "log"
+    there = target.listing().get(of)
+    if not there:
+        raise Refused(f"{target.name} has no log of the line {of}, to which the newest full backup belongs")
+    folder.mkdir(mode=0o700)
+    known = ledger.entries(target.fetch(of, "ledger", there.pop("ledger"), folder))
+    stop = wanted(to, known, None)
+    full = next_full(store, stop.position)
+    if full.manifest["line"] != of:
+        raise Refused(
+            f"{full} is of the line {full.manifest['line']}; nothing of {of} before the newest full can be restored"
+        )
+    last = number(stop.position.file) if stop.position else max(map(number, there), default=0)
+    files = {name: size for name, size in there.items() if number(full.position.file) <= number(name) <= last}
+    room(PLACE, sum(files.values()), "the log that the target has")
+    for name, size in files.items():
+        target.fetch(of, name, size, folder)
+    chain = judge(folder, full.position, stop.position, None if stop.position else reached(known))
+    return Plan(full, chain, (*((stop.words,) if stop.words else ()), words))
+
+
+def reached(known: list[ledger.Entry]) -> Position | None:
+    """What the log had reached by the ledger's last line."""
+    return Position(known[-1].file, known[-1].position) if known else None
 
 
 def live_log() -> tuple[Path, Position] | None:

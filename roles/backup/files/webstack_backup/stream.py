@@ -24,9 +24,9 @@ from .basics import Refused, clock, in_words, now
 from .ledger import FORM, Entry, Ledger, ask, local, take_over
 from .server import Acknowledgement, Dump, Server, format_of, named_by_rotation
 from .sink import FRAME, OFFSET
+from .target import name_of, way
 
 KEY = state.FOLDER / "key"  # the unit copies it there
-KNOWN_HOSTS = "/etc/webstack-backup/known_hosts"
 GREETING_SECONDS = 60  # a target checks the last file of the log first
 NEAR = 4 << 20  # bytes behind the server, below which commits may wait for what is on its way
 AHEAD = 8 << 20  # bytes on their way to the sink, beyond which the server is not read
@@ -176,8 +176,7 @@ class Watch(threading.Thread):
 class Stream:
     def __init__(self, config: dict[str, Any], line: str, start: str) -> None:
         self.config, self.line, self.start_of_server = config, line, start
-        target = config["target"]
-        self.target = f"{target['user']}@{target['host']}"
+        self.target = name_of(config["target"])
         take_over(line)
         self.ledger = Ledger(local(line))
         marks.MARKS.mkdir(exist_ok=True)
@@ -201,17 +200,7 @@ class Stream:
     # Towards the target
 
     def argv(self) -> list[str]:
-        target = self.config["target"]
-        options = {
-            "BatchMode": "yes", "IdentitiesOnly": "yes", "StrictHostKeyChecking": "yes", "UserKnownHostsFile": KNOWN_HOSTS,
-            "ConnectTimeout": "10", "ServerAliveInterval": "5", "ServerAliveCountMax": "3", "ControlPath": "none",
-            "LogLevel": "ERROR",
-        }  # fmt: skip
-        return [
-            "ssh", "-F", "/dev/null", "-T", "-i", str(KEY), "-p", str(target["port"]),
-            *(word for name, value in options.items() for word in ("-o", f"{name}={value}")),
-            self.target, f"log {self.line}",
-        ]  # fmt: skip
+        return [*way(self.config["target"], KEY), f"log {self.line}"]
 
     def session(self) -> None:
         sink = Sink(self.argv())
