@@ -241,7 +241,7 @@ def test_a_vault_keeps_the_identity_that_it_is_encrypted_for(inventory):
     done = run(ROOT / "tools/make-vault", inventory, "vault_foobar_secret_key", folder=inventory, **identity)
     assert done.returncode == 0
     text = (inventory / VAULT).read_text()
-    assert text.count("  $ANSIBLE_VAULT;1.2;AES256;ops\n") == text.count("$ANSIBLE_VAULT") == 3
+    assert text.count("  $ANSIBLE_VAULT;1.2;AES256;ops\n") == text.count("$ANSIBLE_VAULT") == 4
 
 
 def test_no_vault_has_no_secret_to_be_changed(inventory):
@@ -267,7 +267,7 @@ def test_another_password_opens_the_same_values(kept):
     assert code == 1 and "Traceback" not in shown
     assert (inventory / VAULT).read_text() == text
     code, shown = typed(inventory, "--rekey", "a password of the vault", "new one", "new one")
-    assert code == 0 and "the new password opens 2 secrets" in " ".join(shown.split()), shown
+    assert code == 0 and "the new password opens 3 secrets" in " ".join(shown.split()), shown
     (inventory.parent / "password").write_text("new one")
     assert opened(inventory) == was
     assert [line for line in (inventory / VAULT).read_text().splitlines() if line.startswith("#")] == [
