@@ -52,6 +52,8 @@ def test_refused(to: str, words: str) -> None:
         moments.wanted(to, KNOWN, None)
 
 
-def test_without_a_ledger(tmp_path) -> None:
+@pytest.mark.parametrize("line", ["20261128T190000Z-4f3a9c", ""])
+def test_without_a_ledger(tmp_path, line) -> None:
+    (tmp_path / "ledgers").mkdir()  # of a line of before
     with pytest.raises(Refused, match="there is no ledger"):
-        moments.wanted("2026-11-23 10:15:00Z", moments.entries("20261128T190000Z-4f3a9c", tmp_path), None)
+        moments.wanted("2026-11-23 10:15:00Z", moments.entries(line, tmp_path), None)

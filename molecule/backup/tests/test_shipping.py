@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import pytest
 import testinfra
-from scenario import PROJECT, names, until, watched, whereabouts
+from scenario import PROJECT, at_once, names, until, watched, whereabouts
 
 KEYS = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "keys"
 TARGET = next(name for name in names() if "-target-" in name)
@@ -71,16 +71,25 @@ def host(name):
     return testinfra.get_host(f"docker://{name}")
 
 
-@pytest.fixture
-def database(request):
-    """A database server whose log the target has."""
-    server = host(request.param)
+def ready(server):
     sql(
         server,
         "CREATE TABLE IF NOT EXISTS app.written (id INT AUTO_INCREMENT PRIMARY KEY, text VARCHAR(99), KEY (text))",
     )
     whole(server)
     return server
+
+
+@pytest.fixture
+def database(request):
+    """A database server whose log the target has."""
+    return ready(host(request.param))
+
+
+@pytest.fixture
+def databases():
+    """All of them, for what mostly waits."""
+    return at_once(ready, [host(container) for container in DATABASES])
 
 
 @pytest.fixture(autouse=True)
@@ -312,8 +321,12 @@ def test_a_server_that_begins_another_line_is_followed_into_it(database):
     } == before
 
 
-def test_the_ledger_tells_which_rows_lie_before_a_moment(database, target):
+def test_the_ledger_tells_which_rows_lie_before_a_moment(databases):
     """For each of its lines while rows are written, and for a mark."""
+    at_once(moments_are_exact, databases)
+
+
+def moments_are_exact(database):
     writing = Writing(database, pause=0.005).wait_for(100)
     # As role app_server does before a migration.
     mark = database.check_output("run-parts --arg=shop --arg=release-7 /etc/webstack/before-migration.d")
@@ -323,7 +336,7 @@ def test_the_ledger_tells_which_rows_lie_before_a_moment(database, target):
     whole(database)
     places = writing.found(copies(database))
     first = min(writing.begun().values())
-    lines = target.file(f"{folder(database)}/ledger").content_string.splitlines()
+    lines = content(TARGET, f"{folder(database)}/ledger").decode().splitlines()
     assert mark.endswith(" mark before:release-7") and lines.count(mark) == 1
     judged = [0, 0]
     for line in (line for line in lines if line > first):
@@ -342,12 +355,15 @@ def test_the_ledger_tells_which_rows_lie_before_a_moment(database, target):
     )
 
 
-def test_a_quiet_server_does_not_fill_the_ledger(database):
-    path = f"/var/lib/webstack-binlog/ledgers/{state(database)['line']}"
-    size = database.file(path).size
+def test_a_quiet_server_does_not_fill_the_ledger(databases):
+    def sizes():
+        return [server.file(f"/var/lib/webstack-binlog/ledgers/{state(server)['line']}").size for server in databases]
+
+    before = sizes()
     time.sleep(5)
-    # At most the end of the time before, and the minute's line.
-    assert size > 0 and database.file(path).size - size <= 2 * 90
+    for size, after in zip(before, sizes(), strict=True):
+        # At most the end of the time before, and the minute's line.
+        assert size > 0 and after - size <= 2 * 90
 
 
 def test_nothing_acknowledged_is_lost_with_the_server(database):
@@ -363,7 +379,11 @@ def test_nothing_acknowledged_is_lost_with_the_server(database):
     print(f"{name(database)}: 0 of {len(acknowledged)} lost")
 
 
-def test_a_streamer_that_is_killed_each_second_leaves_no_hole_and_nothing_twice(database):
+def test_a_streamer_that_is_killed_each_second_leaves_no_hole_and_nothing_twice(databases):
+    at_once(nothing_is_lost_by_kills, databases)
+
+
+def nothing_is_lost_by_kills(database):
     def shown(what):
         return database.check_output(f"systemctl show --property={what} --value webstack-binlog.service")
 

@@ -22,7 +22,7 @@ class Wanted:
 
 def entries(line: str, folder: Path = ledger.FOLDER) -> list[ledger.Entry]:
     """What this host knows of a line of its log, the oldest first."""
-    return ledger.entries(ledger.local(line, folder))
+    return ledger.entries(ledger.local(line, folder)) if line else []
 
 
 def wanted(to: str, known: list[ledger.Entry], now_at: Position | None) -> Wanted:
