@@ -290,7 +290,11 @@ def test_status_says_what_is_promised(database):
     assert "each waits for it, 2000 ms at most" in words
 
 
-def test_a_server_that_is_restarted_is_followed(database):
+def test_a_server_that_is_restarted_is_followed(databases):
+    at_once(is_followed_after_a_restart, databases)
+
+
+def is_followed_after_a_restart(database):
     unit = "mariadb" if is_mariadb(database) else "mysql"
     before = end_of_log(database)
     database.check_output("systemctl restart %s.service", unit)
@@ -301,8 +305,12 @@ def test_a_server_that_is_restarted_is_followed(database):
     assert writing.acknowledged().keys() <= writing.found(copies(database)).keys()
 
 
-def test_a_server_that_begins_another_line_is_followed_into_it(database):
-    """Its log is gone, and the id with it: what is written now belongs to what the target had before by no means."""
+def test_a_server_that_begins_another_line_is_followed_into_it(databases):
+    """Its log is gone, and the id with it: what is written now does not go on where the target's copy ends."""
+    at_once(is_followed_into_another_line, databases)
+
+
+def is_followed_into_another_line(database):
     unit, old, before = "mariadb" if is_mariadb(database) else "mysql", folder(database), copies(database)
     database.check_output("systemctl stop %s.service && rm -r /var/lib/mysql-binlog/*", unit)
     database.check_output("systemctl start %s.service", unit)
@@ -650,22 +658,17 @@ def test_a_target_with_another_key_is_not_talked_to(database, target):
 
 
 def test_what_cannot_work_is_refused_before_anything_changes(converge, tmp_path):
-    good = {
-        "host": "target.example.com",
-        "key_file": str(KEYS / DATABASES[0]),
-        "host_key": (KEYS / "target.pub").read_text().strip(),
-    }
+    converge(backup_acknowlege=True).must_be_refused("backup_acknowlege: unknown variable")
+    converge(backup_target={"host": "x.example.com", "prot": 22}).must_be_refused("backup_target.prot")
     converge(backup_target={"host": "x.example.com"}).must_be_refused(
         "backup_target.key_file: required", "backup_target.host_key: required"
     )
-    converge(backup_target={**good, "key_file": "/nowhere"}).must_be_refused(
-        "there is no file /nowhere on the controller"
-    )
-    converge(backup_target={**good, "key_file": str(KEYS / "target.pub")}).must_be_refused(
-        "is not a private key in OpenSSH's format"
-    )
     locked = tmp_path / "locked"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "a passphrase", "-f", locked], check=True)
-    converge(backup_target={**good, "key_file": str(locked)}).must_be_refused("has a passphrase")
-    converge(backup_target={**good, "prot": 22}).must_be_refused("backup_target")
-    converge(backup_acknowlege=True).must_be_refused("backup_acknowlege: unknown variable")
+    # A host each.
+    key_files = dict(zip(DATABASES, ["/nowhere", str(KEYS / "target.pub"), str(locked)], strict=True))
+    key_file = f"{{{{ {key_files}[inventory_hostname] }}}}"
+    host_key = (KEYS / "target.pub").read_text().strip()
+    converge(backup_target={"host": "target.example.com", "key_file": key_file, "host_key": host_key}).must_be_refused(
+        "there is no file /nowhere on the controller", "is not a private key in OpenSSH's format", "has a passphrase"
+    )
