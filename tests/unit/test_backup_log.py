@@ -526,6 +526,24 @@ def test_a_server_that_was_started_since_is_another(monkeypatch, tmp_path):
     assert ended == [0, 0]
 
 
+@pytest.mark.parametrize(
+    ("latest", "asked", "refused"),
+    [(4711, 9e9, False), (5000, 0, False), (4000, 9e9, True)],
+)
+def test_more_than_the_server_has_is_refused_once_it_was_asked_again(monkeypatch, latest, asked, refused):
+    """What the server was asked before may be older than what the target has."""
+    monkeypatch.setattr(stream.Stream, "tell", lambda _self: None)
+    shipping = stream.Stream.__new__(stream.Stream)
+    shipping.watch = SimpleNamespace(latest=entry(1, latest), asked=asked)
+    if refused:
+        with pytest.raises(
+            Refused, match=r"up to binlog.000001:4711, and this server up to binlog.000001:4000: somebody else"
+        ):
+            shipping.refuse_more_than_there_is("binlog.000001", 4711)
+    else:
+        shipping.refuse_more_than_there_is("binlog.000001", 4711)
+
+
 def test_root_takes_an_id_and_no_other_file_from_the_servers_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(cli, "LOG", tmp_path / "log")
     monkeypatch.setattr(state, "FOLDER", tmp_path / "run")

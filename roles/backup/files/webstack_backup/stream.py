@@ -223,6 +223,7 @@ class Stream:
         name, size = greeting["file"], greeting["size"]
         if name and size:
             self.refuse_another_log(name, bytes.fromhex(greeting["head"]))
+            self.refuse_more_than_there_is(name, size)
         if not name:
             with Server() as server:
                 name = next(iter(server.files()))
@@ -257,6 +258,23 @@ class Stream:
                 f"{name} of this server is another than that at the target: the log was begun anew. "
                 "Nothing is shipped until you begin a new line (webstack-backup new-line) and make a full backup"
             )
+
+    def refuse_more_than_there_is(self, name: str, size: int) -> None:
+        """Said in words before the server is asked for it: MariaDB 10.11 may never end such a thread, and then serves no other."""
+        begun = time.monotonic()
+        while (
+            (latest := self.watch.latest)
+            and latest.place < (events.number(name), size)
+            and time.monotonic() < begun + 3
+        ):
+            if self.watch.asked > begun:
+                raise Refused(
+                    f"the target has the log up to {name}:{size}, and this server up to {latest.file}:{latest.position}: "
+                    "somebody else has written there with this host's key, or this server has lost the end of its log. "
+                    "Nothing is shipped until you begin a new line (webstack-backup new-line) and make a full backup"
+                )
+            self.tell()
+            time.sleep(TICK)
 
     @property
     def declared(self) -> bool:
