@@ -24,7 +24,7 @@ of_site = $(if $(SITE),--extra-vars site=$(SITE))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help words engine toolchain lock demo demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup test test-fast test-role lint sanity unit docs bench clean
+.PHONY: help words engine toolchain lock demo demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup backup-sheet test test-fast test-role lint sanity unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -91,6 +91,9 @@ remove: words toolchain ## what is left of a site that is absent, into a folder 
 
 backup: words toolchain ## a full backup of the database now: make backup ENV=production
 	ansible-playbook --inventory inventories/$(ENV) playbooks/backup.yml $(call ask,)
+
+backup-sheet: words toolchain ## what is where of the backups, and how to restore them without this project: to print
+	ansible-playbook --inventory inventories/$(ENV) playbooks/backup-sheet.yml $(call ask,)
 
 rotate: words toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
 	ansible-playbook --inventory inventories/$(ENV) playbooks/rotate.yml $(strip $(of_site) $(call ask,secrets))

@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import full, marks, purge, restore, state
+from . import full, marks, purge, restore, sheet, state
 from .atomic import write_atomically
 from .basics import Refused, config, in_words, run
 from .ledger import FOLDER, line_in
@@ -92,6 +92,8 @@ def copies(options: argparse.Namespace) -> int:
             said = restore.restore(options.to, options.log)
         case "purge":
             said = purge.purge()
+        case "sheet":
+            said = sheet.sheet()
         case _:
             said = restore.end_scratch()
     for words in said:
@@ -123,6 +125,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         help="where the log is read from; by default here, if it is that of the newest full",
     )
     commands.add_parser("end-scratch", help="stop that server, and remove its data")
+    commands.add_parser(
+        "sheet", help="what is where, and how to restore it without this tool: to print, and keep elsewhere"
+    )
     commands.add_parser("purge", help="remove files of the log that the target has, and that are older than declared")
     commands.add_parser("stream", help="ship the binary log (webstack-binlog.service does)")
     commands.add_parser("take-line", help="read which line of the log this is, for that")
@@ -139,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
                 return mark(options.name)
             case "new-line":
                 return new_line()
-            case "full" | "restore" | "end-scratch" | "purge":
+            case "full" | "restore" | "end-scratch" | "purge" | "sheet":
                 return copies(options)
             case "stream":
                 return stream()
