@@ -23,8 +23,11 @@ def taken(hours: float) -> None:
     full.LAST.write_text(json.dumps({"copied": copied, "position": "binlog.000002:4", "holds": "1 databases"}))
 
 
-def test_a_new_one_and_an_old_one() -> None:
+def test_a_new_one_and_an_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
     taken(3)
+    (said,), good = full.overview()
+    assert "config.json is missing" in said and not good  # the repository cannot be asked
+    monkeypatch.setattr(full, "missing", lambda _last: "")
     assert full.overview() == (["Full backups: the newest is 3 h old (binlog.000002:4: 1 databases)"], True)
     taken(27)
     (said,), good = full.overview()

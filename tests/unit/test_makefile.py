@@ -23,7 +23,7 @@ def make(*words, **environment):
 
 @pytest.mark.parametrize(
     ("verb", "name"),
-    [("deploy", "REF"), ("rollback", "RELEASE"), ("maintenance", "STATE"), ("secrets", "SECRET")],
+    [("deploy", "REF"), ("rollback", "RELEASE"), ("maintenance", "STATE"), ("secrets", "SECRET"), ("restore", "ONLY")],
 )
 @pytest.mark.parametrize("value", ["v1; touch {place}", "v1`touch {place}`", "a b", "v1|tee", "'", "*"])
 def test_what_is_no_word_is_refused(verb, name, value, tmp_path):
@@ -63,6 +63,11 @@ def test_what_is_no_word_is_refused(verb, name, value, tmp_path):
         ("rollback REF=v1", "REF: make rollback takes ENV SITE RELEASE"),
         ("deploy TAG=v1", "TAG: make deploy takes ENV SITE REF"),
         ("demo ENV=production", "ENV: make demo takes DEMO_PORT DEMO_HTTPS_PORT"),
+        ("restore TO=", "TO: is empty"),
+        ("restore TO=-1", "TO: begins with -"),
+        ("restore TO='", "TO: may have letters, digits, blanks"),
+        ("restore TO=$x", "TO: may have letters, digits, blanks"),
+        ("restore SITE=shop", "SITE: make restore takes ENV TO INTO CONFIRM ONLY"),
         ("status verify STATE=on", "STATE: make status verify takes ENV"),
     ],
 )
@@ -124,7 +129,7 @@ def test_lint_and_unit_tests_run_side_by_side_and_each_can_fail_both(tmp_path, l
 # The password of a vault
 
 
-VERBS = {"site": True, "check": True, "rotate": True} | dict.fromkeys(
+VERBS = {"site": True, "check": True, "rotate": True, "restore": True} | dict.fromkeys(
     ["status", "verify", "deploy", "rollback", "maintenance"], False
 )
 
@@ -250,7 +255,20 @@ def test_a_toolchain_of_older_requirements_is_made_anew_and_again_after_a_killed
 
 @pytest.mark.parametrize(
     "verb",
-    ["site", "check", "verify", "deploy", "rollback", "maintenance", "status", "secrets", "rekey", "rotate", "run"],
+    [
+        "site",
+        "check",
+        "verify",
+        "deploy",
+        "rollback",
+        "maintenance",
+        "status",
+        "secrets",
+        "rekey",
+        "rotate",
+        "run",
+        "restore",
+    ],
 )
 def test_an_inventory_that_is_not_there_is_no_success(verb):
     done = make(verb, "ENV=producton", "STATE=on")
@@ -258,7 +276,7 @@ def test_an_inventory_that_is_not_there_is_no_success(verb):
     assert "there is no folder inventories/producton; nothing was done. There are: demo production" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["deploy", "rollback", "maintenance", "status", "verify", "rotate", "site"])
+@pytest.mark.parametrize("name", ["deploy", "rollback", "maintenance", "status", "verify", "rotate", "restore", "site"])
 def test_a_host_that_is_a_placeholder_is_not_asked_anything(name):
     done = playbook("inventories/production", f"playbooks/{name}.yml")
     said = " ".join((done.stdout + done.stderr).split())

@@ -2,7 +2,7 @@
 
 import pytest
 import testinfra
-from copies import FULL, REPOSITORY, SERVERS, fulls, ran, sql
+from copies import FULL, REPOSITORY, SERVERS, fulls, log_folder, ran, sql
 
 
 @pytest.fixture(params=SERVERS)
@@ -13,8 +13,9 @@ def host(request):
 
 @pytest.fixture
 def has_full(host):
-    """Any full: it takes seconds, so that tests share one where that makes no difference."""
-    if not (host.file(REPOSITORY).exists and fulls(host)):
+    """Any full of the server's log: it takes seconds, so that tests share one where that makes no difference."""
+    same_line = 'last=/var/lib/webstack-backup/full.json; test -e $last && grep -q "$(cat %s/line)" $last'
+    if not (host.file(REPOSITORY).exists and fulls(host) and host.run(same_line % log_folder(host)).rc == 0):
         ran(host, FULL)
 
 

@@ -4,25 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import secrets
 import sys
 import time
-from datetime import UTC, datetime
-from pathlib import Path
 
-from . import full, marks, purge, restore, sheet, state
+from . import drill, dump, full, live, marks, purge, restore, restored, sheet, state
 from .atomic import write_atomically
 from .basics import Refused, config, in_words, run
 from .ledger import FOLDER, line_in
+from .lines import DATA, LOG, new_id
 
-LOG, DATA = Path("/var/lib/mysql-binlog"), Path("/var/lib/mysql")
 UNSHIPPED = [
     "Shipping: no target is declared (backup_target): what was committed since the last backup is lost with this host"
 ]
-
-
-def new_id() -> str:
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def line() -> str:
@@ -64,7 +57,13 @@ def stream() -> int:
 def status(*, as_json: bool) -> int:
     found = state.read() if config()["target"] else {}
     shipping = state.overview(found) if config()["target"] else (UNSHIPPED, True)
-    parts = [shipping, full.overview(), state.room(LOG if LOG.exists() else DATA)]
+    parts = [
+        restored.overview(),
+        shipping,
+        full.overview(),
+        drill.overview(),
+        state.room(LOG if LOG.exists() else DATA),
+    ]
     lines, good = [line for part in parts for line in part[0]], all(part[1] for part in parts)
     print(json.dumps({**found, "overview": lines, "good": good}) if as_json else "\n".join(lines))
     return 0 if good else 1
@@ -89,11 +88,19 @@ def copies(options: argparse.Namespace) -> int:
         case "full":
             said = full.full()
         case "restore":
-            said = restore.restore(options.to, options.log)
+            said = restore.restore(options.to, options.log, reuse=options.reuse)
         case "purge":
             said = purge.purge()
         case "sheet":
             said = sheet.sheet()
+        case "drill":
+            said = drill.drill()
+        case "check":
+            said = drill.check()
+        case "dump":
+            said = dump.dump(options.only)
+        case "go-live":
+            said = live.go_live(options.confirm)
         case _:
             said = restore.end_scratch()
     for words in said:
@@ -118,17 +125,26 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         default="latest",
         help="latest (the default), full, a time with its zone (2026-11-23 10:15:00Z), a mark (before:RELEASE), a position (binlog.000012:4711)",
     )
+    found.add_argument("--reuse", action="store_true", help="a restored server of the same --to that runs will do")
     found.add_argument("--into", choices=["scratch"], default="scratch")
     found.add_argument(
         "--log",
         choices=["here", "target"],
         help="where the log is read from; by default here, if it is that of the newest full",
     )
+    found = commands.add_parser("dump", help="write a database, or a table, of that server into a file")
+    found.add_argument("only", metavar="DATABASE[.TABLE]")
+    found = commands.add_parser("go-live", help="make that server's data the live ones; those of before are kept")
+    found.add_argument("--confirm", default="", metavar="HOST", help="the name of this host, as in the inventory")
     commands.add_parser("end-scratch", help="stop that server, and remove its data")
     commands.add_parser(
         "sheet", help="what is where, and how to restore it without this tool: to print, and keep elsewhere"
     )
     commands.add_parser("purge", help="remove files of the log that the target has, and that are older than declared")
+    commands.add_parser(
+        "drill", help="restore the newest full and all of the log, as a proof (webstack-drill.timer does)"
+    )
+    commands.add_parser("check", help="read a seventh of the repository (webstack-backup-check.timer does)")
     commands.add_parser("stream", help="ship the binary log (webstack-binlog.service does)")
     commands.add_parser("take-line", help="read which line of the log this is, for that")
     return parser.parse_args(argv)
@@ -144,7 +160,7 @@ def main(argv: list[str] | None = None) -> int:
                 return mark(options.name)
             case "new-line":
                 return new_line()
-            case "full" | "restore" | "end-scratch" | "purge" | "sheet":
+            case "full" | "restore" | "dump" | "go-live" | "end-scratch" | "purge" | "drill" | "check" | "sheet":
                 return copies(options)
             case "stream":
                 return stream()

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import write_atomically
-from .basics import SOCKET, STATE, Refused, now, read_object
+from .basics import SOCKET, STATE, Refused, in_words, now, read_object
 from .ledger import FOLDER, line_in
 from .repository import DATA, FULL, Repository, in_bytes
 from .scratch import PLACE, Scratch, alone, counted, data_options, fresh, room, total
@@ -24,6 +24,8 @@ LAST = STATE / "full.json"
 COPY = PLACE / "full"
 MANIFEST = COPY / "manifest.json"
 LATE_HOURS = 26  # a day, what the timer adds, and what it takes
+STATUS_SECONDS = 20  # for which `status` waits for the repository
+UNFINISHED_HOURS = 24  # as long as another host of the same name may still be at work on a full
 SPARE = 64 * 2**20  # what a copy takes more than the data: the log of what is written meanwhile
 
 
@@ -80,11 +82,10 @@ def _full(store: Repository, vendor: Vendor) -> list[str]:
     saved = store.backup(data, DATA)
     manifest |= {"data": saved["snapshot_id"], "stored": saved["data_added"]}
     write_atomically(MANIFEST, json.dumps(manifest, indent=1), 0o600)
-    store.backup(MANIFEST, FULL)
+    mark = store.backup(MANIFEST, FULL)
     seconds = time.monotonic() - begun
-    write_atomically(
-        LAST, json.dumps({"copied": manifest["copied"], "position": str(position), "holds": total(tables)})
-    )
+    last = {name: manifest[name] for name in ("copied", "position", "line", "log_folder")}
+    write_atomically(LAST, json.dumps({**last, "snapshot": mark["snapshot_id"], "holds": total(tables)}))
     words = [opened] if opened else []
     words.append(
         f"full backup of {vendor.title} {manifest['version']} at {position}: {total(tables)}, {accounts} accounts"
@@ -102,9 +103,24 @@ def overview() -> tuple[list[str], bool]:
         return [], True
     since = datetime.fromisoformat(last["copied"]) if last else datetime.fromtimestamp(CONFIG.stat().st_mtime, UTC)
     hours = (datetime.now(UTC) - since).total_seconds() / 3600
-    late = "" if hours < LATE_HOURS else "; journalctl -u webstack-backup.service says why there is no newer one"
+    fault = "" if hours < LATE_HOURS else "journalctl -u webstack-backup.service says why there is no newer one"
+    fault = (missing(last) if last else "") or fault
     what = f"the newest is {hours:.0f} h old ({last['position']}: {last['holds']})" if last else "none yet"
-    return [f"Full backups: {what}{late}"], not late
+    return [f"Full backups: {what}" + (f"; {fault}" if fault else "")], not fault
+
+
+def missing(last: dict[str, Any]) -> str:
+    """Why the newest full that this host remembers cannot be counted on, if so."""
+    try:
+        store = repository()
+        there = [one.id for one in store.snapshots(FULL, seconds=STATUS_SECONDS)]
+    except Refused as error:
+        return in_words(error)
+    if last["snapshot"] not in there:
+        return f"{store.name} does not have it: is that another repository than before?"
+    if line(Path(last["log_folder"])) != last["line"]:
+        return "the server has begun another log since, of which nothing can be restored: webstack-backup full"
+    return ""
 
 
 def thin_out(store: Repository) -> list[str]:
@@ -117,7 +133,9 @@ def thin_out(store: Repository) -> list[str]:
         return []
     kept, leaving = store.keep(rule)
     needed = [json.loads(store.read(snapshot, MANIFEST))["data"] for snapshot in kept]
-    unneeded = [one.id for one in store.snapshots(DATA) if not one.id.startswith(tuple(needed))]
+    unneeded = [
+        one.id for one in store.snapshots(DATA) if not one.id.startswith(tuple(needed)) and one.hours > UNFINISHED_HOURS
+    ]
     if not leaving and not unneeded:
         return []
     # Manifests first: one whose data are gone would count, and could not be restored.

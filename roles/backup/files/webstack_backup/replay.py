@@ -16,7 +16,10 @@ REPLAY_SECONDS = 24 * 3600
 
 def replay(chain: Chain, scratch: Scratch, work: Path) -> None:
     """`work` takes copies of files that are to be replayed in part."""
-    files = [str(_until(path, end, work)) for path, end in chain.files]
+    *closed, last = chain.files
+    files = [str(path if path.stat().st_size == end else _until(path, end, work)) for path, end in closed]
+    # A copy in any case: the server may write more to the last one before it is read.
+    files.append(str(_until(*last, work)))
     vendor = scratch.vendor
     # UTC: the tool takes and prints times of the zone that it finds in its environment.
     environment = {**os.environ, "TZ": "UTC"}
@@ -50,9 +53,7 @@ def replay(chain: Chain, scratch: Scratch, work: Path) -> None:
 
 
 def _until(path: Path, end: int, work: Path) -> Path:
-    """The file, or a copy of its first `end` bytes: the tool reads one event past --stop-position, which may be torn."""
-    if path.stat().st_size == end:
-        return path
+    """A copy of its first `end` bytes: the tool reads one event past --stop-position, which may be torn."""
     copy = work / path.name
     with open(path, "rb") as source, open(copy, "wb", opener=private) as part:
         left = end

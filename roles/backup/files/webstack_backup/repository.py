@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ class Snapshot:
     id: str
     time: str
     tags: tuple[str, ...]
+
+    @property
+    def hours(self) -> float:
+        """Its age."""
+        taken = datetime.fromisoformat(re.sub(r"\.\d+", "", self.time))  # restic tells nanoseconds
+        return (datetime.now(UTC) - taken).total_seconds() / 3600
 
 
 class Repository:
@@ -112,10 +119,10 @@ class Repository:
                     return dict(found)
         raise Refused("restic does not say which snapshot it has made")
 
-    def snapshots(self, tag: str) -> list[Snapshot]:
+    def snapshots(self, tag: str, seconds: float = ASK_SECONDS) -> list[Snapshot]:
         """Of this host, the oldest first."""
         words = ("snapshots", "--json", "--no-lock", "--host", self.host, "--tag", tag)
-        found = json.loads(self.call(*words, seconds=ASK_SECONDS)) or []
+        found = json.loads(self.call(*words, seconds=seconds)) or []
         return sorted(
             (Snapshot(one["id"], one["time"], tuple(one.get("tags") or ())) for one in found), key=lambda one: one.time
         )
@@ -141,6 +148,10 @@ class Repository:
         )  # fmt: skip
         kept = [one["id"] for group in found for one in group["keep"] or []]
         return kept, [one["id"] for group in found for one in group["remove"] or []]
+
+    def check(self, part: int, parts: int) -> None:
+        """Whether all that is named is there, and one part of the data is what was written."""
+        self.call("check", f"--read-data-subset={part}/{parts}", seconds=DATA_SECONDS)
 
     def prune(self) -> None:
         self.call("prune", seconds=DATA_SECONDS)

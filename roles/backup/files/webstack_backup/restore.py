@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import ledger
+from . import ledger, restored
 from .basics import SOCKET, Refused, config
 from .chain import Chain, judge
 from .full import COPY, MANIFEST, line, repository
@@ -50,16 +50,31 @@ class Plan:
     chain: Chain | None
     words: tuple[str, ...] = ()  # which moment that is, and where the log comes from
 
+    @property
+    def end(self) -> Position:
+        return self.chain.stop if self.chain else self.full.position
+
+    @property
+    def needed(self) -> int:
+        """Bytes that a restore takes, at most."""
+        return int(self.full.manifest["bytes"] * 1.1) + (2 * self.chain.size if self.chain else 0)
+
 
 def scratch(vendor: Vendor, options: dict[str, Any] | None = None) -> Scratch:
     return Scratch(NAME, vendor, PLACE / NAME / "data", options or {})
 
 
-def restore(to: str, log: str | None = None) -> list[str]:
-    """Into scratch, which goes on running for the operator to look at; returns what it found."""
+def restore(to: str, log: str | None = None, *, reuse: bool = False) -> list[str]:
+    """Into scratch, which goes on running for the operator to look at; returns what it found.
+
+    `reuse`: one that was restored to the same moment, and that somebody has looked at, will do.
+    """
     with alone(NAME):
+        restored.refuse_half_done()
         vendor = installed()
         if scratch(vendor).runs():
+            if reuse and (found := restored.read()) and found.to == to:
+                return [f"the restored server that runs will do: as of {found.position}"]
             raise Refused("the scratch instance of the last restore runs: webstack-backup end-scratch removes it")
         store = repository()
         store.identity()
@@ -67,17 +82,24 @@ def restore(to: str, log: str | None = None) -> list[str]:
         try:
             planned = plan(store, to, log, work)
             fits(planned.full, vendor)
-            needed = int(planned.full.manifest["bytes"] * 1.1) + (2 * planned.chain.size if planned.chain else 0)
-            room(PLACE, needed, "the restored copy")
+            room(PLACE, planned.needed, "the restored copy")
             instance = scratch(vendor, planned.full.manifest["options"])
-            return _restore(store, planned, instance, work)
+            words = restored_into(store, planned, instance, work)
+            note(planned, to, vendor).write()
         except BaseException:
             instance.stop()
             shutil.rmtree(work)
             raise
+        client = [vendor.client, "--user=root", f"--socket={instance.socket}"]
+        return [
+            *words,
+            f"It runs, without network: {shlex.join(client)}",
+            "webstack-backup go-live makes it the live one, and keeps what is there; end-scratch stops and removes it",
+        ]
 
 
-def _restore(store: Repository, planned: Plan, instance: Scratch, work: Path) -> list[str]:
+def restored_into(store: Repository, planned: Plan, instance: Scratch, work: Path) -> list[str]:
+    """Starts the instance on the copy, compares it, and replays the log; what it found, in words."""
     full, chain = planned.full, planned.chain
     words, begun = [*planned.words, str(full)], time.monotonic()
     store.restore(full.manifest["data"], work / "fetched")
@@ -105,15 +127,23 @@ def _restore(store: Repository, planned: Plan, instance: Scratch, work: Path) ->
         words += differences(tables, after)
     else:
         words.append("no log was replayed: this is the state of the full backup")
-    client = [instance.vendor.client, "--user=root", f"--socket={instance.socket}"]
-    words.append(f"It runs, without network: {shlex.join(client)}")
-    words.append("webstack-backup end-scratch stops and removes it")
     return words
+
+
+def note(planned: Plan, to: str, vendor: Vendor) -> restored.Restored:
+    """What go-live has to know of this restore."""
+    manifest, chain = planned.full.manifest, planned.chain
+    return restored.Restored(
+        vendor=vendor.name, version=vendor.version(), to=to, line=manifest["line"],
+        position=str(planned.end),
+        log=str(chain.files[0][0].parent) if chain else manifest["log_folder"],
+    )  # fmt: skip
 
 
 def end_scratch() -> list[str]:
     """Stops the instance of the last restore, and removes its data."""
     with alone(NAME):
+        restored.refuse_half_done()
         instance = scratch(installed())
         there = (PLACE / NAME).exists()
         instance.stop()
@@ -148,8 +178,10 @@ def plan(store: Repository, to: str, log: str | None, work: Path) -> Plan:
             "the server has begun anew since, and nothing after the full can be restored from this log. "
             "--to full restores the full alone"
         )
-    reach = None if stop.position else end or reached(known)
-    return Plan(full, judge(folder, full.position, stop.position, reach), (stop.words,) if stop.words else ())
+    # Where a server writes it, the log's last whole event may be in the middle of a transaction; its own word is at an end.
+    until = stop.position or end
+    reach = None if until else reached(known)
+    return Plan(full, judge(folder, full.position, until, reach), (stop.words,) if stop.words else ())
 
 
 def from_target(store: Repository, to: str, of: str, work: Path, words: str) -> Plan:
@@ -205,13 +237,15 @@ def next_full(store: Repository, stop: Position | None) -> Full:
 
 def fits(full: Full, vendor: Vendor) -> None:
     """Refuses data that this server would misread: 10.11 starts on data of 11.8, and answers, with a line in its log."""
-    if full.manifest["vendor"] != vendor.name:
-        raise Refused(f"{full}: this host has {vendor.title}")
-    has, needs = (
-        tuple(int(part) for part in version.split(".")[:2]) for version in (vendor.version(), full.manifest["version"])
-    )
+    refuse_other_server(str(full), full.manifest["vendor"], full.manifest["version"], vendor)
+
+
+def refuse_other_server(what: str, made_by: str, version: str, vendor: Vendor) -> None:
+    if made_by != vendor.name:
+        raise Refused(f"{what}: this host has {vendor.title}")
+    has, needs = (tuple(int(part) for part in text.split(".")[:2]) for text in (vendor.version(), version))
     if has < needs:
-        raise Refused(f"{full}: this host has {vendor.version()}, it needs {needs[0]}.{needs[1]} or newer")
+        raise Refused(f"{what}: this host has {vendor.version()}, it needs {needs[0]}.{needs[1]} or newer")
 
 
 def compared(full: Full, tables: Tables, version: str) -> str:

@@ -1,0 +1,69 @@
+"""restore.yml: the database as it was, beside the live one and in its place; the site is closed meanwhile, and no longer."""
+
+import re
+import uuid
+
+import pytest
+from scenario import PROJECT, names, playbook
+from test_site import get, publish, sql
+
+NAME = names()[-1]
+
+
+@pytest.fixture
+def host(servers):
+    return servers[-1]
+
+
+def restore(**variables):
+    return playbook("--limit", NAME, name=str(PROJECT / "playbooks/restore.yml"), **variables)
+
+
+def titles(server):
+    return set(sql(server, "select title from articles").splitlines())
+
+
+def test_a_moment_comes_back_and_what_came_after_it_is_kept(host):
+    kept, later = (f"{word} {uuid.uuid4()}" for word in ("before the moment", "after it"))
+    host.check_output("webstack-backup full")
+    assert publish(host, kept).status_code == 200
+    here = ":".join(host.check_output("mariadb -N -B -e 'SHOW MASTER STATUS'").split()[:2])
+    assert publish(host, later).status_code == 200
+
+    restore(only="foobar.article", to=here).must_fail(
+        "'foobar.article' is not in the restored server", "foobar.articles"
+    )
+    host.check_output("webstack-backup end-scratch")
+    said = restore(only="foobar.articles", to=here).must_succeed().output
+    path = re.search(r"are in (/var/lib/webstack-backup/dumps/\S+\.sql),", said)[1]
+    assert host.file(path).mode == 0o600
+    assert kept in host.file(path).content_string and later not in host.file(path).content_string
+
+    restore(into="live", confirm="elsewhere").must_be_refused(f"say CONFIRM={NAME}")
+    restore(into="life").must_be_refused("neither scratch nor live")
+    restore(into="live", confirm=NAME, only="foobar").must_be_refused("leave out into=live")
+    assert get(host).status_code == 200 and later in titles(host)
+
+    restore(to=here, into="live", confirm=NAME).must_succeed().must_say("The restored copy is live, as of " + here)
+    assert get(host).status_code == 200  # open again
+    assert kept in titles(host) and later not in titles(host)
+    assert publish(host, "after the restore").status_code == 200
+    assert host.check_output("ls -d /var/lib/mysql.before-restore-*")
+    told = host.run("webstack-backup status").stdout
+    assert "Full backups: the newest is 0 h old" in told and "another log" not in told
+
+
+def test_what_cannot_go_live_leaves_the_site_open_as_it_was(host):
+    """With a maintenance page that somebody else has put there, it stays."""
+    page = "/var/lib/webstack/maintenance/foobar"
+    before = titles(host)
+    host.check_output("mount --bind /var/lib/mysql /var/lib/mysql")
+    try:
+        restore(into="live", confirm=NAME).must_fail("is a link or a file system of its own")
+        assert get(host).status_code == 200 and not host.file(page).exists
+        host.check_output(f"echo for another reason > {page}")
+        restore(into="live", confirm=NAME).must_fail("is a link or a file system of its own")
+        assert host.file(page).content_string == "for another reason\n"
+    finally:
+        host.check_output(f"umount --lazy /var/lib/mysql; rm -f {page}; webstack-backup end-scratch")
+    assert titles(host) == before

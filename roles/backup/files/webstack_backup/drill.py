@@ -1,0 +1,134 @@
+"""A restore as a proof: the newest full and all of the log, into a server of its own that goes again; and a part of the repository read.
+
+What it found is kept for `status`: a backup that nobody has restored is a hope.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .atomic import write_atomically
+from .basics import STATE, Refused, in_words, now, read_object
+from .full import CONFIG, repository
+from .restore import fits, plan, restored_into
+from .scratch import PLACE, Scratch, alone, counted, fresh, room, total
+from .state import clock
+from .vendor import ask, connect, installed
+
+NAME = "drill"
+PROVEN = STATE / "drill.json"
+CHECKED = STATE / "check.json"
+DRILL_DAYS, CHECK_DAYS = 8, 2
+PARTS = 7
+
+
+def drill() -> list[str]:
+    with alone(NAME), noted(PROVEN) as proof:
+        return _drill(proof)
+
+
+def _drill(proof: dict[str, Any]) -> list[str]:
+    begun, vendor, store = time.monotonic(), installed(), repository()
+    store.identity()
+    instance = Scratch(NAME, vendor, PLACE / NAME / "data", {})
+    instance.stop()  # of a run that was killed
+    work = fresh(NAME)
+    try:
+        planned = plan(store, "latest", None, work)
+        fits(planned.full, vendor)
+        instance = Scratch(NAME, vendor, instance.folder, planned.full.manifest["options"])
+        room(PLACE, planned.needed, "the copy that is tried")
+        words = restored_into(store, planned, instance, work)
+        with connect(instance.socket) as cursor:
+            tables = counted(cursor)
+            faults = damaged(cursor, [(database, table) for database in tables for table in tables[database]])
+    finally:
+        instance.stop()
+        shutil.rmtree(work)
+    if faults:
+        raise Refused("the restored tables are damaged:\n" + "\n".join(faults))
+    seconds = time.monotonic() - begun
+    proof |= {"holds": total(tables), "seconds": round(seconds, 1), "position": str(planned.end)}
+    return [*words, f"the server finds no fault in any table; proven in {seconds:.1f} s"]
+
+
+def damaged(cursor: Any, tables: list[tuple[str, str]]) -> list[str]:
+    """What the server says of tables that it finds a fault in."""
+    found = []
+    for names in tables:
+        quoted = ".".join(f"`{name.replace('`', '``')}`" for name in names)
+        for table, _verb, kind, said in ask(cursor, f"CHECK TABLE {quoted}"):
+            if kind.lower() == "error" or (kind.lower() == "status" and said != "OK"):
+                found.append(f"{table}: {said}")
+    return found
+
+
+def check() -> list[str]:
+    """Reads a seventh of the repository, another one each day of the week: only that finds flipped bits."""
+    with alone("check"), noted(CHECKED) as found:
+        store, part = repository(), datetime.now(UTC).isoweekday()
+        store.identity()
+        store.release_stale_locks()
+        store.check(part, PARTS)
+        found["part"] = part
+        return [f"part {part} of {PARTS} of {store.name} is whole"]
+
+
+@contextmanager
+def noted(path: Path) -> Iterator[dict[str, Any]]:
+    """The outcome, good or bad, goes into the file; after a bad one the last good one still stands there."""
+    good: dict[str, Any] = {}
+    try:
+        yield good
+    except (Refused, OSError) as error:
+        _write(path, {**read_object(path), "fault": in_words(error)[:500], "tried": now()})
+        raise
+    _write(path, {**good, "time": now()})
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, json.dumps(content))
+
+
+def overview() -> tuple[list[str], bool]:
+    """The last proven restore, and the last part of the repository that was read; none yet counts from the declaration on."""
+    if not CONFIG.exists():
+        return [], True
+    said = [
+        _said(
+            PROVEN,
+            DRILL_DAYS,
+            "Last proven restore",
+            "webstack-drill",
+            lambda last: f"{last['holds']} in {last['seconds']} s",
+        ),
+        _said(
+            CHECKED,
+            CHECK_DAYS,
+            "Repository",
+            "webstack-backup-check",
+            lambda last: f"part {last['part']} of {PARTS} is whole",
+        ),
+    ]
+    return [words for words, _good in said], all(good for _words, good in said)
+
+
+def _said(path: Path, days: int, what: str, unit: str, figures: Callable[[dict[str, Any]], str]) -> tuple[str, bool]:
+    last = read_object(path)
+    since = (
+        datetime.fromisoformat(last["time"]) if "time" in last else datetime.fromtimestamp(CONFIG.stat().st_mtime, UTC)
+    )
+    words = f"{what}: " + (f"{clock(last['time'])}, {figures(last)}" if "time" in last else "none yet")
+    if "fault" in last:
+        return f"{words}; FAILED at {clock(last['tried'])}: {last['fault']}", False
+    if (datetime.now(UTC) - since).days >= days:
+        return f"{words}; journalctl -u {unit}.service says why there is no newer one", False
+    return words, True
