@@ -24,7 +24,7 @@ of_site = $(if $(SITE),--extra-vars site=$(SITE))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help words engine toolchain lock demo demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup backup-sheet restore test test-fast test-role lint sanity unit docs bench clean
+.PHONY: help words engine toolchain lock demo demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup drill backup-sheet restore test test-fast test-role lint sanity unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -91,6 +91,9 @@ remove: words toolchain ## what is left of a site that is absent, into a folder 
 
 backup: words toolchain ## a full backup of the database now: make backup ENV=production
 	ansible-playbook --inventory inventories/$(ENV) playbooks/backup.yml $(call ask,)
+
+drill: words toolchain ## a restore as a proof, which changes nothing that is live: make drill ENV=production
+	ansible-playbook --inventory inventories/$(ENV) playbooks/drill.yml $(call ask,)
 
 backup-sheet: words toolchain ## what is where of the backups, and how to restore them without this project: to print
 	ansible-playbook --inventory inventories/$(ENV) playbooks/backup-sheet.yml $(call ask,)

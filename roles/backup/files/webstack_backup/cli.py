@@ -61,6 +61,7 @@ def status(*, as_json: bool) -> int:
         restored.overview(),
         shipping,
         full.overview(),
+        full.place(),
         drill.overview(),
         state.room(LOG if LOG.exists() else DATA),
     ]

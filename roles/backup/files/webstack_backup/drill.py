@@ -16,7 +16,7 @@ from typing import Any
 
 from .atomic import write_atomically
 from .basics import STATE, Refused, in_words, now, read_object
-from .full import CONFIG, repository
+from .full import CONFIG, LAST, repository
 from .restore import fits, plan, restored_into
 from .scratch import PLACE, Scratch, alone, counted, fresh, room, total
 from .state import clock
@@ -30,6 +30,8 @@ PARTS = 7
 
 
 def drill() -> list[str]:
+    if not LAST.exists():  # no alarm: a new host has none until its first night
+        return ["there is no full backup yet that could be tried"]
     with alone(NAME), noted(PROVEN) as proof:
         return _drill(proof)
 
@@ -72,6 +74,8 @@ def damaged(cursor: Any, tables: list[tuple[str, str]]) -> list[str]:
 
 def check() -> list[str]:
     """Reads a seventh of the repository, another one each day of the week: only that finds flipped bits."""
+    if not LAST.exists():
+        return ["there is no full backup yet that could be read"]
     with alone("check"), noted(CHECKED) as found:
         store, part = repository(), datetime.now(UTC).isoweekday()
         store.identity()

@@ -109,6 +109,13 @@ def overview() -> tuple[list[str], bool]:
     return [f"Full backups: {what}" + (f"; {fault}" if fault else "")], not fault
 
 
+def place() -> tuple[list[str], bool]:
+    """That they lie on this host alone, if so: no alarm, since somebody may want just that."""
+    if not CONFIG.exists() or not (store := repository()).local:
+        return [], True
+    return [f"They go to {store.name} of this host, and are lost with it: backup_repository says another place"], True
+
+
 def missing(last: dict[str, Any]) -> str:
     """Why the newest full that this host remembers cannot be counted on, if so."""
     try:
