@@ -82,7 +82,7 @@ def test_to_a_moment(host, backed_up):
     assert host.file(f"{data}/proof/late.ibd").exists and not host.file(f"{data}/proof/t.ibd").exists
     assert host.file(data).user == "mysql" and host.file(DATA).mode == host.file(data).mode
     assert not host.file(SCRATCH).exists
-    refused(host, "webstack-backup restore --to latest", "the server has begun anew since")
+    refused(host, "webstack-backup restore --to latest --log here", "the server has begun anew since")
     ran(host, FULL)
     sql(host, "INSERT INTO proof.t VALUES (4, 'in the new line')")
     assert "proof.t: 4 rows (+1)" in ran(host, "webstack-backup restore --to latest")
