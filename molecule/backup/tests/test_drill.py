@@ -27,7 +27,7 @@ def test_a_drill(host, written):
     proven = json.loads(ran(host, f"cat {PROVEN}"))
     assert proven["position"] == here
     assert proven["holds"] in fault(host, "Last proven restore") and "FAILED" not in fault(host, "Last proven restore")
-    assert not host.file("/var/lib/webstack-scratch/drill").exists
+    assert not host.file("/var/lib/webstack-scratch/drill-server").exists
     assert host.run(
         "systemctl is-active webstack-drill webstack-drill.timer webstack-backup-check.timer"
     ).stdout.split() == [
@@ -75,7 +75,8 @@ def test_a_flipped_byte_is_found_within_a_week(host, has_full):
 
 @on_one
 def test_a_full_counts_only_where_the_repository_has_it(host, has_full):
-    assert "the newest is 0 h old" in fault(host, "Full backups")
+    said = fault(host, "Full backups")
+    assert "the newest is 0 h old" in said and ";" not in said
     ran(host, f"mv {REPOSITORY} /root/repository")
     try:
         assert f"there is no repository at {REPOSITORY}" in fault(host, "Full backups")

@@ -22,7 +22,7 @@ from .scratch import PLACE, Scratch, alone, counted, fresh, room, total
 from .state import clock
 from .vendor import ask, connect, installed
 
-NAME = "drill"
+NAME = "drill-server"  # webstack-drill is the service that this runs in
 PROVEN = STATE / "drill.json"
 CHECKED = STATE / "check.json"
 DRILL_DAYS, CHECK_DAYS = 8, 2
@@ -32,7 +32,7 @@ PARTS = 7
 def drill() -> list[str]:
     if not LAST.exists():  # no alarm: a new host has none until its first night
         return ["there is no full backup yet that could be tried"]
-    with alone(NAME), noted(PROVEN) as proof:
+    with alone("drill"), noted(PROVEN) as proof:
         return _drill(proof)
 
 
@@ -92,7 +92,7 @@ def noted(path: Path) -> Iterator[dict[str, Any]]:
     try:
         yield good
     except (Refused, OSError) as error:
-        _write(path, {**read_object(path), "fault": in_words(error)[:500], "tried": now()})
+        _write(path, {**read_object(path), "fault": in_words(error).splitlines()[0], "tried": now()})
         raise
     _write(path, {**good, "time": now()})
 

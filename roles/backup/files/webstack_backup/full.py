@@ -123,7 +123,7 @@ def missing(last: dict[str, Any]) -> str:
         there = [one.id for one in store.snapshots(FULL, seconds=STATUS_SECONDS)]
     except Refused as error:
         return in_words(error)
-    if last["snapshot"] not in there:
+    if not any(one.startswith(last["snapshot"]) for one in there):  # 0.14 tells the beginning of an id
         return f"{store.name} does not have it: is that another repository than before?"
     if line(Path(last["log_folder"])) != last["line"]:
         return "the server has begun another log since, of which nothing can be restored: webstack-backup full"
