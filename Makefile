@@ -5,7 +5,7 @@ DEMO_PORT ?= 8080
 DEMO_HTTPS_PORT ?= 8443
 
 # What a command line says reaches tools/words and the recipes as it was typed: a $ in it stands for no variable of make.
-$(foreach word,ENV SITE ADDRESS LOGIN KNOWN DOMAIN REPOSITORY ENTRY REF RELEASE ROLE STATE SECRET COMMAND TO INTO CONFIRM ONLY DEMO_PORT DEMO_HTTPS_PORT,$(if $(filter-out undefined,$(origin $(word))),$(if $(filter command,$(firstword $(origin $(word)))),$(eval GIVEN += $(word)))$(eval override export $(word) := $$(value $(word)))))
+$(foreach word,ENV SITE ADDRESS LOGIN KNOWN DOMAIN REPOSITORY ENTRY REF RELEASE ROLE STATE SECRET COMMAND TO INTO CONFIRM ONLY FROM DEMO_PORT DEMO_HTTPS_PORT,$(if $(filter-out undefined,$(origin $(word))),$(if $(filter command,$(firstword $(origin $(word)))),$(eval GIVEN += $(word)))$(eval override export $(word) := $$(value $(word)))))
 export WEBSTACK_GIVEN := $(GIVEN) $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 export WEBSTACK_GOALS := $(MAKECMDGOALS)
 
@@ -24,7 +24,7 @@ of_site = $(if $(SITE),--extra-vars site=$(SITE))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help words engine toolchain lock demo demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup drill backup-sheet restore test test-fast test-role lint sanity unit docs bench clean
+.PHONY: help words engine toolchain lock demo demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup drill backup-sheet restore rebuild test test-fast test-role lint sanity unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -100,6 +100,9 @@ backup-sheet: words toolchain ## what is where of the backups, and how to restor
 
 restore: words toolchain ## the database as it was, beside the live one: make restore ENV=production TO='2026-11-23 10:15:00Z'; ONLY=shop.orders: a dump of that; INTO=live CONFIRM=host: in its place
 	ansible-playbook --inventory inventories/$(ENV) playbooks/restore.yml $(strip $(if $(TO),--extra-vars "to='$(TO)'") $(if $(ONLY),--extra-vars only=$(ONLY)) $(if $(INTO),--extra-vars into=$(INTO)) $(if $(CONFIRM),--extra-vars confirm=$(CONFIRM)) $(call ask,secrets))
+
+rebuild: words toolchain ## a lost server on a new bare machine, from what its target has: make rebuild ENV=production FROM=backup
+	ansible-playbook --inventory inventories/$(ENV) playbooks/rebuild.yml $(strip --extra-vars from=$(FROM) $(if $(TO),--extra-vars "to='$(TO)'") $(call ask,secrets))
 
 rotate: words toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
 	ansible-playbook --inventory inventories/$(ENV) playbooks/rotate.yml $(strip $(of_site) $(call ask,secrets))

@@ -21,6 +21,7 @@ REPOSITORY = re.compile(r"(/|(sftp|rest|s3|b2|azure|gs|swift|rclone):)\S+")
 SCHEDULE = re.compile(r"[A-Za-z0-9*,./:~ -]+")
 WITHIN = re.compile(r"(?=.)([0-9]+y)?([0-9]+m)?([0-9]+d)?([0-9]+h)?")
 PASSPHRASE_LENGTH = 16
+PASSPHRASE_FORM = f"one line of {PASSPHRASE_LENGTH} characters or more, without blanks at its ends"
 OPEN = b"openssh-key-v1\0\0\0\0\4none"  # how a key without a passphrase begins
 
 
@@ -32,13 +33,15 @@ def backup_faults(inputs: dict[str, Any]) -> list[str]:
 
 def _full_faults(inputs: dict[str, Any]) -> Iterator[str]:
     address, passphrase = str(inputs["backup_repository"]), inputs["backup_passphrase"]
-    if not REPOSITORY.fullmatch(address):
-        yield "backup_repository: is neither an absolute path nor an address of restic's, such as sftp:keeper@backup.example.com:/srv/restic"
+    if address == "target" and not inputs["backup_target"]:
+        yield "backup_repository: 'target' is said, and there is no backup_target"
+    elif address not in ("", "target") and not REPOSITORY.fullmatch(address):
+        yield "backup_repository: is neither target, nor an absolute path, nor an address of restic's, such as sftp:keeper@backup.example.com:/srv/restic"
     if not passphrase:
-        if not address.startswith("/"):
+        if not address.startswith("/") and (address or inputs["backup_target"]):
             yield "backup_passphrase: required where the backups leave this host, such as a secret of the vault; without it nobody can read them"
-    elif len(passphrase) < PASSPHRASE_LENGTH or len(passphrase.splitlines()) != 1 or passphrase != passphrase.strip():
-        yield f"backup_passphrase: is not one line of {PASSPHRASE_LENGTH} characters or more, without blanks at its ends"
+    elif not _is_passphrase(passphrase):
+        yield f"backup_passphrase: is not {PASSPHRASE_FORM}"
     if not SCHEDULE.fullmatch(str(inputs["backup_schedule"])):
         yield f"backup_schedule: '{inputs['backup_schedule']}' is not a schedule such as *-*-* 03:00"
     if not 1 <= int(inputs["backup_log_days"]) <= 365:
@@ -79,7 +82,10 @@ def backup_key_fault(key: str) -> str:
 
 def archive_faults(inputs: dict[str, Any]) -> list[str]:
     """Every fault in the inputs of role archive."""
-    return list(_host_faults(inputs["archive_hosts"]))
+    found = list(_host_faults(inputs["archive_hosts"]))
+    if int(inputs["archive_keep_days"]) < 1:
+        found.append(f"archive_keep_days: {inputs['archive_keep_days']} is less than 1")
+    return found
 
 
 def _host_faults(hosts: list[dict[str, Any]]) -> Iterator[str]:
@@ -92,6 +98,8 @@ def _host_faults(hosts: list[dict[str, Any]]) -> Iterator[str]:
         if name in names:
             yield f"{path}.name: '{name}' stands in archive_hosts[{names[name]}] already"
         names.setdefault(name, index)
+        if (passphrase := host.get("passphrase")) and not _is_passphrase(passphrase):
+            yield f"{path}.passphrase: is not {PASSPHRASE_FORM}"
         if "PRIVATE" in key:
             yield f"{path}.key: is a private key; the public one belongs here, {PUBLIC_FORM}"
         elif not _is_public(key):
@@ -101,6 +109,10 @@ def _host_faults(hosts: list[dict[str, Any]]) -> Iterator[str]:
             if bare in keys:
                 yield f"{path}.key: stands in archive_hosts[{keys[bare]}] already; with one key, one host could write as the other"
             keys.setdefault(bare, index)
+
+
+def _is_passphrase(text: str) -> bool:
+    return len(text) >= PASSPHRASE_LENGTH and len(text.splitlines()) == 1 and text == text.strip()
 
 
 def _is_public(line: str) -> bool:

@@ -29,7 +29,9 @@ def full_faults(**changed: Any) -> list[str]:
 
 
 def host_faults(*hosts: tuple[str, str]) -> list[str]:
-    return module.archive_faults({"archive_hosts": [{"name": name, "key": key} for name, key in hosts]})
+    return module.archive_faults(
+        {"archive_hosts": [{"name": name, "key": key} for name, key in hosts], "archive_keep_days": 30}
+    )
 
 
 def test_no_target_and_a_whole_one_are_taken():
@@ -107,6 +109,7 @@ def test_what_is_no_key_is_refused():
     [
         ({"backup_repository": "backups"}, "backup_repository: is neither"),
         ({"backup_repository": "sftp:a b"}, "backup_repository: is neither"),
+        ({"backup_repository": "target"}, "backup_repository: 'target' is said, and there is no backup_target"),
         ({"backup_passphrase": "too short"}, "backup_passphrase: is not one line"),
         ({"backup_passphrase": "two lines of it\nare too many"}, "backup_passphrase: is not one line"),
         ({"backup_passphrase": " a blank at its front"}, "backup_passphrase: is not one line"),
@@ -132,3 +135,20 @@ def test_full_backups_that_can():
         full_faults(backup_repository="s3:https://s3.example.com/b", backup_keep={"within": "1y6m", "yearly": "3"})
         == []
     )
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"archive_keep_days": 0}, "archive_keep_days: 0 is less than 1"),
+        (
+            {"archive_hosts": [{"name": "www", "key": PUBLIC, "passphrase": "too short"}]},
+            "archive_hosts[0].passphrase: is not one line",
+        ),
+    ],
+)
+def test_a_rule_that_cannot_be(changed, words):
+    given = {"name": "www", "key": PUBLIC, "passphrase": "a long passphrase"}
+    assert module.archive_faults({"archive_hosts": [given], "archive_keep_days": 30}) == []
+    (found,) = module.archive_faults({"archive_hosts": [given], "archive_keep_days": 30, **changed})
+    assert found.startswith(words)

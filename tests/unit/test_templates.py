@@ -521,6 +521,7 @@ def test_a_file_says_at_its_top_where_it_comes_from(files):
             "/etc/webstack-backup/full.json",
             "/etc/webstack-backup/config.json",
             "/usr/local/sbin/webstack-backup",
+            "/etc/webstack-archive/keep.json",
             ".py",
         )
         if path.endswith(unmarked):

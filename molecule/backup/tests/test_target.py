@@ -2,11 +2,13 @@
 
 import json
 import re
+import shlex
 import subprocess
 
 import pytest
 import testinfra
-from copies import FULL, SOCKET, on_one, position, ran, refused, sql
+from conftest import begin, go_on
+from copies import FULL, PASSPHRASE, SOCKET, by_restic, on_one, position, ran, refused, sql
 from scenario import names, until
 
 TARGET = next(name for name in names() if "-target-" in name)
@@ -107,3 +109,122 @@ def test_a_host_whose_own_log_is_another_one(host, backed_up):
         refused(host, f"{LATEST} --log here", "the server has begun anew since")
     finally:
         ran(host, FULL)
+
+
+# The repository at the target
+
+
+SETTINGS, KNOWN = "/etc/webstack-backup/full.json", "/var/lib/webstack-backup/repository.json"
+PROGRAM = """python3 -c 'import shlex, sys; sys.path.insert(0, "/usr/local/lib/webstack")
+from webstack_backup import target; print(shlex.join([*target.way(target.config()["target"]), "rclone"]))'"""
+RESTIC = f'restic -o rclone.program="$({PROGRAM})" --password-file {PASSPHRASE} --no-cache'
+OWN = f"{RESTIC} --repo rclone:{NAME}"
+
+
+@pytest.fixture
+def there(host):
+    """Full backups go to the target; the folder in which they lie there."""
+    ran(host, f"cp -a {SETTINGS} /root/settings; mv {KNOWN} /root/known")
+    settings = {**json.loads(ran(host, f"cat {SETTINGS}")), "repository": "target"}
+    ran(host, f"echo {shlex.quote(json.dumps(settings))} > {SETTINGS}")
+    yield f"/srv/webstack-backup/{host.backend.name.split('-')[1]}/restic"
+    ran(host, f"cp -a /root/settings {SETTINGS}; mv /root/known {KNOWN}; webstack-backup end-scratch")
+
+
+def snapshots(host):
+    return sorted(one["id"] for one in json.loads(ran(host, f"{OWN} snapshots --json --no-lock")))
+
+
+def kept(target, folder):
+    """What is there, with its content. Locks go."""
+    find = "find . -path ./locks -prune -o -type f -exec sha256sum {} +"
+    return set(ran(target, f"cd {folder} && {find}").splitlines())
+
+
+@by_restic
+def test_a_full_backup_at_the_target(host, has_full, there, target):
+    ran(target, f"rm -rf {there}")
+    begin(host)
+    ran(host, "systemctl start webstack-backup.service")  # in its sandbox
+    go_on(host)
+    shipped(host)
+    said = ran(host, f"{LATEST} --log target")
+    assert "rows and checksums of all tables are the ones that were saved" in said
+    assert sql(host, "SELECT a FROM proof.late; SELECT id FROM proof.t", SOCKET).split() == ["1", "1", "2", "3"]
+
+
+@by_restic
+def test_a_stolen_key(host, has_full, there, target):
+    """Neither removes nor changes what is there, whatever it asks for; and it has no way into another folder."""
+    ran(host, FULL)
+    before, one = kept(target, there), snapshots(host)[0]
+    for attack in (f"forget {one}", f"tag --set mine {one}", "init", "key passwd --new-password-file /etc/hostname"):
+        done = host.run(f"timeout 5 {OWN} {attack}")
+        assert done.rc, done.stdout
+    ran(host, f"{OWN} unlock --remove-all")
+    assert len(before) > 5 and before <= kept(target, there)
+    own = ran(host, f"{OWN} cat config --no-lock")
+    assert ran(host, f"{RESTIC} --repo rclone:/srv/webstack-backup/another/restic cat config --no-lock") == own
+    ran(host, "webstack-backup restore --to full")
+
+
+@by_restic
+def test_a_target_without_room(host, has_full, there, target):
+    """The backup does not count and leaves nothing broken behind: the next one that has room is whole."""
+    ran(target, f"rm -rf {there} && install -d -m 0700 -o webstack-archive {there}")
+    ran(target, f"mount -t tmpfs -o size=1m,mode=0700,uid=$(id -u webstack-archive) none {there}")
+    try:
+        refused(host, f"timeout 300 {FULL}", f"no space left at rclone:{NAME}")
+        assert snapshots(host) == []
+        ran(target, f"mount -o remount,size=200m {there}")
+        ran(host, FULL)
+        assert len(snapshots(host)) == 2
+        ran(host, f"{OWN} check --read-data")
+    finally:
+        ran(target, f"umount {there}")
+
+
+@by_restic
+def test_a_target_that_freezes(host, has_full, there):
+    """Before a full backup, and in the middle of one: each call ends, and what had not come whole does not count."""
+    ran(host, FULL)
+    before = snapshots(host)
+    with Frozen():
+        refused(host, f"timeout 300 {FULL}", f"restic cat failed at rclone:{NAME}")
+    numbers = "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 900)"
+    sql(host, "CREATE DATABASE IF NOT EXISTS proof; CREATE TABLE IF NOT EXISTS proof.big (b BLOB)")
+    sql(host, f"INSERT INTO proof.big {numbers} SELECT RANDOM_BYTES(1024) FROM n AS a JOIN n AS b LIMIT 60000")
+    full = subprocess.Popen(
+        ["docker", "exec", host.backend.name, "timeout", "300", *FULL.split()], stderr=subprocess.PIPE, text=True
+    )
+    until(lambda: "backup --json" in host.run("pgrep -a restic").stdout)
+    with Frozen():
+        said = full.communicate()[1]
+    assert full.returncode == 1 and f"restic backup failed at rclone:{NAME}" in said, said
+    until(lambda: "rclone" not in host.run("pgrep -a ssh").stdout)
+    assert snapshots(host) == before
+    ran(host, FULL)
+    assert len(snapshots(host)) == len(before) + 2
+
+
+@by_restic
+def test_what_the_target_removes(host, has_full, there, target):
+    """By a rule of its own, as who owns the backups there; the host goes on with what is left."""
+    ran(host, FULL)
+    before = snapshots(host)
+    ran(host, f"{OWN} backup --tag data --time '2020-01-01 00:00:00' /etc/hostname")
+    ran(host, f"{OWN} backup --tag full --time '2020-01-02 00:00:00' /etc/hostname")
+    ran(host, f"{OWN} backup --tag full --time '2099-01-01 00:00:00' /etc/hostname")
+    assert len(snapshots(host)) == len(before) + 3
+    ran(target, "systemctl start webstack-archive-thin-out.service")
+    said = ran(target, "journalctl --no-pager -o cat -u webstack-archive-thin-out.service -n 9")
+    assert f"{host.backend.name.split('-')[1]}: 1 full backups removed" in said
+    left = snapshots(host)
+    assert (
+        set(before) < set(left) and len(left) == len(before) + 1
+    )  # the one of a time to come is not counted, and stays
+    ran(host, FULL)
+    assert ran(target, f"find {there} ! -user webstack-archive") == ""
+    passphrase = target.file(f"/etc/webstack-archive/passphrases/{host.backend.name.split('-')[1]}")
+    assert (passphrase.mode, passphrase.user) == (0o400, "webstack-archive")
+    assert target.run("systemctl is-active webstack-archive-thin-out.timer").stdout.strip() == "active"

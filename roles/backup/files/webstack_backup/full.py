@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import time
 from datetime import UTC, datetime
@@ -12,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import write_atomically
-from .basics import SOCKET, STATE, Refused, in_words, now, read_object
+from .basics import SOCKET, STATE, Refused, config, in_words, now, read_object
 from .ledger import FOLDER, line_in
 from .repository import DATA, FULL, Repository, in_bytes
 from .scratch import PLACE, Scratch, alone, counted, data_options, fresh, room, total
+from .target import name_of, way
 from .vendor import Vendor, ask, connect, installed
 
 CONFIG = Path("/etc/webstack-backup/full.json")
 KNOWN = STATE / "repository.json"
 LAST = STATE / "full.json"
+AT_TARGET = "target"
+ANSWER_SECONDS = 30  # until the target's restic repository is open
 COPY = PLACE / "full"
 MANIFEST = COPY / "manifest.json"
 LATE_HOURS = 26  # a day, what the timer adds, and what it takes
@@ -39,7 +43,14 @@ def declared() -> dict[str, Any]:
 
 def repository() -> Repository:
     found = declared()
-    return Repository(found["repository"], KNOWN, environment=found.get("environment"))
+    if found["repository"] != AT_TARGET:
+        return Repository(found["repository"], KNOWN, environment=found.get("environment"))
+    target = config()["target"]
+    # restic starts this in rclone's place, and talks to the rclone that the sink starts. What is there is this key's
+    # alone, whatever the host was called.
+    program = shlex.join([*way(target), "rclone"])
+    options = ("-o", f"rclone.program={program}", "-o", f"rclone.timeout={ANSWER_SECONDS}s")
+    return Repository(f"rclone:{name_of(target)}", KNOWN, options=options, own=True)
 
 
 def full() -> list[str]:

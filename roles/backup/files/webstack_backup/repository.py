@@ -52,16 +52,21 @@ class Snapshot:
 
 
 class Repository:
-    """`address` is a folder or what restic takes; `options` are of restic, `environment` has a store's keys."""
+    """`address` is a folder or what restic takes; `options` are of restic, `environment` has a store's keys.
+
+    All backups in it are this host's if it is its `own`; if not, those with its name are.
+    """
 
     def __init__(
-        self, address: str, known: Path, *, options: tuple[str, ...] = (), environment: dict[str, str] | None = None
-    ) -> None:
+        self, address: str, known: Path, *, options: tuple[str, ...] = (), environment: dict[str, str] | None = None,
+        own: bool = False,
+    ) -> None:  # fmt: skip
         self.address = address
         self.known = known  # remembers which repository this host has used
         self.options = options
         self.environment = environment or {}
         self.host = socket.gethostname()
+        self.mine = () if own else ("--host", self.host)
         self.name = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", address)
 
     @property
@@ -121,7 +126,7 @@ class Repository:
 
     def snapshots(self, tag: str, seconds: float = ASK_SECONDS) -> list[Snapshot]:
         """Of this host, the oldest first."""
-        words = ("snapshots", "--json", "--no-lock", "--host", self.host, "--tag", tag)
+        words = ("snapshots", "--json", "--no-lock", *self.mine, "--tag", tag)
         found = json.loads(self.call(*words, seconds=seconds)) or []
         return sorted(
             (Snapshot(one["id"], one["time"], tuple(one.get("tags") or ())) for one in found), key=lambda one: one.time
@@ -142,7 +147,7 @@ class Repository:
         words = [word for name, value in rule.items() for word in (f"--keep-{name.replace('_', '-')}", str(value))]
         found = json.loads(
             self.call(
-                "forget", "--dry-run", "--json", "--group-by", "host", "--host", self.host, "--tag", FULL, *words,
+                "forget", "--dry-run", "--json", "--group-by", "tags", *self.mine, "--tag", FULL, *words,
                 seconds=ASK_SECONDS,
             )
         )  # fmt: skip

@@ -1,0 +1,107 @@
+"""make rebuild: the site's host is lost while visitors write, and none of what they were told is saved is lost. Counted, not timed."""
+
+import itertools
+import json
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+import requests
+import testinfra
+from scenario import PROJECT, names, playbook, until, whereabouts
+
+SITE = next(name for name in names() if "-site-" in name)
+
+
+@pytest.fixture
+def site():
+    return testinfra.get_host(f"docker://{SITE}")
+
+
+def rebuild():
+    return playbook(name="rebuild.yml", **{"from": "backup"})
+
+
+def plain():
+    session = requests.Session()
+    session.trust_env, session.headers["Host"] = False, "www.foobar.com"
+    return session
+
+
+class Visitors:
+    """Four of them write articles, until they get no answer."""
+
+    def __init__(self):
+        self.numbers, self.saved, self.lost = itertools.count(1), set(), threading.Event()
+        self.url = f"http://{whereabouts(SITE)[SITE].address}"
+        self.threads = [threading.Thread(target=self.write) for _turn in range(4)]
+        for thread in self.threads:
+            thread.start()
+
+    def write(self):
+        session = plain()
+        token = re.search(r'name="csrf" value="([^"]+)"', session.get(self.url, timeout=10).text)[1]
+        cookies = {cookie.name: cookie.value for cookie in session.cookies}
+        while not self.lost.is_set():
+            title = f"article-{next(self.numbers)}"
+            form = {"csrf": token, "author": "Zoë", "title": title, "body": "🙂"}
+            try:
+                answer = session.post(
+                    f"{self.url}/articles", data=form, cookies=cookies, timeout=5, allow_redirects=False
+                )
+            except requests.RequestException:
+                return
+            if answer.status_code == 303:
+                self.saved.add(title)
+            else:
+                time.sleep(0.1)  # they are too fast for the site
+
+    def end(self):
+        self.lost.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def titles(site):
+    return set(site.check_output("mariadb -N -B -e 'SELECT title FROM foobar.articles'").split())
+
+
+def is_acknowledged(site):
+    return json.loads(site.check_output("cat /run/webstack-binlog/state.json"))["acknowledged"]
+
+
+def test_a_host_that_is_lost(site):
+    until(lambda: is_acknowledged(site))
+    visitors = Visitors()
+    until(lambda: len(visitors.saved) >= 20)
+    site.check_output("webstack-backup full")
+    before = len(visitors.saved)
+    until(lambda: len(visitors.saved) >= before + 100)
+    subprocess.run(["docker", "kill", "--signal", "KILL", SITE], check=True, capture_output=True)
+    visitors.end()
+    # Another machine, bare, takes its name.
+    for argv in (["down", SITE], ["up", SITE, "trixie"]):
+        subprocess.run([PROJECT / "tools/container", *argv], check=True, capture_output=True)
+    run = rebuild().must_succeed()
+    found = titles(site)
+    print(
+        f"{len(visitors.saved)} articles were saved, {before} of them before the full; lost: {len(visitors.saved - found)}"
+    )
+    assert visitors.saved - found == set()
+    run.must_say("rows and checksums of all tables are the ones that were saved", "The restored copy is live")
+    url = f"http://{whereabouts(SITE)[SITE].address}"
+    assert plain().get(f"{url}/articles/1", timeout=10).status_code == 200
+    until(lambda: site.run("webstack-backup status").rc == 0)
+    # It goes on: with the next number, and in a line of its own at the target.
+    again = Visitors()
+    until(lambda: len(again.saved) >= 5)
+    again.end()
+
+
+def test_a_machine_with_data_is_refused(site):
+    before = titles(site)
+    rebuild().must_be_refused("this machine has a database server already")
+    playbook(name="rebuild.yml").must_be_refused("from must be backup")
+    assert titles(site) == before

@@ -1,0 +1,70 @@
+"""Removes the full backups that are older than is declared, and what belongs to none: hosts cannot do that themselves.
+
+webstack-archive-thin-out.timer starts it. Of a host whose passphrase is not declared here, all stays.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from .basics import Refused, read_object, run
+from .sink import ROOT
+
+FOLDER = Path("/etc/webstack-archive")
+ASK_SECONDS, PRUNE_SECONDS = 600, 6 * 3600
+LONGEST = timedelta(days=1)  # from when a full has its data's time to the mark that makes it count
+
+
+def thin_out(call: Callable[..., str], keep: timedelta, now: datetime) -> str:
+    """`call` runs restic. Returns what was done, in words.
+
+    The age counts from the newest full, so that those of a host that takes none any more stay. A time that the host has
+    made up removes nothing that would have stayed: one in the future does not count, one in the past keeps more.
+    """
+    call("unlock", seconds=ASK_SECONDS)  # removes locks of dead processes only
+    found = json.loads(call("snapshots", "--json", "--no-lock", seconds=ASK_SECONDS)) or []
+    times = {one["id"]: moment(one["time"]) for one in found}
+    fulls = {one["id"] for one in found if "full" in (one.get("tags") or ())}
+    newest = max((times[one] for one in fulls if times[one] <= now), default=None)
+    if not newest:
+        return "no full backup yet"
+    kept = {one for one in fulls if times[one] >= newest - keep}
+    begin = min(times[one] for one in kept) - LONGEST
+    leaving = sorted(fulls - kept)
+    unneeded = sorted(one for one in times.keys() - fulls if times[one] < begin)
+    # The marks first: one whose data are gone would count, and could not be restored.
+    for snapshots in (leaving, unneeded):
+        if snapshots:
+            call("forget", *snapshots, seconds=ASK_SECONDS)
+    if leaving or unneeded:
+        call("prune", seconds=PRUNE_SECONDS)
+    return f"{len(leaving)} full backups removed, {len(kept)} kept"
+
+
+def moment(text: str) -> datetime:
+    """restic writes nanoseconds."""
+    return datetime.fromisoformat(re.sub(r"(\.[0-9]{6})[0-9]+", r"\1", text))
+
+
+def main() -> int:
+    keep = timedelta(days=read_object(FOLDER / "keep.json")["days"])
+    code = 0
+    for passphrase in sorted((FOLDER / "passphrases").glob("*")):
+        host = passphrase.name
+        repository = ["restic", "--repo", str(ROOT / host / "restic"), "--password-file", str(passphrase), "--no-cache"]
+
+        def call(*words: str, seconds: float, argv: list[str] = repository) -> str:
+            return run([*argv, *words], seconds=seconds)
+
+        try:
+            there = (ROOT / host / "restic" / "config").exists()
+            print(f"{host}: {thin_out(call, keep, datetime.now(UTC)) if there else 'no backup yet'}")
+        except Refused as error:
+            print(f"{host}: {error}", file=sys.stderr)
+            code = 1
+    return code

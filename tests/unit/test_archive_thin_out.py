@@ -1,0 +1,64 @@
+"""Which backups the target removes, with a restic that only remembers what it is asked. The scenario `backup` has the real one."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+
+from loading import ROOT
+
+sys.path.insert(0, str(ROOT / "roles/archive/files"))
+sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode  # no __pycache__ beside what is copied to hosts
+from webstack_archive import thin_out  # noqa: E402
+
+sys.dont_write_bytecode = kept
+
+NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
+
+
+def removed(*snapshots: tuple[str, str, float]) -> tuple[str, list[str]]:
+    """Of (id, tag, age in days): what is said, and what is forgotten, in its order."""
+    asked: list[str] = []
+
+    def restic(verb: str, *words: str, seconds: float) -> str:
+        if verb == "forget":
+            asked.extend(words)
+        if verb != "snapshots":
+            return ""
+        return json.dumps(
+            [
+                {
+                    "id": name,
+                    "tags": [tag] if tag else None,
+                    "time": f"{NOW - timedelta(days=age):%Y-%m-%dT%H:%M:%S}.123456789Z",
+                }
+                for name, tag, age in snapshots
+            ]
+        )
+
+    return thin_out.thin_out(restic, timedelta(days=30), NOW), asked
+
+
+OLD, NEW = [("d1", "data", 31.1), ("f1", "full", 31), ("d0", "data", 40)], [("d2", "data", 29.6), ("f2", "full", 29.5)]
+
+
+def test_what_is_older_than_declared_goes_marks_first():
+    said, forgotten = removed(*OLD, *NEW, ("d3", "data", 0.1), ("f3", "full", 0.01))
+    assert forgotten == ["f1", "d0", "d1"] and said == "1 full backups removed, 2 kept"
+
+
+def test_data_of_a_full_that_stays_do_too():
+    """However long the full took; and with them what has no mark yet."""
+    assert removed(("d1", "data", 30.9), ("f1", "full", 29.9), ("d2", "data", 0), ("f2", "full", 0.01))[1] == []
+    assert removed(("d1", "data", 0))[1] == []
+
+
+def test_a_host_that_takes_none_any_more_keeps_its_own():
+    assert removed(("d1", "data", 400), ("f1", "full", 400), ("f0", "full", 420))[1] == []
+
+
+def test_times_that_a_stolen_host_makes_up():
+    """One in the future does not make the others old, and one in the past does not either."""
+    assert removed(*NEW, ("f9", "full", -9000))[1] == []
+    assert removed(*NEW, ("f0", "full", 9000), ("d0", "", 9000))[1] == ["f0", "d0"]
