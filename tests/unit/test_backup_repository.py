@@ -45,6 +45,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> repository.Reposit
         (1, LOCKED, "is locked by web1:4711 since 2026-11-23 03:00:01"),
         (11, LOCKED, "is locked by web1:4711 since 2026-11-23 03:00:01"),
         (1, "Fatal: unable to save snapshot: write /x: no space left on device\n", "no space left at .*GB free"),
+        (1, "rclone: Post request put error: preallocate: file too big for remaining disk space\n", "no space left at"),
         (3, "error: read /x: input/output error\n", "does not count"),
         (1, SILENT, "restic backup failed at .*\n.*connection refused"),
     ],

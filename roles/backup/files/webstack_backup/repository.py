@@ -214,7 +214,9 @@ class Repository:
             since = re.search(r"lock was created at (\d+-\d+-\d+ \d+:\d+:\d+)", said)
             by = f" by {held[2]}:{held[1]}" if held else ""
             return Refused(f"the repository {self.name} is locked{by}" + (f" since {since[1]}" if since else ""))
-        if "no space left on device" in said:
+        if re.search(
+            "no space left on device|too big for remaining disk space", said
+        ):  # restic, and the target's rclone
             free = f": {in_bytes(shutil.disk_usage(self.local).free)} free" if self.local else ""
             return Refused(f"no space left at {self.name}{free}")
         words = said.strip().replace(self.address, self.name)[-2000:]
