@@ -158,9 +158,12 @@ class ActionModule(ActionBase):
 
     def _sound(self, said: dict[str, Any]) -> list[wiring.Site]:
         """The sites without faults."""
-        raw = self._vars.get("sites")
+        raw, groups = self._vars.get("sites"), set(self._vars.get("group_names", []))
+        serves = bool({"webservers", "appservers", "dbservers"} & groups)
+        if "archives" in groups and not serves:
+            return []  # what an inventory says for all hosts is not meant for one that keeps the backups of others
         if raw is None:
-            if {"webservers", "appservers", "dbservers"} & set(self._vars.get("group_names", [])):
+            if serves:
                 self._faults.append(
                     f"sites: not set for {self._host}; its web sites, each with a domain at least"
                     f"{similar('sites', self._vars, 0.7)}"

@@ -405,6 +405,14 @@ def test_a_host_without_web_servers_opens_no_port_of_theirs():
     assert inputs["base_firewall_open"] == [{"port": 22}] and inputs["nginx_sites"] == inputs["mysql_users"] == []
 
 
+def test_a_host_that_keeps_the_backups_of_others_has_no_sites():
+    """What group_vars/all says of sites is there for it, too."""
+    other = {"inventory_hostname": "web2", "sites": {"shop": SHOP}}
+    groups = {"archives": [HOST]} | {name: ["web2"] for name in GROUPS}
+    answer = told(groups=groups, hostvars={"web2": other})
+    assert answer["all"] == [] and answer["host"]["nginx_sites"] == [] and answer["host"]["base_firewall_open"] == []
+
+
 def test_a_database_whose_log_goes_to_another_machine_has_a_reader_and_waits():
     target = {"host": "backup.example.com", "key_file": "keys/shop", "host_key": "ssh-ed25519 AAAA"}
     mine = {"name": "reports", "auth": "socket"}
