@@ -99,6 +99,7 @@ CONFIG = {
 }
 # A unit that systemd runs goes on: nothing here ends it.
 SYSTEMD_RUN = r"""
+case "$*" in *--wait*) while [ "$1" != -- ]; do shift; done; shift; exec "$@" ;; esac
 cd "$SYSTEMD"
 for word; do case $word in --unit=*) unit=${word#--unit=} ;; esac; done
 [ ! -e "active-$unit" ] || { echo "Unit $unit was already loaded." >&2; exit 1; }

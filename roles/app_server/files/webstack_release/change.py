@@ -278,11 +278,15 @@ class Change:
     # Their steps
 
     def announce_migration(self, release: str) -> None:
-        """Runs the host's programs that must know of a migration before it begins, as root: each gets application and release."""
+        """Runs the host's programs that must know of a migration before it begins, as root: each gets application and release.
+
+        In a unit of their own: what this one may write is the application's.
+        """
         if self.paths.before_migrations.is_dir():
             argv = ["run-parts", "--exit-on-error", f"--arg={self.paths.app}", f"--arg={release}"]
+            argv.append(str(self.paths.before_migrations))
             with explained_as("Nothing was migrated, since a program that is run before it failed."):
-                run([*argv, str(self.paths.before_migrations)])
+                run(["systemd-run", "--quiet", "--wait", "--collect", "--pipe", "--", *argv], inner=argv)
 
     def await_migration(self) -> None:
         """Waits for a migration that runs longer than the change that started it: two must not overlap, and it needs its release."""
