@@ -239,7 +239,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         {"backup_target": {"host": "192.0.2.9", "port": "2222", "key_file": str(ROOT / "LICENSE"), "host_key": "ssh-ed25519 AAAA"},
          "backup_passphrase": "only for a test"},
     ),
-    "archive": ("archive", ["validate", "hosts"], {"archive_hosts": [{"name": "www.example.com", "key": PUBLIC_KEY}]}),
+    "archive": ("archive", ["validate", "access"], {"archive_hosts": [{"name": "www.example.com", "key": PUBLIC_KEY}]}),
     "app": ("app_server", ["validate", "configure"], APPLICATION),
     "app-hostile": (
         "app_server", ["validate", "configure"],

@@ -80,6 +80,13 @@ def ready(server):
     return server
 
 
+@pytest.fixture(scope="module", autouse=True)
+def without_a_full():
+    """The tests ask for the state many times, and it asks the repository each time where there is a full."""
+    for name in DATABASES:
+        host(name).check_output("rm -f /var/lib/webstack-backup/full.json")
+
+
 @pytest.fixture
 def database(request):
     """A database server whose log the target has."""
