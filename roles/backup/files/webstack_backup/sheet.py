@@ -6,7 +6,7 @@ import shlex
 from datetime import UTC, datetime
 
 from .basics import SOCKET, config
-from .full import MANIFEST, declared, repository
+from .full import AT_TARGET, MANIFEST, declared, repository
 from .repository import OWN, PASSPHRASE, passphrase
 from .restore import COPY, live_log
 from .scratch import data_options
@@ -74,7 +74,10 @@ def sheet() -> list[str]:
         server=f"{vendor.title} {vendor.version()}",
         title=vendor.title,
         repository=store.name,
-        address=shlex.quote(store.name),
+        # The target is where this host's own key cannot be used: its disk, or a copy of it.
+        address="/srv/webstack-backup/HOST/restic   # at the target, or a copy; HOST is this host's name in archive_hosts there"
+        if declared()["repository"] == AT_TARGET
+        else shlex.quote(store.name),
         passphrase=f"backup_passphrase in the inventory's vault, and {PASSPHRASE} on this host"
         if passphrase() == PASSPHRASE
         else f"{OWN} on this host alone: write it down, and keep it apart from this sheet",
