@@ -77,12 +77,17 @@ def check() -> list[str]:
     if not LAST.exists():
         return ["there is no full backup yet that could be read"]
     with alone("check"), noted(CHECKED) as found:
-        store, part = repository(), datetime.now(UTC).isoweekday()
+        store, number = repository(), part()
         store.identity()
         store.release_stale_locks()
-        store.check(part, PARTS)
-        found["part"] = part
-        return [f"part {part} of {PARTS} of {store.name} is whole"]
+        store.check(number, PARTS)
+        found["part"] = number
+        return [f"part {number} of {PARTS} of {store.name} is whole"]
+
+
+def part() -> int:
+    """Which of the seven is read today."""
+    return datetime.now(UTC).isoweekday()
 
 
 @contextmanager
