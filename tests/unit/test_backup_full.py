@@ -7,6 +7,7 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from backing import full
@@ -32,6 +33,25 @@ def test_a_new_one_and_an_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
     taken(27)
     (said,), good = full.overview()
     assert "27 h old" in said and "webstack-backup.service says why" in said and not good
+
+
+@pytest.mark.parametrize(
+    ("noted", "words"),
+    [
+        ({"snapshot": "2d0e2c16", "line": "", "log_folder": "/nowhere"}, ""),
+        ({"snapshot": "ffffffff", "line": "", "log_folder": "/nowhere"}, "does not have it"),
+        ({"snapshot": "2d0e2c16", "line": "20261128T190000Z-4f3a9c", "log_folder": "/nowhere"}, "begun another log"),
+        ({}, ""),  # as an earlier version has noted it
+    ],
+)
+def test_a_full_counts_where_the_repository_has_it_and_the_log_goes_on(
+    noted: dict[str, str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = SimpleNamespace(name="the repository", snapshots=lambda _tag, **_: [SimpleNamespace(id="2d0e2c16344d")])
+    monkeypatch.setattr(full, "FOLDER", tmp_path)
+    monkeypatch.setattr(full, "repository", lambda: there)
+    found = full.missing(noted)
+    assert words in found and bool(words) == bool(found)
 
 
 def test_none_yet() -> None:

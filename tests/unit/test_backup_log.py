@@ -647,7 +647,7 @@ def test_lines_that_are_ahead_of_the_targets_clock_wait_and_the_log_goes_on(tmp_
     shipping, there = stream.Stream.__new__(stream.Stream), Sent()
     shipping.ledger, shipping.lines, shipping.offset = ledger.Ledger(tmp_path / "ledger"), deque(), 0
     for ahead in (-9, 40):
-        moment = basics.clock(ahead)
+        moment = basics.now(ahead)
         shipping.ledger.add(ledger.Entry(moment, "binlog.000001", 4711 + ahead, moment))
     shipping.lead = 0
     shipping.send_ledger(there)

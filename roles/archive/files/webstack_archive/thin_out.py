@@ -6,13 +6,12 @@ webstack-archive-thin-out.timer starts it. Of a host whose passphrase is not dec
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from .basics import Refused, read_object, run
+from .basics import Refused, read_object, run, told_by_restic
 from .sink import ROOT
 
 FOLDER = Path("/etc/webstack-archive")
@@ -28,7 +27,7 @@ def thin_out(call: Callable[..., str], keep: timedelta, now: datetime) -> str:
     """
     call("unlock", seconds=ASK_SECONDS)  # removes locks of dead processes only
     found = json.loads(call("snapshots", "--json", "--no-lock", seconds=ASK_SECONDS)) or []
-    times = {one["id"]: moment(one["time"]) for one in found}
+    times = {one["id"]: told_by_restic(one["time"]) for one in found}
     fulls = {one["id"] for one in found if "full" in (one.get("tags") or ())}
     newest = max((times[one] for one in fulls if times[one] <= now), default=None)
     if not newest:
@@ -44,11 +43,6 @@ def thin_out(call: Callable[..., str], keep: timedelta, now: datetime) -> str:
     if leaving or unneeded:
         call("prune", seconds=PRUNE_SECONDS)
     return f"{len(leaving)} full backups removed, {len(kept)} kept"
-
-
-def moment(text: str) -> datetime:
-    """restic writes nanoseconds."""
-    return datetime.fromisoformat(re.sub(r"(\.[0-9]{6})[0-9]+", r"\1", text))
 
 
 def main() -> int:

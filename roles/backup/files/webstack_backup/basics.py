@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shlex
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -62,10 +63,11 @@ def in_words(error: BaseException) -> str:
     return str(error) or repr(error)
 
 
-def clock(ahead: float = 0.0) -> str:
+def now(ahead: float = 0.0) -> str:
     """UTC to the microsecond, that many seconds from now; it sorts as text: 2026-11-23T10:15:00.000000Z."""
     return (datetime.now(UTC) + timedelta(seconds=ahead)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def now() -> str:
-    return clock()
+def told_by_restic(time: str) -> datetime:
+    """restic tells nanoseconds, which Python does not read."""
+    return datetime.fromisoformat(re.sub(r"(\.[0-9]{6})[0-9]+", r"\1", time))

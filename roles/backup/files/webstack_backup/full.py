@@ -134,9 +134,10 @@ def missing(last: dict[str, Any]) -> str:
         there = [one.id for one in store.snapshots(FULL, seconds=STATUS_SECONDS)]
     except Refused as error:
         return in_words(error)
-    if not any(one.startswith(last["snapshot"]) for one in there):  # 0.14 tells the beginning of an id
+    # 0.14 tells the beginning of an id; an earlier version has noted neither it nor the line.
+    if not any(one.startswith(last.get("snapshot", "")) for one in there):
         return f"{store.name} does not have it: is that another repository than before?"
-    if line(Path(last["log_folder"])) != last["line"]:
+    if "line" in last and line(Path(last["log_folder"])) != last["line"]:
         return "the server has begun another log since, of which nothing can be restored: webstack-backup full"
     return ""
 

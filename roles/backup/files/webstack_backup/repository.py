@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from .atomic import write_atomically
-from .basics import STATE, Refused, read_object
+from .basics import STATE, Refused, read_object, told_by_restic
 
 FOLDER = Path("/etc/webstack-backup")
 PASSPHRASE = FOLDER / "passphrase"
@@ -47,8 +47,7 @@ class Snapshot:
     @property
     def hours(self) -> float:
         """Its age."""
-        taken = datetime.fromisoformat(re.sub(r"\.\d+", "", self.time))  # restic tells nanoseconds
-        return (datetime.now(UTC) - taken).total_seconds() / 3600
+        return (datetime.now(UTC) - told_by_restic(self.time)).total_seconds() / 3600
 
 
 class Repository:

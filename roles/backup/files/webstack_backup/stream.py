@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import events, marks, state
-from .basics import Refused, clock, in_words, now
+from .basics import Refused, in_words, now
 from .ledger import FORM, Entry, Ledger, ask, local, take_over
 from .server import Acknowledgement, Dump, Server, format_of, named_by_rotation
 from .sink import FRAME, OFFSET
@@ -404,7 +404,7 @@ class Stream:
     def send_ledger(self, sink: Sink) -> None:
         """The lines that have been written since."""
         self.held_back = ""
-        limit = clock(self.lead + AHEAD_OF_TARGET)
+        limit = now(self.lead + AHEAD_OF_TARGET)
         for line in self.ledger.read(self.offset):
             if FORM.fullmatch(line) and line.split(" ")[3] > limit:
                 self.held_back = (
