@@ -36,8 +36,10 @@ def _of_backups(asked: dict[str, Any]) -> dict[str, list[str]]:
         why = str(asked.get("stderr") or asked.get("msg")).strip()
         fault = f"backups: they cannot be asked for: {why}; a converge of the host (make site) mends its tools"
         return {"said": [], "wrong": [fault]}
-    lines = [f"backups: {line}" for line in told["overview"]]
-    return {"said": lines, "wrong": [] if told["good"] else lines}
+    return {
+        "said": [f"backups: {line}" for line in told["overview"]],
+        "wrong": [f"backups: {line}" for line in told["wrong"]],
+    }
 
 
 def _of_sites(

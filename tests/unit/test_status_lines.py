@@ -30,9 +30,11 @@ def status_lines(*results: Any, backups: dict[str, Any] = NO_DATABASE, **named: 
 def test_backups_are_told_with_the_sites_and_a_promise_that_does_not_hold_needs_a_person():
     asked = ["shop"], [LIVE], [GOOD], stat(shop=CLOSED)
     alone = status_lines(*asked)
-    good = status_lines(*asked, backups={"stdout": '{"overview": ["Full backups: none yet"], "good": true}'})
+    good = status_lines(*asked, backups={"stdout": '{"overview": ["Full backups: none yet"], "wrong": []}'})
     assert good == {"said": [*alone["said"], "backups: Full backups: none yet"], "wrong": []}
-    late = status_lines(*asked, backups={"stdout": '{"overview": ["Full backups: late"], "good": false}'})
+    late = status_lines(
+        *asked, backups={"stdout": '{"overview": ["Room", "Full backups: late"], "wrong": ["Full backups: late"]}'}
+    )
     assert late["wrong"] == ["backups: Full backups: late"] and late["said"][-1] == "backups: Full backups: late"
     for silent in ({"msg": "No such file"}, {"stdout": "", "stderr": "No such file"}):
         told = status_lines(*asked, backups=silent)

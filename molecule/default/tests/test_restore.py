@@ -52,6 +52,19 @@ def test_a_moment_comes_back_and_what_came_after_it_is_kept(host):
     assert "Full backups: the newest is 0 h old" in told and "another log" not in told
 
 
+def test_a_backup_that_is_gone_needs_a_person(host):
+    host.check_output("mv /var/backups/webstack /root/gone")
+    try:
+        gone = "there is no repository at /var/backups/webstack"
+        run = playbook("--limit", NAME, name=str(PROJECT / "playbooks/status.yml")).must_fail(
+            "backups: Full backups", gone
+        )
+        assert "backups: Room for the log" not in run.output.partition("Say what needs a person")[2]
+        playbook("--limit", NAME, name=str(PROJECT / "playbooks/verify.yml")).must_fail("9. the page: 200", gone)
+    finally:
+        host.check_output("mv /root/gone /var/backups/webstack")
+
+
 def test_what_cannot_go_live_leaves_the_site_open_as_it_was(host):
     """With a maintenance page that somebody else has put there, it stays."""
     page = "/var/lib/webstack/maintenance/foobar"

@@ -80,5 +80,5 @@ def test_a_branch_is_shipped_one_migration_after_the_other_and_a_converge_leaves
 
 def test_what_is_live_and_who_changed_it_is_told(servers):
     ship("status").must_succeed().must_say(
-        "foobar: release", "verified", "rolled back by", "certificate:", "maintenance: off"
+        "foobar: release", "verified", "rolled back by", "certificate:", "maintenance: off", "backups: Full backups:"
     )

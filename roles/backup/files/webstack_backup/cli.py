@@ -65,9 +65,10 @@ def status(*, as_json: bool) -> int:
         drill.overview(),
         state.room(LOG if LOG.exists() else DATA),
     ]
-    lines, good = [line for part in parts for line in part[0]], all(part[1] for part in parts)
-    print(json.dumps({**found, "overview": lines, "good": good}) if as_json else "\n".join(lines))
-    return 0 if good else 1
+    lines = [line for said, _good in parts for line in said]
+    wrong = [line for said, good in parts if not good for line in said]
+    print(json.dumps({**found, "overview": lines, "wrong": wrong}) if as_json else "\n".join(lines))
+    return 1 if wrong else 0
 
 
 def mark(name: str) -> int:
