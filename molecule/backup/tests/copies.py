@@ -11,6 +11,8 @@ FULL = "webstack-backup full"
 REPOSITORY = "/var/backups/webstack"
 PASSPHRASE = "/etc/webstack-backup/passphrase"
 SOCKET = "/run/webstack-restore/mysqld.sock"
+# A lock is written under another name first. A killed restic leaves that file behind, and nothing minds it.
+LOCKS = f"find {REPOSITORY}/locks -type f ! -name '*-tmp-*'"
 RESTIC = f"restic --repo {REPOSITORY} --password-file {PASSPHRASE} --no-cache --no-lock"
 
 SERVERS = [name for name in names() if "target" not in name]

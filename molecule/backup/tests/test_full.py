@@ -8,6 +8,7 @@ import time
 import pytest
 from copies import (
     FULL,
+    LOCKS,
     PASSPHRASE,
     REPOSITORY,
     RESTIC,
@@ -123,7 +124,7 @@ def killed_during(host, state):
     [
         "pgrep mariadb-backup || test -d /var/lib/mysql-files/webstack-clone",
         "test -S /run/webstack-full/mysqld.sock",
-        "ls /var/backups/webstack/locks/*",
+        f"{LOCKS} | grep -q .",
     ],
 )
 def test_a_killed_one_does_not_count(host, written, state):
@@ -134,7 +135,7 @@ def test_a_killed_one_does_not_count(host, written, state):
     assert fulls(host) == before
     ran(host, FULL)  # it removes the lock, whose process is dead, and what is left of the copy
     assert len(fulls(host)) == len(before) + 1
-    assert ran(host, f"ls {REPOSITORY}/locks") == ""
+    assert ran(host, LOCKS) == ""
     assert not host.file("/var/lib/webstack-scratch/full").exists
     assert host.run("systemctl is-active webstack-full").stdout.strip() == "inactive"
 
@@ -171,9 +172,9 @@ def test_a_wrong_passphrase(host, has_full):
 @by_restic
 def test_a_live_lock_of_another_host(host, has_full):
     check = f"hostname elsewhere; exec restic --repo {REPOSITORY} --password-file {PASSPHRASE} check --read-data"
-    assert ran(host, f"ls {REPOSITORY}/locks") == ""
+    assert ran(host, LOCKS) == ""
     ran(host, f"systemd-run --unit=holder --collect unshare --uts sh -c {shlex.quote(check)}")
-    until(lambda: ran(host, f"ls {REPOSITORY}/locks") != "")
+    until(lambda: ran(host, LOCKS) != "")
     ran(host, "systemctl kill --signal=KILL holder")
     try:
         refused(host, FULL, rf"the repository {REPOSITORY} is locked by elsewhere:\d+ since 20")
