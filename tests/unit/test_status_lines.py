@@ -22,8 +22,8 @@ def stat(**sites: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"item": site, "stat": stat} for site, stat in sites.items()]
 
 
-def status_lines(*results: Any, backups: dict[str, Any] = NO_DATABASE, **named: Any) -> dict[str, list[str]]:
-    told: dict[str, list[str]] = module.status_lines(*results, backups=backups, **named)
+def status_lines(*results: Any, backups: dict[str, Any] | None = None, **named: Any) -> dict[str, list[str]]:
+    told: dict[str, list[str]] = module.status_lines(*results, backups=backups or NO_DATABASE, **named)
     return told
 
 

@@ -91,7 +91,7 @@ def test_a_log_that_is_not_whole(host, written, harm):
 
 
 def test_positions_that_cannot_be_reached(host, has_full):
-    file, _, offset = position(host).rpartition(":")
+    file, _colon, offset = position(host).rpartition(":")
     for to, words in (
         (f"{file}:{int(offset) + 1}", "is not reached: the log can be replayed until"),
         (f"{file}:{int(offset) - 1}", "no event ends at"),

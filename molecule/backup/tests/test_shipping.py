@@ -636,8 +636,8 @@ def test_without_acknowledgement_a_frozen_target_stops_nobody(converge, restored
 
 
 def seconds(moment):
-    whole_, _, fraction = moment.rstrip("Z").partition(".")
-    return time.mktime(time.strptime(whole_, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction}")
+    whole, _dot, fraction = moment.rstrip("Z").partition(".")
+    return time.mktime(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction}")
 
 
 def test_a_target_that_is_declared_no_more_is_left(converge, restored):

@@ -70,7 +70,7 @@ def test_the_log_that_the_target_has(host, backed_up):
 def test_a_log_that_ends_before_the_ledger_does(host, written, target):
     """Bytes that the target had acknowledged, and has no more: of the events that are whole, none is taken for the last."""
     shipped(host)
-    file, _, size = position(host).partition(":")
+    file, _colon, size = position(host).partition(":")
     path = f"{folder(host)}/{file}"
     ran(host, "systemctl stop webstack-binlog")
     ran(target, f"cp -a {path} /root/kept && truncate --size=-7 {path}")

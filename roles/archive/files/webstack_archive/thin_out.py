@@ -52,7 +52,7 @@ def main() -> int:
         host = passphrase.name
         repository = ["restic", "--repo", str(ROOT / host / "restic"), "--password-file", str(passphrase), "--no-cache"]
 
-        def call(*words: str, seconds: float, argv: list[str] = repository) -> str:
+        def call(*words: str, seconds: float, argv: tuple[str, ...] = tuple(repository)) -> str:
             return run([*argv, *words], seconds=seconds)
 
         try:

@@ -58,7 +58,7 @@ class Chain:
     @property
     def size(self) -> int:
         """In bytes."""
-        return sum(end for _, end in self.files) - self.start.offset
+        return sum(end for _file, end in self.files) - self.start.offset
 
 
 def read(path: Path, *asked: int, limit: int | None = None) -> File:
@@ -146,7 +146,7 @@ def _previous_gtids(data: mmap.mmap, body: int, end: int) -> Gtids:
     """MySQL: the ranges of numbers of each source, first and one after the last."""
     (count,) = struct.unpack_from("<Q", data, body)
     place, found = body + 8, {}
-    for _ in range(count):
+    for _source in range(count):
         source, ranges = struct.unpack_from("<16sQ", data, place)
         place += 24
         found[source] = [struct.unpack_from("<QQ", data, place + 16 * n) for n in range(ranges)]

@@ -24,7 +24,7 @@ def dump(only: str) -> list[str]:
             raise Refused("there is no restored server to take it from: webstack-backup restore makes one")
         with connect(instance.socket) as cursor:
             tables = counted(cursor)
-        database, _, table = only.partition(".")
+        database, _dot, table = only.partition(".")
         there = tables.get(database, {})
         if not there or (table and table not in there):
             known = ", ".join(f"{database}.{name}" for name in there) or ", ".join(tables) or "none"

@@ -68,7 +68,7 @@ def _full(store: Repository, vendor: Vendor) -> list[str]:
     opened = store.open()  # before anything is copied: it may not answer
     store.release_stale_locks()
     with connect(SOCKET) as cursor:
-        (base, datadir), *_ = ask(cursor, "SELECT @@log_bin_basename, @@datadir")
+        ((base, datadir),) = ask(cursor, "SELECT @@log_bin_basename, @@datadir")
         if not base:
             raise Refused("the server has no binary log: role mysql turns it on")
         options = data_options(cursor)
@@ -179,7 +179,7 @@ def line(log: Path) -> str:
 def size(folder: Path, without: str | None = None) -> int:
     """Bytes that the files in `folder` take, but for those of a log `without`."""
     found = 0
-    for place, _, names in os.walk(folder):
+    for place, _folders, names in os.walk(folder):
         for name in names:
             if without and name.startswith(without + "."):
                 continue

@@ -114,7 +114,7 @@ def counted(cursor: Any) -> dict[str, dict[str, list[int]]]:
     for database, table in tables:
         named = ".".join(f"`{word.replace('`', '``')}`" for word in (database, table))
         ((count,),) = ask(cursor, f"SELECT COUNT(*) FROM {named}")
-        ((_, checksum),) = ask(cursor, f"CHECKSUM TABLE {named}")
+        ((_table, checksum),) = ask(cursor, f"CHECKSUM TABLE {named}")
         if checksum is None:
             raise Refused(f"the table {database}.{table} cannot be read")
         found.setdefault(database, {})[table] = [int(count), int(checksum)]
@@ -124,7 +124,7 @@ def counted(cursor: Any) -> dict[str, dict[str, list[int]]]:
 def total(tables: dict[str, dict[str, list[int]]]) -> str:
     """In words: 2 databases, 17 tables, 123,456 rows."""
     number = sum(len(found) for found in tables.values())
-    rows = sum(count for found in tables.values() for count, _ in found.values())
+    rows = sum(count for found in tables.values() for count, _checksum in found.values())
     return f"{len(tables)} databases, {number} tables, {rows:,} rows"
 
 

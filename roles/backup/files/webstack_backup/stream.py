@@ -316,7 +316,7 @@ class Stream:
         readers = [sink.stdout, sink.stderr]
         if len(sink.outgoing) < AHEAD and not self.switches:
             readers.append(self.dump)
-        ready, takes, _ = select.select(readers, [sink.stdin] if sink.outgoing else [], [], TICK)
+        ready, takes, _failed = select.select(readers, [sink.stdin] if sink.outgoing else [], [], TICK)
         if self.dump in ready:
             self.dump.receive()
             self.take(sink)
@@ -495,9 +495,9 @@ class Stream:
                 self.session()
             except (Refused, OSError, ValueError) as error:
                 words = in_words(error)
-            if words != self.fault:
-                log(words)
-            self.fault = words
+                if words != self.fault:
+                    log(words)
+                self.fault = words
             deadline = time.monotonic() + RETRY
             while time.monotonic() < deadline:
                 self.tell()

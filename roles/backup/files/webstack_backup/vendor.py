@@ -35,7 +35,7 @@ class Position:
 
     @classmethod
     def read(cls, text: str) -> Position:
-        file, _, offset = text.rpartition(":")
+        file, _colon, offset = text.rpartition(":")
         if not re.fullmatch(r"[\w-]+\.\d+", file) or not offset.isdecimal():
             raise Refused(f"{text!r} is no position: binlog.000012:4711 is one")
         return cls(file, int(offset))
