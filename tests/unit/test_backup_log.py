@@ -646,6 +646,7 @@ def test_lines_that_are_ahead_of_the_targets_clock_wait_and_the_log_goes_on(tmp_
     """The target would refuse them, and the session with them."""
     shipping, there = stream.Stream.__new__(stream.Stream), Sent()
     shipping.ledger, shipping.lines, shipping.offset = ledger.Ledger(tmp_path / "ledger"), deque(), 0
+    shipping.shipped = ("binlog.000001", 5000)
     for ahead in (-9, 40):
         moment = basics.now(ahead)
         shipping.ledger.add(ledger.Entry(moment, "binlog.000001", 4711 + ahead, moment))
@@ -655,6 +656,20 @@ def test_lines_that_are_ahead_of_the_targets_clock_wait_and_the_log_goes_on(tmp_
     shipping.lead = 60  # the target's clock is ahead of this one
     shipping.send_ledger(there)
     assert len(there) == 2 and shipping.held_back == ""
+
+
+def test_a_line_of_the_ledger_goes_to_the_target_after_what_it_tells_of(tmp_path):
+    """Or a host that is killed in between leaves a ledger there that tells of more than the log has."""
+    shipping, there = stream.Stream.__new__(stream.Stream), Sent()
+    shipping.ledger, shipping.lines, shipping.offset, shipping.lead = ledger.Ledger(tmp_path / "ledger"), deque(), 0, 0
+    for second, position in enumerate((100, 200, 300)):
+        shipping.ledger.add(entry(second, position))
+    gone = []
+    for shipped in (None, ("binlog.000001", 100), ("binlog.000001", 299), ("binlog.000002", 0)):
+        shipping.shipped = shipped
+        shipping.send_ledger(there)
+        gone.append(len(there))
+    assert gone == [0, 1, 2, 3]
 
 
 def test_each_line_of_the_log_has_a_ledger_of_its_own(tmp_path):
@@ -707,7 +722,7 @@ def test_a_torn_line_in_the_middle_is_left_out(tmp_path):
     ledger.local(LINE, tmp_path).write_text(text)
     assert moments.entries(LINE, tmp_path) == [entry(1, 1), entry(4, 4)]
     shipping, there = stream.Stream.__new__(stream.Stream), Sent()
-    shipping.lead = 0
+    shipping.lead, shipping.shipped = 0, ("binlog.000001", 5000)
     shipping.ledger, shipping.lines, shipping.offset, shipping.due = (
         ledger.Ledger(ledger.local(LINE, tmp_path)),
         deque(),

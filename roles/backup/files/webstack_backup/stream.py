@@ -21,7 +21,7 @@ from typing import Any
 
 from . import events, marks, state
 from .basics import Refused, in_words, now
-from .ledger import FORM, Entry, Ledger, ask, local, take_over
+from .ledger import FORM, Entry, Ledger, ask, entry, local, take_over
 from .server import Acknowledgement, Dump, Server, format_of, named_by_rotation
 from .sink import FRAME, OFFSET
 from .target import name_of, way
@@ -402,17 +402,20 @@ class Stream:
         self.tell()
 
     def send_ledger(self, sink: Sink) -> None:
-        """The lines that have been written since."""
+        """The lines that have been written since, each once the target has the log up to its position."""
         self.held_back = ""
         limit = now(self.lead + AHEAD_OF_TARGET)
         for line in self.ledger.read(self.offset):
-            if FORM.fullmatch(line) and line.split(" ")[3] > limit:
-                self.held_back = (
-                    f"the ledger of this host is at {line[:19]}Z, and it is {limit[:19]}Z at the target: moments are not known "
-                    "there until then. If the clock of this host was wrong, begin a new line (webstack-backup new-line)"
-                )
-                break
             if FORM.fullmatch(line):  # a power cut may have torn one
+                found = entry(line)
+                if found.place > self.place:
+                    break
+                if found.after > limit:
+                    self.held_back = (
+                        f"the ledger of this host is at {line[:19]}Z, and it is {limit[:19]}Z at the target: moments are not known "
+                        "there until then. If the clock of this host was wrong, begin a new line (webstack-backup new-line)"
+                    )
+                    break
                 sink.send(b"L", line.encode())
                 self.lines.append(line)
             self.offset += len(line.encode()) + 1
