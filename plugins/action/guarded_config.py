@@ -15,6 +15,7 @@ from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.foobar.webstack.plugins.module_utils.undo import UNDO
+from ansible_collections.foobar.webstack.plugins.plugin_utils.questions import ask
 
 UNDO_SECONDS = 40  # default; from just before the change to the undo
 PATIENCE = 15  # seconds after the undo, in which the host must answer again
@@ -96,6 +97,9 @@ class ActionModule(ActionBase):
 
     def _keep(self, args: dict[str, Any], dry: bool = False) -> dict[str, Any]:
         given = {name: value for name, value in args.items() if value not in ("", [])}
+        outlook = ask(self, "service_config", given, self._vars) if dry and "check" not in given else None
+        if outlook and not outlook["changed"]:
+            return outlook
         before, self._task.check_mode = self._task.check_mode, self._task.check_mode or dry
         try:
             return self._execute_module("foobar.webstack.service_config", module_args=given, task_vars=self._vars)

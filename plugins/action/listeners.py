@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible_collections.foobar.webstack.plugins.plugin_utils.questions import ask
 
 ASKED = "webstack_asked"  # in a registered result: the question
 
@@ -25,5 +26,7 @@ class ActionModule(ActionBase):
                 return {
                     name: item for name, item in value.items() if name not in ("warnings", "ansible_facts", "skipped")
                 }
-        answer = self._execute_module("foobar.webstack.listeners", module_args=args, task_vars=variables)
+        answer = ask(self, "listeners", args, variables) or self._execute_module(
+            "foobar.webstack.listeners", module_args=args, task_vars=variables
+        )
         return answer if answer.get("failed") else {**answer, ASKED: args}

@@ -176,6 +176,12 @@ action:
   description: What was done to the unit, one of none, start, reload, restart.
   type: str
   returned: always
+noted:
+  description: >-
+    Whether the host had all notes of this module, which tell a later run what was done: whose the folders are, and with which
+    files the process of the unit was started.
+  type: bool
+  returned: always
 copies:
   description: Where copies of what O(managed_folders) held at the first contact are.
   type: list
@@ -211,13 +217,16 @@ def files_of_others(module: AnsibleModule) -> dict[str, list[str]]:
     return found
 
 
+def unsigned_folders(params: dict[str, Any]) -> list[str]:
+    """The managed folders without a note of whose they are."""
+    return [path for path in params["managed_folders"] if params["first_contact"] and not ownership.sign(path).exists()]
+
+
 def take_folders(module: AnsibleModule, found: dict[str, list[str]]) -> list[str]:
     """Notes that the managed folders are a role's, before the first file in them changes; returns the copies."""
     copies = [ownership.take(folder, keep_copy=bool(paths)) for folder, paths in found.items()]
-    if module.params["first_contact"]:
-        for folder in module.params["managed_folders"]:
-            if not ownership.sign(folder).exists():  # the host was converged by a version that made no such notes
-                ownership.take(folder, keep_copy=False)
+    for folder in unsigned_folders(module.params):  # the host was converged by a version that made no such notes
+        ownership.take(folder, keep_copy=False)
     for copy in filter(None, copies):
         module.warn(f"what somebody else had put there before this run is kept in {copy}")
     return [copy for copy in copies if copy]
@@ -266,11 +275,13 @@ def main() -> None:
     unit = Unit(module, params["unit"]) if params["unit"] else None
     action = next_action(unit, config, params["probe"]) if unit else "none"
     files_changed = config.changed + config.to_remove
+    unstamped = unit is not None and not unit.stamp()
     result: dict[str, Any] = {
         "changed": bool(files_changed or config.wrong_folders or action != "none" or (unit and unit.disabled)),
         "files_changed": files_changed,
         "folders_changed": list(config.wrong_folders),
         "action": action,
+        "noted": not (unstamped or unsigned_folders(params)),
     }
     if module._diff:
         result["diff"] = config.diffs()
@@ -281,7 +292,7 @@ def main() -> None:
             result["copies"] = copies
         if result["changed"]:
             change(module, unit, config, action)
-        elif unit and not unit.stamp():
+        elif unit and unstamped:
             unit.write_stamp(config.digests())
     module.exit_json(**result)
 
