@@ -8,7 +8,7 @@ from loading import ROOT
 
 sys.path.insert(0, str(ROOT / "roles/backup/files"))
 sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode  # no __pycache__ beside what is copied to hosts
-from webstack_backup import chain, drill, full, ledger, moments, replay, repository, restore, scratch, vendor  # noqa: E402
+from webstack_backup import chain, cli, drill, full, ledger, moments, replay, repository, restore, scratch, vendor  # noqa: E402
 from webstack_backup.basics import Refused  # noqa: E402
 from webstack_backup.vendor import Position  # noqa: E402
 
@@ -17,6 +17,7 @@ __all__ = [
     "Position",
     "Refused",
     "chain",
+    "cli",
     "drill",
     "full",
     "ledger",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from backing import Position, Refused, ledger, replay, repository, restore, scratch, vendor
+from backing import Position, Refused, cli, ledger, replay, repository, restore, scratch, vendor
 from logs import log_file
 
 LINE = "20261128T190000Z-4f3a9c"
@@ -121,3 +122,14 @@ def test_the_latest_moment_without_a_server(tmp_path: Path, monkeypatch: pytest.
         restore.plan(store, "latest", None, tmp_path)
     monkeypatch.setattr(restore, "entries", lambda line: [])
     restore.plan(store, "latest", None, tmp_path)
+
+
+def test_a_server_can_pass_through_its_folder_whatever_the_umask(monkeypatch, tmp_path):
+    """Role base has those who log in make what others cannot read."""
+    monkeypatch.setattr(scratch, "PLACE", tmp_path / "scratch")
+    before = os.umask(0o077)
+    try:
+        cli.main(["end-scratch"])
+    finally:
+        os.umask(before)
+    assert oct((tmp_path / "scratch").stat().st_mode & 0o777) == oct(0o711)

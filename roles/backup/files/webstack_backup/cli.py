@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 
@@ -154,6 +155,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
+    os.umask(
+        0o022
+    )  # a server has to pass through the folders that are made; files that root alone reads have their mode
     try:
         match options.command:
             case "status":
