@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from benching import BUILD, PROJECT, SITE, inventory, sh
+from benching import BUILD, PROJECT, SITE, address_of, inventory, sh
 
 RATE = 100  # requests a second
 QUIET_SECONDS = 4  # before and after each change
@@ -33,7 +33,7 @@ def visitors() -> Iterator[dict[str, Any]]:
     """Load as long as the block lasts; afterwards the dictionary has what the visitors met."""
     met: dict[str, Any] = {}
     program = str(PROJECT / "molecule/deploy/files/visitors.py")
-    address = sh("hostname -I", SITE).split()[0]
+    address = address_of(SITE)
     process = subprocess.Popen(
         [sys.executable, program, address, str(RATE), "www.foobar.com", "/healthz"],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

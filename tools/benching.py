@@ -15,7 +15,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 BUILD = PROJECT / "build"
 PREFIX = f"bench-{os.environ.get('WEBSTACK_ID', 'local')}"
 KEY, KNOWN_HOSTS = BUILD / "bench-key", BUILD / "bench-known-hosts"
-SITE, FLOOR, LOAD = (f"{PREFIX}-{name}" for name in ("site", "floor", "load"))
+SITE, FLOOR, LOAD, TARGET = (f"{PREFIX}-{name}" for name in ("site", "floor", "load", "target"))
 
 
 def sh(command: str, container: str = "") -> str:
@@ -38,9 +38,9 @@ def fresh(container: str) -> None:
 
 def let_in(container: str) -> None:
     """Gives a host what a rented server has when it is handed over: an ssh server, and a user with a key who may sudo."""
-    for path in (KEY, KEY.with_suffix(".pub"), KNOWN_HOSTS):
-        path.unlink(missing_ok=True)
-    sh(f"ssh-keygen -q -t ed25519 -N '' -f {KEY}")
+    KNOWN_HOSTS.unlink(missing_ok=True)
+    if not KEY.exists():
+        sh(f"ssh-keygen -q -t ed25519 -N '' -f {KEY}")
     sh(
         "apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends openssh-server sudo"
         " >/dev/null 2>&1 && useradd --create-home --shell /bin/bash admin && install -d -o admin -m 0700 /home/admin/.ssh"
@@ -50,12 +50,17 @@ def let_in(container: str) -> None:
     )
 
 
-def inventory(sites: int = 1, state: str = "present", *, whole: bool = False) -> str:
+def address_of(container: str) -> str:
+    return sh("hostname -I", container).split()[0]
+
+
+def inventory(sites: int = 1, state: str = "present", *, whole: bool = False, backed_up: bool = False) -> str:
     """The file of an inventory of the measured container.
 
-    It has as many sites, all of the same code; `state` is that of the second. `whole` is with DNS and TLS.
+    It has as many sites, all of the same code; `state` is that of the second. `whole` is with DNS and TLS, `backed_up`
+    with a second machine that takes log and backups.
     """
-    address = sh("hostname -I", SITE).split()[0]
+    address = address_of(SITE)
     values = {
         # The way that a server is reached: `docker exec` takes three times as long to run a command.
         "ansible_host": address,
@@ -99,6 +104,17 @@ def inventory(sites: int = 1, state: str = "present", *, whole: bool = False) ->
             "dns_nameservers": ["ns1.foobar.com"],
             "dns_ask_resolver": False,
             "dns_records": [{"name": "ns1", "type": "A", "values": [address]}],
+        }
+    if backed_up:
+        groups["archives"] = {"hosts": {TARGET: {"ansible_host": address_of(TARGET)}}}
+        values |= {
+            "archive_hosts": [{"name": "site", "key": KEY.with_suffix(".pub").read_text(encoding="utf-8").strip()}],
+            "backup_target": {
+                "host": address_of(TARGET),
+                "key_file": str(KEY),
+                "host_key": " ".join(sh("cat /etc/ssh/ssh_host_ed25519_key.pub", TARGET).split()[:2]),
+            },
+            "backup_passphrase": "only for the bench, on a container",
         }
     path = BUILD / "bench-inventory.json"
     path.write_text(json.dumps({"all": {"vars": values, "children": groups}}), encoding="utf-8")
