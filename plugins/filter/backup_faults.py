@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import posixpath
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,12 @@ PRIVATE = re.compile(r"-----BEGIN OPENSSH PRIVATE KEY-----\n([A-Za-z0-9+/=\n]+)-
 REPOSITORY = re.compile(r"(/|(sftp|rest|s3|b2|azure|gs|swift|rclone):)\S+")
 SCHEDULE = re.compile(r"[A-Za-z0-9*,./:~ -]+")
 WITHIN = re.compile(r"(?=.)([0-9]+y)?([0-9]+m)?([0-9]+d)?([0-9]+h)?")
+OWN_REPOSITORY = "/var/backups/webstack"
+# What the database and its backups keep there changes while it is read; the units of the backups have a /tmp of their own.
+NOT_TO_SAVE = (
+    "/var/lib/mysql", "/var/lib/mysql-binlog", "/var/lib/webstack-scratch", "/var/lib/webstack-backup", "/tmp", "/var/tmp", "/proc",
+    "/sys", "/dev", "/run",
+)  # fmt: skip
 PASSPHRASE_LENGTH = 16
 PASSPHRASE_FORM = f"one line of {PASSPHRASE_LENGTH} characters or more, without blanks at its ends"
 OPEN = b"openssh-key-v1\0\0\0\0\4none"  # how a key without a passphrase begins
@@ -44,6 +51,10 @@ def _full_faults(inputs: dict[str, Any]) -> Iterator[str]:
         yield f"backup_passphrase: is not {PASSPHRASE_FORM}"
     if not SCHEDULE.fullmatch(str(inputs["backup_schedule"])):
         yield f"backup_schedule: '{inputs['backup_schedule']}' is not a schedule such as *-*-* 03:00"
+    if not SCHEDULE.fullmatch(str(inputs["backup_files_schedule"])):
+        yield f"backup_files_schedule: '{inputs['backup_files_schedule']}' is not a schedule such as hourly"
+    for path in inputs["backup_paths"]:
+        yield from _path_faults(path, address if address.startswith("/") else OWN_REPOSITORY)
     if not 1 <= int(inputs["backup_log_days"]) <= 365:
         yield f"backup_log_days: {inputs['backup_log_days']} is not between 1 and 365"
     rule = {name: value for name, value in inputs["backup_keep"].items() if value is not None}
@@ -54,6 +65,15 @@ def _full_faults(inputs: dict[str, Any]) -> Iterator[str]:
             yield f"backup_keep.within: '{value}' is not a time such as 30d or 1y6m"
         if name != "within" and int(value) < 1:
             yield f"backup_keep.{name}: {value} is less than 1"
+
+
+def _path_faults(path: str, repository: str) -> Iterator[str]:
+    if not path.startswith("/") or posixpath.normpath(path) != path or path == "/" or "\n" in path:
+        yield f"backup_paths: '{path}' is not the path of a folder, such as /srv/shop/shared"
+        return
+    for own in (*NOT_TO_SAVE, repository.rstrip("/")):
+        if f"{own}/".startswith(f"{path}/") or path.startswith(f"{own}/"):
+            yield f"backup_paths: '{path}' and {own} lie in one another, and what is in that is not to be saved as files"
 
 
 def _target_faults(target: dict[str, Any]) -> Iterator[str]:

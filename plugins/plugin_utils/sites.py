@@ -41,7 +41,7 @@ READER = {"name": "webstack-binlog", "auth": "socket", "replication": True}
 ACKNOWLEDGE_MS = 2000
 YEAR = 31536000  # seconds
 # Inputs that the sites of a host are turned into. The inventory's own entries are added.
-LISTS = ("base_firewall_open", "dns_records", "nginx_sites", "mysql_databases", "mysql_users")
+LISTS = ("base_firewall_open", "dns_records", "nginx_sites", "mysql_databases", "mysql_users", "backup_paths")
 
 
 @cache
@@ -477,6 +477,7 @@ def host_inputs(
         "base_firewall_open": firewall,
         "nginx_sites": [nginx_site(site) for site in here],
         **told_database(here),
+        "backup_paths": [f"{site.home}/shared" for site in here if keeps_files(site)],
     }
     challenges = said.get("nginx_challenge_root", said.get("certificate_acme_root", CHALLENGES))
     inputs = {"nginx_challenge_root": challenges, **{name: told[name] + lists.get(name, []) for name in told}}
@@ -547,6 +548,11 @@ def told_database(sites: list[Site]) -> dict[str, list[Entry]]:
             "privileges": [{"database": name, "grants": grants}],
         })  # fmt: skip
     return {"mysql_databases": databases, "mysql_users": users}
+
+
+def keeps_files(site: Site) -> bool:
+    """Whether the application has files that releases share."""
+    return bool(site.of_app("shared", []) or site.of_app("shared_files", []))
 
 
 def told_backup(declared: dict[str, Any]) -> dict[str, Any]:

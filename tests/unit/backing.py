@@ -8,7 +8,21 @@ from loading import ROOT
 
 sys.path.insert(0, str(ROOT / "roles/backup/files"))
 sys.dont_write_bytecode, kept = True, sys.dont_write_bytecode  # no __pycache__ beside what is copied to hosts
-from webstack_backup import chain, cli, drill, full, ledger, moments, replay, repository, restore, scratch, vendor  # noqa: E402
+from webstack_backup import (  # noqa: E402
+    chain,
+    cli,
+    drill,
+    files,
+    full,
+    ledger,
+    moments,
+    placing,
+    replay,
+    repository,
+    restore,
+    scratch,
+    vendor,
+)
 from webstack_backup.basics import Refused  # noqa: E402
 from webstack_backup.vendor import Position  # noqa: E402
 
@@ -19,9 +33,11 @@ __all__ = [
     "chain",
     "cli",
     "drill",
+    "files",
     "full",
     "ledger",
     "moments",
+    "placing",
     "replay",
     "repository",
     "restore",

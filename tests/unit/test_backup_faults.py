@@ -17,6 +17,7 @@ TARGET = {"host": "backup.example.com", "key_file": "/keys/www", "host_key": PUB
 FULL = {
     "backup_target": {}, "backup_acknowledge": True, "backup_log_days": 7, "backup_repository": "/var/backups/webstack",
     "backup_passphrase": "a long passphrase", "backup_schedule": "*-*-* 03:00", "backup_keep": {"within": "30d", "daily": 14},
+    "backup_paths": ["/srv/shop/shared"], "backup_files_schedule": "hourly",
 }  # fmt: skip
 
 
@@ -118,6 +119,18 @@ def test_what_is_no_key_is_refused():
             "backup_passphrase: required where the backups leave this host",
         ),
         ({"backup_schedule": "daily; reboot"}, "backup_schedule: "),
+        ({"backup_files_schedule": ""}, "backup_files_schedule: '' is not a schedule"),
+        ({"backup_paths": ["media"]}, "backup_paths: 'media' is not the path of a folder"),
+        ({"backup_paths": ["/"]}, "backup_paths: '/' is not the path of a folder"),
+        ({"backup_paths": ["/srv/../var"]}, "backup_paths: '/srv/../var' is not the path of a folder"),
+        (
+            {"backup_paths": ["/var/lib/mysql/shop"]},
+            "backup_paths: '/var/lib/mysql/shop' and /var/lib/mysql lie in one another",
+        ),
+        (
+            {"backup_paths": ["/var/backups"]},
+            "backup_paths: '/var/backups' and /var/backups/webstack lie in one another",
+        ),
         ({"backup_log_days": 0}, "backup_log_days: 0 is not between 1 and 365"),
         ({"backup_keep": {}}, "backup_keep: keeps nothing"),
         ({"backup_keep": {"within": "a while"}}, "backup_keep.within: 'a while'"),

@@ -413,6 +413,15 @@ def test_a_host_that_keeps_the_backups_of_others_has_no_sites():
     assert answer["all"] == [] and answer["host"]["nginx_sites"] == [] and answer["host"]["base_firewall_open"] == []
 
 
+def test_the_files_of_applications_are_saved_with_the_database():
+    sites = {
+        "shop": {**SHOP, "app": {**SHOP["app"], "shared": ["media"]}},
+        "docs": {**SHOP, "domain": "docs.shop.example"},
+    }
+    assert told(sites)["host"]["backup_paths"] == ["/srv/shop/shared"]
+    assert told(sites, backup_paths=["/srv/mails"])["host"]["backup_paths"] == ["/srv/shop/shared", "/srv/mails"]
+
+
 def test_a_database_whose_log_goes_to_another_machine_has_a_reader_and_waits():
     target = {"host": "backup.example.com", "key_file": "keys/shop", "host_key": "ssh-ed25519 AAAA"}
     mine = {"name": "reports", "auth": "socket"}

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from . import drill, dump, full, live, marks, purge, restore, restored, sheet, state
+from . import drill, dump, files, full, live, marks, purge, restore, restored, sheet, state
 from .atomic import write_atomically
 from .basics import Refused, config, in_words, run
 from .ledger import FOLDER, line_in
@@ -62,6 +62,7 @@ def status(*, as_json: bool) -> int:
         restored.overview(),
         shipping,
         full.overview(),
+        files.overview(),
         full.place(),
         drill.overview(),
         state.room(LOG if LOG.exists() else DATA),
@@ -90,8 +91,10 @@ def copies(options: argparse.Namespace) -> int:
     match options.command:
         case "full":
             said = full.full()
+        case "files":
+            said = files.between(full.repository(), full.paths())
         case "restore":
-            said = restore.restore(options.to, options.log, reuse=options.reuse)
+            said = restore.restore(options.to, options.log, reuse=options.reuse, only=options.files)
         case "purge":
             said = purge.purge()
         case "sheet":
@@ -122,6 +125,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "new-line", help="go on in a new line of the log, where the one at the target cannot be continued"
     )
     commands.add_parser("full", help="take a full backup now (webstack-backup.timer does)")
+    commands.add_parser("files", help="save the folders beside the database now (webstack-backup-files.timer does)")
     found = commands.add_parser("restore", help="restore into a scratch server of its own; the live one stays as it is")
     found.add_argument(
         "--to",
@@ -134,6 +138,11 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "--log",
         choices=["here", "target"],
         help="where the log is read from; by default here, if it is that of the newest full",
+    )
+    found.add_argument(
+        "--files",
+        metavar="PATH",
+        help="of the folders beside the database, what is at PATH alone; by default all of them, and none with an empty PATH",
     )
     found = commands.add_parser("dump", help="write a database, or a table, of that server into a file")
     found.add_argument("only", metavar="DATABASE[.TABLE]")
@@ -166,7 +175,18 @@ def main(argv: list[str] | None = None) -> int:
                 return mark(options.name)
             case "new-line":
                 return new_line()
-            case "full" | "restore" | "dump" | "go-live" | "end-scratch" | "purge" | "drill" | "check" | "sheet":
+            case (
+                "full"
+                | "files"
+                | "restore"
+                | "dump"
+                | "go-live"
+                | "end-scratch"
+                | "purge"
+                | "drill"
+                | "check"
+                | "sheet"
+            ):
                 return copies(options)
             case "stream":
                 return stream()

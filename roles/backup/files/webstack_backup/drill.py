@@ -5,18 +5,16 @@ What it found is kept for `status`: a backup that nobody has restored is a hope.
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .atomic import write_atomically
-from .basics import STATE, Refused, in_words, now, read_object
+from .basics import STATE, Refused, read_object
 from .full import CONFIG, LAST, repository
+from .noted import noted
 from .restore import fits, plan, restored_into
 from .scratch import PLACE, Scratch, alone, counted, fresh, room, total
 from .state import clock
@@ -88,23 +86,6 @@ def check() -> list[str]:
 def part() -> int:
     """Which of the seven is read today."""
     return datetime.now(UTC).isoweekday()
-
-
-@contextmanager
-def noted(path: Path) -> Iterator[dict[str, Any]]:
-    """The outcome, good or bad, goes into the file; after a bad one the last good one still stands there."""
-    good: dict[str, Any] = {}
-    try:
-        yield good
-    except (Refused, OSError) as error:
-        _write(path, {**read_object(path), "fault": in_words(error).splitlines()[0], "tried": now()})
-        raise
-    _write(path, {**good, "time": now()})
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, json.dumps(content))
 
 
 def overview() -> tuple[list[str], bool]:

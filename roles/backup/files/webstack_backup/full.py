@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from . import files
 from .atomic import write_atomically
 from .basics import SOCKET, STATE, Refused, config, in_words, now, read_object
 from .ledger import FOLDER, line_in
@@ -53,6 +54,11 @@ def repository() -> Repository:
     return Repository(f"rclone:{name_of(target)}", KNOWN, options=options, own=True)
 
 
+def paths() -> list[str]:
+    """The folders that are saved beside the database."""
+    return list(declared().get("paths", []))
+
+
 def full() -> list[str]:
     """Makes one; returns what an operator reads of it."""
     with alone("full"):
@@ -90,6 +96,9 @@ def _full(store: Repository, vendor: Vendor) -> list[str]:
         tables = counted(cursor)
         ((accounts,),) = ask(cursor, "SELECT COUNT(*) FROM mysql.user")
     manifest |= {"position": str(position), "gtid": gtid, "tables": tables, "accounts": accounts, "bytes": size(data)}
+    # After the position: what a row tells of is there. Where they cannot be saved, this is not a whole backup.
+    beside = files.save(store, paths(), COPY) if paths() else {}
+    manifest["files"] = beside.get("snapshot", "")
     saved = store.backup(data, DATA)
     manifest |= {"data": saved["snapshot_id"], "stored": saved["data_added"]}
     write_atomically(MANIFEST, json.dumps(manifest, indent=1), 0o600)
@@ -104,7 +113,7 @@ def _full(store: Repository, vendor: Vendor) -> list[str]:
     words.append(
         f"{in_bytes(manifest['bytes'])} of data, {in_bytes(manifest['stored'])} of them new in {store.name}; {seconds:.1f} s"
     )
-    return words + thin_out(store)
+    return [*words, *(files.told(beside) if beside else []), *thin_out(store)]
 
 
 def overview() -> tuple[list[str], bool]:
@@ -150,15 +159,18 @@ def thin_out(store: Repository) -> list[str]:
     rule = declared().get("keep")
     if not rule or not store.local:
         return []
-    kept, leaving = store.keep(rule)
-    needed = [json.loads(store.read(snapshot, MANIFEST))["data"] for snapshot in kept]
+    kept, leaving = store.keep(rule, FULL)
+    manifests = [json.loads(store.read(snapshot, MANIFEST)) for snapshot in kept]
+    needed = [manifest["data"] for manifest in manifests]
     unneeded = [
         one.id for one in store.snapshots(DATA) if not one.id.startswith(tuple(needed)) and one.hours > UNFINISHED_HOURS
     ]
-    if not leaving and not unneeded:
+    marks, folders = files.unneeded(store, rule, [one["files"] for one in manifests if one.get("files")])
+    unneeded += folders
+    if not leaving and not marks and not unneeded:
         return []
     # Manifests first: one whose data are gone would count, and could not be restored.
-    for snapshots in (leaving, unneeded):
+    for snapshots in (leaving + marks, unneeded):
         if snapshots:
             store.forget(snapshots)
     store.prune()

@@ -18,6 +18,7 @@ class Wanted:
 
     position: Position | None
     words: str = ""
+    at: str = ""  # its time, where that is known
 
 
 def entries(line: str, folder: Path = ledger.FOLDER) -> list[ledger.Entry]:
@@ -30,14 +31,16 @@ def wanted(to: str, known: list[ledger.Entry], now_at: Position | None) -> Wante
     if to == "latest":
         return Wanted(None)
     if re.fullmatch(r"[\w-]+\.\d+:\d+", to):
-        return Wanted(Position.read(to))
+        stop = Position.read(to)
+        by_then = [entry.after for entry in known if Position(entry.file, entry.position).key <= stop.key]
+        return Wanted(stop, at=by_then[-1] if by_then else "")
     if re.match(r"\d{4}-", to):
         return _at(moment(to), known, now_at)
     marked = [entry for entry in known if entry.mark]
     found = [entry for entry in marked if entry.mark == to]
     if found:
         entry = found[-1]
-        return Wanted(Position(entry.file, entry.position), f"the mark {to} of {_clock(entry.after)}")
+        return Wanted(Position(entry.file, entry.position), f"the mark {to} of {_clock(entry.after)}", entry.after)
     names = ", ".join(entry.mark for entry in marked[-5:]) or "none"
     raise Refused(
         f"{to!r} is none of: latest, full, a time such as 2026-11-23 10:15:00Z, a position such as binlog.000012:4711, "
@@ -62,7 +65,7 @@ def _at(when: datetime, known: list[ledger.Entry], now_at: Position | None) -> W
     if last is known[-1] and position != now_at:
         raise Refused(f"the ledger can tell positions until {_clock(last.after)}; {asked}")
     return Wanted(
-        position, f"{_clock(text)}: the log's position at {_clock(last.after)}, the ledger's last line until then"
+        position, f"{_clock(text)}: the log's position at {_clock(last.after)}, the ledger's last line until then", text
     )
 
 

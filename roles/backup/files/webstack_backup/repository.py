@@ -32,10 +32,17 @@ CACHE = Path("/var/cache/webstack-backup")
 ASK_SECONDS = 60  # restic 0.18 tries for many minutes if nobody answers
 DATA_SECONDS = 6 * 3600
 DATA, FULL = "data", "full"
+FOLDERS, FILES, DATA_OF = "files-data", "files", "data-"  # the mark of files has the id of their data in a tag
 
 
 class NoRepository(Refused):
     """There is none at this address."""
+
+
+class Incomplete(Refused):
+    """restic has left something out. `said` is all that it has printed."""
+
+    said = ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Snapshot:
     id: str
     time: str
     tags: tuple[str, ...]
+    path: str = ""
 
     @property
     def hours(self) -> float:
@@ -112,41 +120,39 @@ class Repository:
         """Removes locks whose process is dead: on this host by its pid, of other hosts after 30 minutes without a sign."""
         self.call("unlock", seconds=ASK_SECONDS)
 
-    def backup(self, path: Path, tag: str, *more: str) -> dict[str, Any]:
+    def backup(self, path: Path | list[Path], tag: str, *more: str) -> dict[str, Any]:
         """A new snapshot of `path`; returns restic's figures of it."""
         tags = [word for name in (tag, *more) for word in ("--tag", name)]
-        said = self.call("backup", "--json", "--host", self.host, *tags, str(path), seconds=DATA_SECONDS)
-        for line in reversed(said.splitlines()):
-            with contextlib.suppress(ValueError):
-                found = json.loads(line)
-                if found.get("message_type") == "summary":
-                    return dict(found)
-        raise Refused("restic does not say which snapshot it has made")
+        paths = map(str, path if isinstance(path, list) else [path])
+        return summary(self.call("backup", "--json", "--host", self.host, *tags, "--", *paths, seconds=DATA_SECONDS))
 
     def snapshots(self, tag: str, seconds: float = ASK_SECONDS) -> list[Snapshot]:
         """Of this host, the oldest first."""
         words = ("snapshots", "--json", "--no-lock", *self.mine, "--tag", tag)
         found = json.loads(self.call(*words, seconds=seconds)) or []
         return sorted(
-            (Snapshot(one["id"], one["time"], tuple(one.get("tags") or ())) for one in found), key=lambda one: one.time
+            (Snapshot(one["id"], one["time"], tuple(one.get("tags") or ()), one["paths"][0]) for one in found),
+            key=lambda one: one.time,
         )
 
     def read(self, snapshot: str, path: Path) -> str:
         return self.call("dump", "--no-lock", snapshot, str(path), seconds=ASK_SECONDS)
 
-    def restore(self, snapshot: str, folder: Path) -> None:
-        """Writes the files below `folder`, with the path that they were saved from."""
-        self.call("restore", "--no-lock", snapshot, "--target", str(folder), seconds=DATA_SECONDS)
+    def restore(self, snapshot: str, folder: Path, *only: str) -> None:
+        """Writes the files below `folder`, with the path that they were saved from; all, or those at the paths `only`."""
+        # To restic they are patterns.
+        some = [word for path in only for word in ("--include", re.sub(r"([\\*?\[])", r"\\\1", path))]
+        self.call("restore", "--no-lock", snapshot, "--target", str(folder), *some, seconds=DATA_SECONDS)
 
     def forget(self, snapshots: list[str]) -> None:
         self.call("forget", *snapshots, seconds=ASK_SECONDS * 10)
 
-    def keep(self, rule: dict[str, Any]) -> tuple[list[str], list[str]]:
-        """The manifests' snapshots that `rule` keeps, and those that it does not."""
+    def keep(self, rule: dict[str, Any], tag: str) -> tuple[list[str], list[str]]:
+        """The snapshots with this tag that `rule` keeps, and those that it does not."""
         words = [word for name, value in rule.items() for word in (f"--keep-{name.replace('_', '-')}", str(value))]
         found = json.loads(
             self.call(
-                "forget", "--dry-run", "--json", "--group-by", "tags", *self.mine, "--tag", FULL, *words,
+                "forget", "--dry-run", "--json", "--group-by", "", *self.mine, "--tag", tag, *words,
                 seconds=ASK_SECONDS,
             )
         )  # fmt: skip
@@ -220,8 +226,20 @@ class Repository:
             return Refused(f"no space left at {self.name}{free}")
         words = said.strip().replace(self.address, self.name)[-2000:]
         if verb == "backup" and code == 3:
-            return Refused(f"restic could not read all of the copy, so this backup does not count:\n{words}")
+            fault = Incomplete(f"restic could not read all of it, so this backup does not count:\n{words}")
+            fault.said = said
+            return fault
         return Refused(f"restic {verb} failed at {self.name}:\n{words}")
+
+
+def summary(said: str) -> dict[str, Any]:
+    """restic's figures of a backup, among all that it has printed."""
+    for line in reversed(said.splitlines()):
+        with contextlib.suppress(ValueError):
+            found = json.loads(line)
+            if found.get("message_type") == "summary":
+                return dict(found)
+    raise Refused("restic does not say which snapshot it has made")
 
 
 def passphrase() -> Path:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import ledger, restored
+from . import files, ledger, restored
 from .basics import SOCKET, Refused, config
 from .chain import Chain, judge
-from .full import COPY, MANIFEST, line, repository
-from .moments import entries, wanted
+from .full import COPY, MANIFEST, line, paths, repository
+from .moments import Wanted, entries, wanted
 from .replay import replay
 from .repository import FULL, Repository, in_bytes
 from .scratch import PLACE, Scratch, alone, counted, fresh, room, total
@@ -49,6 +49,7 @@ class Plan:
     full: Full
     chain: Chain | None
     words: tuple[str, ...] = ()  # which moment that is, and where the log comes from
+    at: str = files.AT_FULL  # the time of that moment, where it is known; or "latest"
 
     @property
     def end(self) -> Position:
@@ -64,10 +65,11 @@ def scratch(vendor: Vendor, options: dict[str, Any] | None = None) -> Scratch:
     return Scratch(NAME, vendor, PLACE / NAME / "data", options or {})
 
 
-def restore(to: str, log: str | None = None, *, reuse: bool = False) -> list[str]:
+def restore(to: str, log: str | None = None, *, reuse: bool = False, only: str | None = None) -> list[str]:
     """Into scratch, which goes on running for the operator to look at; returns what it found.
 
-    `reuse`: one that was restored to the same moment, and that somebody has looked at, will do.
+    `reuse`: one that was restored to the same moment, and that somebody has looked at, will do. `only`: of the folders beside
+    the database, what is below this path; "" for none of them.
     """
     with alone(NAME):
         restored.refuse_half_done()
@@ -82,9 +84,14 @@ def restore(to: str, log: str | None = None, *, reuse: bool = False) -> list[str
         try:
             planned = plan(store, to, log, work)
             fits(planned.full, vendor)
-            room(PLACE, planned.needed, "the restored copy")
+            beside, missing = (
+                (None, []) if only == "" else files.chosen(store, planned.at, planned.full.manifest, paths())
+            )
+            room(PLACE, planned.needed + (beside.bytes if beside else 0), "the restored copy")
             instance = scratch(vendor, planned.full.manifest["options"])
-            words = restored_into(store, planned, instance, work)
+            words = restored_into(store, planned, instance, work) + missing
+            if beside:
+                words += files.fetch(store, beside, restored.FILES, only)
             note(planned, to, vendor).write()
         except BaseException:
             instance.stop()
@@ -134,6 +141,7 @@ def note(planned: Plan, to: str, vendor: Vendor) -> restored.Restored:
     """What go-live has to know of this restore."""
     manifest, chain = planned.full.manifest, planned.chain
     return restored.Restored(
+        moment=files.moment(planned.at, manifest),
         vendor=vendor.name, version=vendor.version(), to=to, line=manifest["line"],
         position=str(planned.end),
         log=str(chain.files[0][0].parent) if chain else manifest["log_folder"],
@@ -181,7 +189,7 @@ def plan(store: Repository, to: str, log: str | None, work: Path) -> Plan:
     # Where a server writes it, the log's last whole event may be in the middle of a transaction; its own word is at an end.
     until = stop.position or end
     reach = None if until else reached(known)
-    return Plan(full, judge(folder, full.position, until, reach), (stop.words,) if stop.words else ())
+    return Plan(full, judge(folder, full.position, until, reach), (stop.words,) if stop.words else (), when(stop))
 
 
 def from_target(store: Repository, to: str, of: str, work: Path, words: str) -> Plan:
@@ -199,12 +207,17 @@ def from_target(store: Repository, to: str, of: str, work: Path, words: str) -> 
             f"{full} is of the line {full.manifest['line']}; nothing of {of} before the newest full can be restored"
         )
     last = number(stop.position.file) if stop.position else max(map(number, there), default=0)
-    files = {name: size for name, size in there.items() if number(full.position.file) <= number(name) <= last}
-    room(PLACE, sum(files.values()), "the log that the target has")
-    for name, size in files.items():
+    lacking = {name: size for name, size in there.items() if number(full.position.file) <= number(name) <= last}
+    room(PLACE, sum(lacking.values()), "the log that the target has")
+    for name, size in lacking.items():
         target.fetch(of, name, size, folder)
     chain = judge(folder, full.position, stop.position, None if stop.position else reached(known))
-    return Plan(full, chain, (*((stop.words,) if stop.words else ()), words))
+    return Plan(full, chain, (*((stop.words,) if stop.words else ()), words), when(stop))
+
+
+def when(stop: Wanted) -> str:
+    """Which files belong to it."""
+    return stop.at or (files.AT_FULL if stop.position else files.LATEST)
 
 
 def reached(known: list[ledger.Entry]) -> Position | None:

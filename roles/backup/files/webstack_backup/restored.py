@@ -11,6 +11,7 @@ from .basics import STATE, Refused, read_object
 from .scratch import PLACE
 
 FOLDER = PLACE / "restore"
+FILES = FOLDER / "files"
 NOTE = FOLDER / "restored.json"
 JOURNAL = STATE / "go-live.json"
 
@@ -23,6 +24,7 @@ class Restored:
     position: str
     log: str  # the folder that the log was read from
     line: str
+    moment: str = ""  # a time in UTC, if it was not the latest
 
     def write(self) -> None:
         write_atomically(NOTE, json.dumps(asdict(self)), 0o600)

@@ -1,0 +1,104 @@
+"""Folders beside the database: saved with it and between fulls, and fetched as they were at a moment."""
+
+import json
+import shlex
+
+import pytest
+from copies import FULL, RESTIC, by_restic, fulls, on_one, ran, refused
+
+FOLDER = "/srv/shop/shared"
+LAST = "/var/lib/webstack-backup/files.json"
+FETCHED = f"/var/lib/webstack-scratch/restore/files{FOLDER}"
+SAVE = "webstack-backup files"
+
+
+@pytest.fixture
+def uploads(host, has_full):
+    """A folder with files of somebody else's. Afterwards there is none, and that is no fault."""
+    ran(host, f"id shop || useradd --system shop; rm -rf {FOLDER} {LAST}; mkdir -p {FOLDER}/media")
+    ran(
+        host,
+        f"cd {FOLDER}/media && echo one > one && chmod 0640 one && ln -s one link && echo odd > 'odd [o]*?.txt' && chown -hR shop: .",
+    )
+    yield
+    ran(host, f"webstack-backup end-scratch; rm -rf {FOLDER} {LAST}")
+
+
+def moment(host, name):
+    """A mark, so that the ledger knows its time."""
+    ran(host, f"webstack-backup mark {name}")
+    return name
+
+
+@by_restic
+def test_files_of_a_moment(host, uploads):
+    """What was saved last before it is fetched, with owners and modes; one path alone if that is asked for."""
+    assert f"of {FOLDER}: " in ran(host, SAVE)
+    first = moment(host, "one-file")
+    ran(host, f"echo changed > {FOLDER}/media/one; echo two > {FOLDER}/media/two")
+    ran(host, "systemctl start webstack-backup-files.service")  # in its sandbox
+    said = ran(host, f"webstack-backup restore --to {first}")
+    assert (
+        "2 files, saved at " in said and " s before that moment, lie in /var/lib/webstack-scratch/restore/files" in said
+    )
+    assert sorted(ran(host, f"cd {FETCHED}/media && stat --format '%n %U %G %a' *").splitlines()) == [
+        "link shop shop 777", "odd [o]*?.txt shop shop 644", "one shop shop 640"
+    ]  # fmt: skip
+    assert ran(host, f"cat {FETCHED}/media/one; readlink {FETCHED}/media/link").split() == ["one", "one"]
+    assert host.file("/var/lib/webstack-scratch/restore/files").mode == 0o700
+    ran(host, "webstack-backup end-scratch")
+    ran(host, f"webstack-backup restore --to latest --files '{FOLDER}/media/odd [o]*?.txt'")
+    assert ran(host, f"ls {FETCHED}/media; cat {FETCHED}/media/odd*").splitlines() == ["odd [o]*?.txt", "odd"]
+
+
+@by_restic
+def test_with_a_full_backup(host, uploads):
+    """Its own files belong to it, whatever is saved later; where they cannot be saved, it does not count, and says so at once."""
+    assert "saved 2 files" in ran(host, FULL)
+    ran(host, f"echo two > {FOLDER}/media/two")
+    ran(host, SAVE)
+    assert "2 files, saved at " in ran(host, "webstack-backup restore --to full")
+    assert not host.file(f"{FETCHED}/media/two").exists
+    ran(host, f"mount -t tmpfs none {FOLDER}")  # empty, as the folder below a disk is
+    before = fulls(host)
+    try:
+        refused(host, FULL, f"{FOLDER} has been saved before, and is empty now: is its disk mounted")
+        assert "FAILED at" in host.run("webstack-backup status").stdout
+        assert host.run("webstack-backup status").rc == 1
+    finally:
+        ran(host, f"umount {FOLDER}")
+    assert fulls(host) == before
+    ran(host, SAVE)
+    assert "FAILED" not in host.run("webstack-backup status").stdout
+
+
+@by_restic
+def test_files_that_come_and_go(host, uploads):
+    """What is removed while restic reads is not missing."""
+    busy = f"cd {FOLDER}/media; while :; do for n in $(seq 400); do echo x > t$n; done; rm -f t*; done"
+    ran(host, f"systemd-run --unit=busy --collect sh -c {shlex.quote(busy)}")
+    try:
+        for _turn in range(5):
+            assert "files" in ran(host, SAVE)
+    finally:
+        ran(host, "systemctl stop busy")
+
+
+@on_one
+def test_saves_that_the_rule_does_not_keep(host, uploads):
+    """Go with their folders; that of a full that stays is kept."""
+    ran(host, FULL)
+    for _turn in range(2):
+        ran(host, SAVE)
+    settings = "/etc/webstack-backup/full.json"
+    ran(host, f"cp -a {settings} /root/kept")
+    try:
+        found = {**json.loads(ran(host, f"cat {settings}")), "keep": {"last": 2}}
+        ran(host, f"echo {shlex.quote(json.dumps(found))} > {settings}")
+        ran(host, FULL)
+    finally:
+        ran(host, f"cp -a /root/kept {settings}")
+    marks = json.loads(ran(host, f"{RESTIC} snapshots --json --tag files"))
+    assert len(marks) == 3  # of the two fulls, and the newest but one
+    said = ran(host, "webstack-backup restore --to full")
+    assert "2 files, saved at " in said
