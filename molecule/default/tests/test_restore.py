@@ -43,11 +43,22 @@ def test_a_moment_comes_back_and_what_came_after_it_is_kept(host):
     restore(into="live", confirm=NAME, only="foobar").must_be_refused("leave out into=live")
     assert get(host).status_code == 200 and later in titles(host)
 
-    restore(to=here, into="live", confirm=NAME).must_succeed().must_say("The restored copy is live, as of " + here)
+    # What comes after the exchange fails; the same command goes on from there.
+    host.check_output("mv /usr/bin/mariadb-backup /root")
+    try:
+        live = restore(to=here, into="live", confirm=NAME)
+    finally:
+        host.check_output("mv /root/mariadb-backup /usr/bin")
+    live.must_fail("The restored copy is live, as of " + here, "mariadb-backup")
+    assert get(host).status_code == 503
+    before = host.check_output("ls -d /var/lib/mysql.before-restore-*")
+    restore(to=here, into="live", confirm=NAME).must_succeed().must_say(
+        "The restored copy is live already, as of " + here
+    )
     assert get(host).status_code == 200  # open again
     assert kept in titles(host) and later not in titles(host)
     assert publish(host, "after the restore").status_code == 200
-    assert host.check_output("ls -d /var/lib/mysql.before-restore-*")
+    assert host.check_output("ls -d /var/lib/mysql.before-restore-*") == before
     told = host.run("webstack-backup status").stdout
     assert "Full backups: the newest is 0 h old" in told and "another log" not in told
 

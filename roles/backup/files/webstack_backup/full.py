@@ -17,6 +17,7 @@ from .atomic import write_atomically
 from .basics import SOCKET, STATE, Refused, config, in_words, now, read_object
 from .ledger import FOLDER, line_in
 from .repository import DATA, FULL, Repository, in_bytes
+from .restored import LIVE
 from .scratch import PLACE, Scratch, alone, counted, data_options, fresh, room, total
 from .target import name_of, way
 from .vendor import Vendor, ask, connect, installed
@@ -106,6 +107,7 @@ def _full(store: Repository, vendor: Vendor) -> list[str]:
     seconds = time.monotonic() - begun
     last = {name: manifest[name] for name in ("copied", "position", "line", "log_folder")}
     write_atomically(LAST, json.dumps({**last, "snapshot": mark["snapshot_id"], "holds": total(tables)}))
+    LIVE.unlink(missing_ok=True)
     words = [opened] if opened else []
     words.append(
         f"full backup of {vendor.title} {manifest['version']} at {position}: {total(tables)}, {accounts} accounts"

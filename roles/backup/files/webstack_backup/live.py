@@ -24,7 +24,7 @@ from .ledger import FOLDER
 from .lines import DATA, LOG, new_id
 from .replay import replay
 from .restore import NAME, live_log, refuse_other_server, scratch
-from .restored import JOURNAL, NOTE, Restored
+from .restored import JOURNAL, LIVE, NOTE, Restored
 from .scratch import PLACE, START_SECONDS, STOP_SECONDS, Scratch, alone
 from .vendor import Position, installed
 
@@ -44,6 +44,8 @@ def go_live(confirm: str) -> list[str]:
             if JOURNAL.exists():  # killed before anything was moved
                 _server("start")
                 JOURNAL.unlink()
+            if (found := restored.live_since_full()) and not scratch(installed()).runs():
+                return [f"The restored copy is live already, as of {found['position']}"]
             begun = _prepared()
         return _swapped(begun)
 
@@ -67,6 +69,7 @@ def _prepared() -> dict[str, Any]:
     if grows:  # most of it while the live server serves
         found = _caught_up(found, instance, end, words)
     JOURNAL.parent.mkdir(exist_ok=True)
+    LIVE.unlink(missing_ok=True)  # of an earlier one
     write_atomically(JOURNAL, "{}")
     try:
         _server("stop")
@@ -74,7 +77,7 @@ def _prepared() -> dict[str, Any]:
             found = _caught_up(found, instance, None, words)
         instance.stop()
         os.sync()
-        begun = _moves(instance, log) | {"words": words, "position": found.position}
+        begun = _moves(instance, log) | {"words": words, "position": found.position, "to": found.to}
         write_atomically(JOURNAL, json.dumps(begun, indent=1))
     except BaseException:
         _server("start")
@@ -139,6 +142,7 @@ def _swapped(begun: dict[str, Any]) -> list[str]:
     _shipping("start")
     if (PLACE / NAME).exists():
         shutil.rmtree(PLACE / NAME)
+    write_atomically(LIVE, json.dumps({"to": begun.get("to", ""), "position": begun["position"]}))
     JOURNAL.unlink()
     return [
         *begun["words"],

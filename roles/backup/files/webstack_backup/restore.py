@@ -68,8 +68,8 @@ def scratch(vendor: Vendor, options: dict[str, Any] | None = None) -> Scratch:
 def restore(to: str, log: str | None = None, *, reuse: bool = False, only: str | None = None) -> list[str]:
     """Into scratch, which goes on running for the operator to look at; returns what it found.
 
-    `reuse`: one that was restored to the same moment, and that somebody has looked at, will do. `only`: of the folders beside
-    the database, what is below this path; "" for none of them.
+    `reuse`: one that was restored to the same moment, and that somebody has looked at, will do; or one that has gone live, if
+    what comes after that failed. `only`: of the folders beside the database, what is below this path; "" for none of them.
     """
     with alone(NAME):
         restored.refuse_half_done()
@@ -78,6 +78,10 @@ def restore(to: str, log: str | None = None, *, reuse: bool = False, only: str |
             if reuse and (found := restored.read()) and found.to == to:
                 return [f"the restored server that runs will do: as of {found.position}"]
             raise Refused("the scratch instance of the last restore runs: webstack-backup end-scratch removes it")
+        if reuse and (gone := restored.live_since_full()) and gone["to"] == to:
+            return [
+                f"the restored data are live already, as of {gone['position']}; the accounts and a full backup are left to do"
+            ]
         store = repository()
         store.identity()
         work, instance = fresh(NAME), scratch(vendor)

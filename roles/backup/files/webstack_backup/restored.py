@@ -1,4 +1,5 @@
-"""What `restore` has left for `go-live`: a file beside the restored data, and the journal of a go-live that is not over."""
+"""What `restore` has left for `go-live`: a file beside the restored data, the journal of a go-live that is not over, and a
+note of one that is, until a full backup is taken: what comes after it can go on when it failed."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ FOLDER = PLACE / "restore"
 FILES = FOLDER / "files"
 NOTE = FOLDER / "restored.json"
 JOURNAL = STATE / "go-live.json"
+LIVE = STATE / "went-live.json"
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,11 @@ def journal() -> dict[str, Any]:
     """Of a go-live that has begun to move folders, and not ended."""
     found = read_object(JOURNAL)
     return found if found.get("moves") else {}
+
+
+def live_since_full() -> dict[str, str]:
+    """What a go-live that is over has brought, `to` and `position`, as long as no full backup has been taken of it."""
+    return read_object(LIVE)
 
 
 def refuse_half_done() -> None:
