@@ -25,7 +25,9 @@ def next_action(unit: Unit, config: Configuration, probe: list[str]) -> str:
     stamp says with which files; any other process is right if it started after the last change.
     A reload can come from anybody at any time, so for files of level reload the stamp must also be
     newer than the last change. The probe finds changes that were made without a file.
+    A unit that cannot reload, such as a timer, is restarted instead.
     """
+    reload = "reload" if unit.can_reload else "restart"
     if not unit.running:
         return "start"
     stamp, digests = unit.stamp(), config.digests()
@@ -34,12 +36,12 @@ def next_action(unit: Unit, config: Configuration, probe: list[str]) -> str:
     reload_at = config.changed_at("reload")
     stamped = stamp.get("reload") == digests["reload"] and stamp["time"] > reload_at
     if not stamped and unit.started_at <= reload_at:
-        return "reload"
+        return reload
     # The program that renews a watched file often reloads the unit itself.
     if max(unit.started_at, unit.state_changed_at) <= config.watched_changed_at():
-        return "reload"
+        return reload
     if probe and unit.module.run_command(probe)[0] != 0:
-        return "reload"
+        return reload
     return "none"
 
 

@@ -15,7 +15,10 @@ from ansible_collections.foobar.webstack.plugins.module_utils.atomic import writ
 
 STAMPS = Path("/run/webstack")  # empty after a reboot, as are the processes that the stamps describe
 STARTING_SECONDS = 15
-PROPERTIES = "LoadState,ActiveState,InvocationID,ExecMainStartTimestamp,InactiveExitTimestamp,StateChangeTimestamp,ReloadResult,NeedDaemonReload,UnitFileState"
+PROPERTIES = (
+    "LoadState,ActiveState,InvocationID,ExecMainStartTimestamp,InactiveExitTimestamp,"
+    "StateChangeTimestamp,ReloadResult,NeedDaemonReload,UnitFileState,CanReload"
+)
 
 
 class Unit:
@@ -41,6 +44,7 @@ class Unit:
         self.starting = state.get("ActiveState") == "activating"
         self.invocation = state.get("InvocationID", "")
         self.needs_daemon_reload = state.get("NeedDaemonReload") == "yes"
+        self.can_reload = state.get("CanReload") == "yes"
         self.disabled = state.get("UnitFileState") == "disabled"
         # A timer has no main process: the time of its activation counts.
         started = state.get("ExecMainStartTimestamp") or state.get("InactiveExitTimestamp", "")

@@ -34,7 +34,7 @@ read -r reads < reads
 refuse() { echo "Job for $2 failed." >&2; exit 1; }
 case $1 in
   show)
-    for name in state invocation started begun changed reloaded needs_reload enabled; do read -r "$name" < "$name"; done
+    for name in state invocation started begun changed reloaded needs_reload enabled reloadable; do read -r "$name" < "$name"; done
     echo "LoadState=loaded"
     echo "ActiveState=$state"
     echo "InvocationID=$invocation"
@@ -43,7 +43,8 @@ case $1 in
     echo "StateChangeTimestamp=$changed"
     echo "ReloadResult=$reloaded"
     echo "NeedDaemonReload=$needs_reload"
-    echo "UnitFileState=$enabled" ;;
+    echo "UnitFileState=$enabled"
+    echo "CanReload=$reloadable" ;;
   start | restart)
     if grep -qs broken "$reads"; then echo failed > state; refuse "$@"; fi
     echo active > state
@@ -70,7 +71,7 @@ class Service:
         self.etc.mkdir()
         for name, value in {
             "state": "inactive", "invocation": "", "started": "", "begun": "", "changed": "",
-            "reloaded": "success", "needs_reload": "no", "enabled": "enabled", "reads": str(self.conf),
+            "reloaded": "success", "needs_reload": "no", "enabled": "enabled", "reloadable": "yes", "reads": str(self.conf),
         }.items():  # fmt: skip
             self.tell(name, value)
         self.module = load("plugins/modules/service_config.py")
@@ -576,6 +577,17 @@ def test_a_service_that_was_changed_behind_its_files_is_found_out_by_a_probe(run
     assert running.calls() == []
     assert running.run(running.file(), **probe)["action"] == "reload"
     assert running.calls() == ["reload app.service"]
+
+
+def test_a_unit_that_cannot_reload_is_restarted(running, command):
+    """Such as a timer, or a service without ExecReload."""
+    running.tell("reloadable", "no")
+    command("probe", f"test ! -e {running.root}/drifted")
+    (running.root / "drifted").touch()
+    outcome = running.run(running.file(), probe=["probe"])
+    assert (outcome["action"], running.calls()) == ("restart", ["reset-failed app.service", "restart app.service"])
+    outcome = running.run(running.file("colour = red", apply="reload"))
+    assert (outcome["action"], running.calls()) == ("restart", ["reset-failed app.service", "restart app.service"])
 
 
 def test_a_service_that_does_not_run_is_not_probed(service, command):
