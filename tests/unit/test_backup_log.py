@@ -753,6 +753,56 @@ def test_a_mark_with_a_name_that_would_break_the_ledger_is_refused(tmp_path, nam
         marks.take(name, tmp_path)
 
 
+# What the streamer's user could put in its own folders, where root reads
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """A link to what root alone reads, and a pipe that nobody writes to."""
+    secret = tmp_path / "secret"
+    secret.write_text(f"{LEDGER_LINE}\n{LINE}\n")
+
+    def plant(path, kind):
+        path.parent.mkdir(exist_ok=True)
+        if kind == "link":
+            path.symlink_to(secret)
+        else:
+            os.mkfifo(path)
+        return path
+
+    return plant
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+@pytest.mark.parametrize("read", [ledger.entries, ledger.line_in])
+def test_root_reads_neither_a_link_nor_a_pipe_that_the_streamers_user_has_put_there(planted, tmp_path, kind, read):
+    with pytest.raises((Refused, OSError)):
+        read(planted(tmp_path / "theirs", kind))
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_a_state_that_is_no_file_is_no_state(planted, tmp_path, kind):
+    (tmp_path / "secret").write_text('{"line": "x"}')
+    assert state.read(planted(tmp_path / "state.json", kind)) == {}
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe"])
+def test_the_answer_to_a_mark_is_a_file(planted, tmp_path, monkeypatch, kind):
+    (tmp_path / "secret").write_text("root:$y$j9T$HASH:20000:0:99999:7:::\n")
+    monkeypatch.setattr(marks.secrets, "token_hex", lambda _bytes: "1")
+    (tmp_path / "marks").mkdir()
+    planted(tmp_path / "marks/1.taken", kind)
+    with pytest.raises((Refused, OSError)) as refused:
+        marks.take("before:x", tmp_path / "marks")
+    assert "HASH" not in str(refused.value) and list((tmp_path / "marks").iterdir()) == []
+
+
+def test_a_file_that_memory_might_not_hold_is_refused(tmp_path):
+    (tmp_path / "large").write_text("x" * 101)
+    with pytest.raises(Refused, match="more than 100 bytes"):
+        basics.read_text(tmp_path / "large", 100)
+
+
 # Words
 
 

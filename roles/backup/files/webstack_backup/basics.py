@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shlex
+import stat
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 CONFIG = Path("/etc/webstack-backup/config.json")
 STATE = Path("/var/lib/webstack-backup")
 SOCKET = Path("/run/mysqld/mysqld.sock")
+LARGEST = 64 << 20  # bytes of a file that holds an object
 
 
 class Refused(Exception):
@@ -38,10 +40,21 @@ def run(
     return done.stdout or ""
 
 
+def read_text(path: Path, largest: int = LARGEST) -> str:
+    """A file that may lie in a folder of the streamer's user: not what a link there leads to, nor a pipe, which has no end."""
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise Refused(f"{path} is no file")
+        content = file.read(largest + 1)
+    if len(content) > largest:
+        raise Refused(f"{path} has more than {largest} bytes")
+    return content.decode(errors="replace")
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file; empty if there is no file, or no valid object in it."""
-    with contextlib.suppress(OSError, ValueError, RecursionError):
-        found = json.loads(path.read_text(encoding="utf-8"))
+    with contextlib.suppress(Refused, OSError, ValueError, RecursionError):
+        found = json.loads(read_text(path))
         if isinstance(found, dict):
             return found
     return {}

@@ -22,12 +22,13 @@ from pathlib import Path
 
 from . import events
 from .atomic import write_atomically
-from .basics import Refused, now
+from .basics import Refused, now, read_text
 from .sink import LINE
 
 FOLDER = Path("/var/lib/webstack-binlog")
 IDLE = 60  # seconds between two lines while nothing is written
 KEEP = 32 << 20  # bytes of the local copy: three days at least
+LARGEST = 1 << 30  # bytes that are read of one: a quarter of a year without the target
 MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
 FORM = re.compile(
     rf"(?P<before>{MOMENT}) (?P<file>{events.NAME.pattern}) (?P<position>[0-9]{{1,20}}) (?P<after>{MOMENT})"
@@ -69,11 +70,8 @@ def ask(end_of_log: Callable[[], tuple[str, int]], mark: str = "") -> Entry:
 
 
 def line_in(path: Path) -> str:
-    """The id in a file of a folder that another user owns: it may be a link to what only root can read."""
-    with open(
-        os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), encoding="utf-8", errors="replace"
-    ) as file:
-        found = file.read(100).strip()
+    """The id in a file."""
+    found = read_text(path, 100).strip()
     if not LINE.fullmatch(found):
         raise Refused(f"{path} does not hold the id of a line of the log")
     return found
@@ -99,7 +97,7 @@ def take_over(line: str, folder: Path = FOLDER) -> None:
 def entries(path: Path) -> list[Entry]:
     """The lines, the oldest first. One that a full disk or a power cut has torn is left out: those beside it say the same."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = read_text(path, LARGEST)
     except FileNotFoundError:
         return []
     return [entry(line) for line in text.splitlines() if FORM.fullmatch(line)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .atomic import write_atomically
-from .basics import Refused
+from .basics import Refused, read_text
 from .ledger import FOLDER, MARK, Entry, entry
 
 MARKS = FOLDER / "marks"
@@ -52,7 +52,7 @@ def take(name: str, folder: Path = MARKS) -> Entry:
         write_atomically(wanted, name)
         while time.monotonic() < deadline:
             if taken.exists():
-                return entry(taken.read_text(encoding="utf-8"))
+                return entry(read_text(taken))
             time.sleep(0.02)
     finally:
         wanted.unlink(missing_ok=True)
