@@ -9,6 +9,7 @@ import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from backing import Refused, files, placing, repository
@@ -79,6 +80,24 @@ def test_a_folder_that_was_there_and_is_no_more(tmp_path: Path, monkeypatch: pyt
     folder.rmdir()
     with pytest.raises(Refused, match="is gone now: is its disk mounted"):
         files.there([str(folder)])
+
+
+def test_what_restic_could_not_read(tmp_path: Path) -> None:
+    """Is a fault if it is there, and none if it was removed meanwhile."""
+    told = '{"message_type":"error","error":{"Op":"lstat","Path":"z","Err":2},"during":"archival","item":"%s"}\n'
+    summary = '{"message_type":"summary","total_files_processed":5,"snapshot_id":"c13c1fda"}'
+    fault = repository.Incomplete("restic could not read all of it")
+
+    def backup(*_: object) -> None:
+        raise fault
+
+    store = SimpleNamespace(backup=backup)
+    fault.said = told % f"{tmp_path}/z" + summary
+    assert files._saved(store, [tmp_path])["snapshot_id"] == "c13c1fda"
+    for said in (told % f"{tmp_path}/z" + told % tmp_path + summary, summary):
+        fault.said = said
+        with pytest.raises(Refused, match="could not read all of it"):
+            files._saved(store, [tmp_path])
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 import pytest
 import testinfra
-from copies import FULL, REPOSITORY, SERVERS, fulls, log_folder, ran, sql
+from copies import FOLDER, FULL, REPOSITORY, SERVERS, fulls, log_folder, ran, sql
+
+SAVED = "/var/lib/webstack-backup/files.json"
 
 
 @pytest.fixture(params=SERVERS)
@@ -17,6 +19,18 @@ def has_full(host):
     same_line = 'last=/var/lib/webstack-backup/full.json; test -e $last && grep -q "$(cat %s/line)" $last'
     if not (host.file(REPOSITORY).exists and fulls(host) and host.run(same_line % log_folder(host)).rc == 0):
         ran(host, FULL)
+
+
+@pytest.fixture
+def uploads(host):
+    """A folder with files of somebody else's. Afterwards there is none, and that is no fault."""
+    ran(host, f"id shop || useradd --system shop; rm -rf {FOLDER} {SAVED}; mkdir -p {FOLDER}/media")
+    ran(
+        host,
+        f"cd {FOLDER}/media && echo one > one && chmod 0640 one && ln -s one link && echo odd > 'odd [o]*?.txt' && chown -hR shop: .",
+    )
+    yield
+    ran(host, f"webstack-backup end-scratch; rm -rf {FOLDER} {SAVED}")
 
 
 def begin(host):

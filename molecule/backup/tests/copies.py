@@ -9,6 +9,7 @@ from scenario import names
 
 FULL = "webstack-backup full"
 REPOSITORY = "/var/backups/webstack"
+FOLDER = "/srv/shop/shared"  # of which role backup is told
 PASSPHRASE = "/etc/webstack-backup/passphrase"
 SOCKET = "/run/webstack-restore/mysqld.sock"
 # A lock is written under another name first. A killed restic leaves that file behind, and nothing minds it.

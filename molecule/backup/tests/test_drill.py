@@ -25,12 +25,14 @@ def fault(host, name):
     return said[0]
 
 
-def test_a_drill(host, written):
+def test_a_drill(host, uploads, written):
     """By its unit, in its sandbox; the live server and a restored one beside it stay as they are, and nothing of it is left."""
     here = position(host)
+    ran(host, "webstack-backup files")
     ran(host, "systemctl start webstack-drill.service")
     proven = json.loads(ran(host, f"cat {PROVEN}"))
     assert proven["position"] == here
+    assert proven["files"] == 2
     assert proven["holds"] in fault(host, "Last proven restore") and "FAILED" not in fault(host, "Last proven restore")
     assert not host.file("/var/lib/webstack-scratch/drill-server").exists
     assert host.run(

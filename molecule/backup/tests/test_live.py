@@ -6,7 +6,7 @@ import shlex
 import subprocess
 
 import pytest
-from copies import FULL, client, log_folder, on_one, position, ran, refused, sql
+from copies import FOLDER, FULL, client, log_folder, on_one, ran, refused, sql
 
 LIVE = "webstack-backup go-live"
 DATA = "/var/lib/mysql"
@@ -68,15 +68,27 @@ def tidy(host):
         ran(host, f"rm -rf {path}")
 
 
-def test_to_a_moment(host, backed_up):
+def test_to_a_moment(host, uploads, backed_up):
     """What came after it is not there any more, but kept; the log goes on in a new line, and so do fulls and restores."""
-    before, here = line(host), position(host)
+    before = line(host)
+    ran(host, "webstack-backup mark here")
+    ran(host, f"cd {FOLDER}/media && rm one && echo changed > 'odd [o]*?.txt' && echo new > new")
     sql(host, "DROP TABLE proof.t")
-    ran(host, f"webstack-backup restore --to {here}")
+    ran(host, "webstack-backup restore --to here")
     refused(host, LIVE, f"replaces the data that {name(host)} serves .*--confirm {name(host)}. Nothing was done")
     refused(host, f"{LIVE} --confirm elsewhere", "Nothing was done")
     said = ran(host, confirmed(host))
     assert sql(host, "SELECT id FROM proof.t; SELECT a FROM proof.late").split() == ["1", "2", "3", "1"]
+    assert "1 files that were missing are back, and 1 that were changed after 20" in said
+    assert ran(host, f"cd {FOLDER}/media; cat one odd* new; stat --format '%U %a' one").split() == [
+        "one",
+        "odd",
+        "new",
+        "shop",
+        "640",
+    ]
+    aside = re.search(r"The changed files are kept in (\S+);", said)[1]
+    assert host.file(aside).mode == 0o700 and ran(host, f"cat {aside}{FOLDER}/media/odd*; rm -r {aside}") == "changed"
     log, data = kept(said)
     assert line(host) != before and ran(host, f"cat {log}/line") == before
     assert host.file(f"{data}/proof/late.ibd").exists and not host.file(f"{data}/proof/t.ibd").exists
@@ -147,11 +159,12 @@ def test_a_copy_that_no_server_starts_on(host, written):
 
 
 @on_one
-def test_killed_at_each_step(host, backed_up):
+def test_killed_at_each_step(host, uploads, backed_up):
     """Each call is killed one step later than the one before; the data are there in the end, all of them, in both places."""
     sql(host, "INSERT INTO proof.t VALUES (4, 'last')")
     ran(host, "webstack-backup restore --to latest")
     sql(host, "INSERT INTO proof.t VALUES (5, 'after the restore')")
+    ran(host, f"rm {FOLDER}/media/one")
     met, said = 0, ""
     for step in range(1, 100):
         done = host.run(f"python3 -I -c {shlex.quote(KILLED)} {step} go-live --confirm {name(host)}")
@@ -170,5 +183,6 @@ def test_killed_at_each_step(host, backed_up):
             refused(host, "webstack-backup end-scratch", "a go-live was cut off in the middle")
     assert met > 10
     assert sql(host, "SELECT id FROM proof.t").split() == ["1", "2", "3", "4", "5"]
+    assert ran(host, f"cat {FOLDER}/media/one") == "one"
     log, data = kept(said)
     assert host.file(f"{data}/proof/t.ibd").exists and host.file(f"{log}/line").exists

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from . import files
 from .basics import STATE, Refused, read_object
-from .full import CONFIG, LAST, repository
+from .full import CONFIG, LAST, paths, repository
 from .noted import noted
 from .restore import fits, plan, restored_into
 from .scratch import PLACE, Scratch, alone, counted, fresh, room, total
@@ -46,6 +47,11 @@ def _drill(proof: dict[str, Any]) -> list[str]:
         instance = Scratch(NAME, vendor, instance.folder, planned.full.manifest["options"])
         room(PLACE, planned.needed, "the copy that is tried")
         words = restored_into(store, planned, instance, work)
+        saved, missing = files.chosen(store, files.LATEST, planned.full.manifest, paths())
+        number = files.sample(store, saved, work / "files") if saved else 0
+        words += missing + (
+            [f"{number} of {saved.manifest['files']:,} files, {saved}, are as they were saved"] if saved else []
+        )
         with connect(instance.socket) as cursor:
             tables = counted(cursor)
             faults = damaged(cursor, [(database, table) for database in tables for table in tables[database]])
@@ -55,7 +61,7 @@ def _drill(proof: dict[str, Any]) -> list[str]:
     if faults:
         raise Refused("the restored tables are damaged:\n" + "\n".join(faults))
     seconds = time.monotonic() - begun
-    proof |= {"holds": total(tables), "seconds": round(seconds, 1), "position": str(planned.end)}
+    proof |= {"holds": total(tables), "seconds": round(seconds, 1), "position": str(planned.end), "files": number}
     return [*words, f"the server finds no fault in any table; proven in {seconds:.1f} s"]
 
 
@@ -98,7 +104,11 @@ def overview() -> tuple[list[str], bool]:
             DRILL_DAYS,
             "Last proven restore",
             "webstack-drill",
-            lambda last: f"{last['holds']} in {last['seconds']} s",
+            lambda last: (
+                f"{last['holds']}"
+                + (f", {last['files']} files" if last.get("files") else "")
+                + f" in {last['seconds']} s"
+            ),
         ),
         _said(
             CHECKED,

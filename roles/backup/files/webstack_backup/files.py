@@ -11,6 +11,7 @@ import grp
 import json
 import os
 import pwd
+import random
 import shutil
 import stat
 from dataclasses import dataclass
@@ -22,11 +23,12 @@ from .atomic import write_atomically
 from .basics import STATE, Refused, now, read_object, told_by_restic
 from .noted import noted
 from .repository import DATA_OF, FILES, FOLDERS, Incomplete, Repository, in_bytes, summary
-from .scratch import alone, fresh
+from .scratch import alone, fresh, room
 from .state import clock
 
 LAST = STATE / "files.json"
 LATE_HOURS = 26
+SAMPLE = 20  # files that a drill fetches
 UNFINISHED_HOURS = 24  # as long as the mark of folders may still come
 AT_FULL, LATEST = "full", "latest"
 
@@ -154,6 +156,27 @@ def fetch(store: Repository, saved: Saved, folder: Path, only: str | None = None
     if unknown:
         words.append(f"their owners {', '.join(unknown)} are unknown to this host, so they have their numbers only")
     return words
+
+
+def sample(store: Repository, saved: Saved, folder: Path) -> int:
+    """Fetches some files, and compares them with what was noted of them; returns how many. Their content restic compares."""
+    listed = store.files(saved.data)
+    some = random.sample(listed, min(SAMPLE, len(listed)))
+    if some:
+        room(folder.parent, sum(one["size"] for one in some), "the sample of the files")
+        store.restore(saved.data, folder, *(one["path"] for one in some))
+    wrong = []
+    for one in some:
+        path = folder / one["path"].lstrip("/")
+        found = path.stat() if path.is_file() else None
+        if not found or (found.st_size, int(found.st_mtime)) != (
+            one["size"],
+            int(told_by_restic(one["mtime"]).timestamp()),
+        ):
+            wrong.append(one["path"])
+    if wrong:
+        raise Refused("files are not as they were saved:\n" + "\n".join(wrong))
+    return len(some)
 
 
 def _owned(folder: Path, manifest: dict[str, Any]) -> tuple[int, list[str]]:

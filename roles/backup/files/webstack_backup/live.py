@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import restored
+from . import placing, restored
 from .atomic import write_atomically
-from .basics import Refused, config, in_words, run
+from .basics import STATE, Refused, config, in_words, run
 from .chain import judge
 from .full import line
 from .ledger import FOLDER
@@ -28,6 +28,7 @@ from .restored import JOURNAL, LIVE, NOTE, Restored
 from .scratch import PLACE, START_SECONDS, STOP_SECONDS, Scratch, alone
 from .vendor import Position, installed
 
+KEPT = STATE / "files"  # and when: of the files that were changed after the moment
 SHIPPING = Path("/etc/systemd/system/webstack-binlog.service")
 
 
@@ -61,6 +62,7 @@ def _prepared() -> dict[str, Any]:
         raise Refused(f"{DATA} is a link or a file system of its own, and cannot be renamed")
     if instance.folder.stat().st_dev != DATA.parent.stat().st_dev:
         raise Refused(f"{PLACE} and {DATA.parent} are two file systems, so the restored copy cannot be renamed")
+    placing.judge(restored.FILES, found.moment, KEPT)
     log, end = live_log() or (LOG if LOG.exists() else DATA, None)
     words: list[str] = []
     grows = found.to == "latest" and Path(found.log) == log
@@ -77,7 +79,9 @@ def _prepared() -> dict[str, Any]:
             found = _caught_up(found, instance, None, words)
         instance.stop()
         os.sync()
-        begun = _moves(instance, log) | {"words": words, "position": found.position, "to": found.to}
+        begun = _moves(instance, log) | {
+            "words": words, "position": found.position, "to": found.to, "moment": found.moment,
+        }  # fmt: skip
         write_atomically(JOURNAL, json.dumps(begun, indent=1))
     except BaseException:
         _server("start")
@@ -116,6 +120,7 @@ def _moves(instance: Scratch, log: Path) -> dict[str, Any]:
     return {
         "moves": [[str(source), str(target)] for source, target in moves],
         "kept": [str(path) for path in kept], "log": str(log), "line": new_id(),
+        "files": str(KEPT.with_name(f"{KEPT.name}.{named}")),
     }  # fmt: skip
 
 
@@ -139,6 +144,7 @@ def _swapped(begun: dict[str, Any]) -> list[str]:
     if not (log / "line").exists():  # the log lies with the data
         FOLDER.mkdir(exist_ok=True)
         write_atomically(FOLDER / "line", begun["line"] + "\n")
+    words = placing.place(restored.FILES, begun["moment"], Path(begun["files"])) if "files" in begun else []
     _shipping("start")
     if (PLACE / NAME).exists():
         shutil.rmtree(PLACE / NAME)
@@ -147,6 +153,7 @@ def _swapped(begun: dict[str, Any]) -> list[str]:
     return [
         *begun["words"],
         f"The restored copy is live, as of {begun['position']}, and has begun a new log: line {line(log)}",
+        *words,
         *(f"What was there is kept in {path}; remove it when nobody misses anything" for path in begun["kept"]),
         "Nothing after this moment can be restored until the next full backup: webstack-backup full",
     ]

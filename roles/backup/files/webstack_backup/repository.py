@@ -138,6 +138,11 @@ class Repository:
     def read(self, snapshot: str, path: Path) -> str:
         return self.call("dump", "--no-lock", snapshot, str(path), seconds=ASK_SECONDS)
 
+    def files(self, snapshot: str) -> list[dict[str, Any]]:
+        """What is told of each file in it: path, size, mtime, mode."""
+        said = self.call("ls", "--json", "--no-lock", snapshot, seconds=ASK_SECONDS * 10)
+        return [one for one in map(json.loads, said.splitlines()) if one.get("type") == "file"]
+
     def restore(self, snapshot: str, folder: Path, *only: str) -> None:
         """Writes the files below `folder`, with the path that they were saved from; all, or those at the paths `only`."""
         # To restic they are patterns.
