@@ -39,9 +39,10 @@ OF_BACKUPS = (
     "mysql_vendor", "mysql_acknowledge_timeout_ms", "mysql_binlog_expires", "mysql_binlog_days",
     "backup_target", "backup_acknowledge", "backup_vendor", "backup_log_days",
 )  # fmt: skip
+HOOKS = "/etc/letsencrypt/renewal-hooks/deploy"  # role certificate has one there for each name that certbot renews
 # Before the answers, a shell over ssh may complain of a locale that the host lacks.
 ASK = f"""
-ls -d /etc/*/release.json 2>/dev/null
+ls -d /etc/*/release.json {HOOKS}/* 2>/dev/null
 echo "kept as $(cat /etc/webstack/belongs-to 2>/dev/null)"
 echo "kept by $(cat {versions.RECORD} 2>/dev/null)"
 """
@@ -59,6 +60,7 @@ class ActionModule(ActionBase):
         self._for_roles = boolean(self._task.args.get("roles", False))
         self._host = str(self._vars["inventory_hostname"])
         self._faults: list[str] = []
+        self._renewed: list[str] = []  # the names that certbot renews on the host
         self._declared: list[str] = []  # the names of all sites, with those that have a fault
         self._declared_before: dict[str, str] = {}  # where the inventory sets the previous database password, by site
         if found := list(old_inventories.faults(self._vars, self._text)):
@@ -380,6 +382,7 @@ class ActionModule(ActionBase):
         said = dict(re.findall(r"^kept (as|by) ?(.*?)\s*$", outcome["stdout"], re.MULTILINE))
         if set(said) != {"as", "by"}:
             raise AnsibleActionFail(f"The host cannot be asked what it is kept as: {complaint(outcome)}")
+        self._renewed = re.findall(rf"^{HOOKS}/(\S+)\s*$", outcome["stdout"], re.MULTILINE)
         wanted = self._belongs_to()
         # In site.yml role base checks this. Older versions wrote `site <name> of …` as what a host belongs to.
         if changes and re.sub(r"^site \S+ of ", "", said["as"]) not in ("", wanted):
@@ -447,7 +450,7 @@ class ActionModule(ActionBase):
             if "dnsservers" in groups:
                 zone = self._of_inventory("dns_zone", "")
                 host["dns_records"] = [*wiring.records(self._web_names(), zone), *lists.get("dns_records", [])]
-        return {**wiring.told_names(sites), "sites": told, "host": host}
+        return {**wiring.told_names(sites, self._renewed), "sites": told, "host": host}
 
     def _of_inventory(self, name: str, default: Any) -> Any:
         """A variable of the host with its templates worked out."""

@@ -437,8 +437,11 @@ def told_site(site: Site, ports: dict[str, int], public_address: str, workers: d
     return inputs
 
 
-def told_names(sites: list[Site]) -> dict[str, Any]:
-    """Which sites a play calls which role for, and where the inventory says what a host's roles are told."""
+def told_names(sites: list[Site], renewed: list[str]) -> dict[str, Any]:
+    """Which sites a play calls which role for, and where the inventory says what a host's roles are told.
+
+    `renewed` are the names of certificates that certbot renews on the host.
+    """
     here = [site for site in sites if site.is_there]
     return {
         "all": [site.name for site in here],
@@ -446,7 +449,9 @@ def told_names(sites: list[Site]) -> dict[str, Any]:
         "absent": [site.name for site in sites if not site.is_there],
         "certificates": [site.name for site in here if site.has_certificate],
         "orders": [site.name for site in here if site.has_certificate and site.certificate_source == "acme"],
-        "no_certificates": [site.name for site in sites if not (site.is_there and site.has_certificate)],
+        "no_certificates": [
+            site.name for site in sites if site.name in renewed and not (site.is_there and site.has_certificate)
+        ],
         "maintenance": MAINTENANCE,
         "places": places_on_host(here),
     }

@@ -331,10 +331,19 @@ def test_a_name_is_on_one_host():
 
 def test_a_site_that_is_to_be_absent_needs_no_other_word_and_is_told_to_nobody():
     answer = told({**shop(), "old": {"state": "absent"}})
+    assert answer["no_certificates"] == []
     assert answer["absent"] == ["old"] and answer["all"] == ["shop"]
     assert [site["name"] for site in answer["host"]["nginx_sites"]] == ["shop"]
-    assert answer["sites"]["old"]["inputs"]["app_server_name"] == "old" and "old" in answer["no_certificates"]
+    assert answer["sites"]["old"]["inputs"]["app_server_name"] == "old"
     assert "old" not in answer["orders"]
+
+
+def test_renewals_end_of_names_that_certbot_renews_on_the_host_and_no_site_has(monkeypatch: pytest.MonkeyPatch):
+    hooks = "".join(f"/etc/letsencrypt/renewal-hooks/deploy/{name}\r\n" for name in ("old", "shop", "plain", "another"))
+    monkeypatch.setattr(action, "run_script", lambda *_words: {"stdout": host(more=hooks)})
+    plain = {"domain": "plain.example", "root": "/srv/plain", "app": "none", "certificate": "none"}
+    answer = told({**shop(certificate="acme"), "old": {"state": "absent"}, "plain": plain, "none": {"state": "absent"}})
+    assert answer["no_certificates"] == ["old", "plain"]
 
 
 def test_workers_are_shared_out_among_the_applications_of_a_host():
