@@ -30,3 +30,12 @@ def test_each_is_looked_at_by_itself_where_there_is_a_mistake(tmp_path: Path, br
     asked = []
     lint.all_at_once(runner, lambda file: asked.append(file.path) or [], files)
     assert sorted(asked) == (sorted(file.path for file in files) if each else [])
+
+
+def test_each_rule_finds_a_task_as_it_is_whatever_another_has_added():
+    raw = {"name": "Say it", "ansible.builtin.debug": {"msg": "a"}}
+    tasks = [lint.Task(raw, filename="tasks.yml") for _rule in range(2)]
+    first, second = map(lint.normalized_once, tasks)
+    assert first == second == lint.normalize(tasks[0])
+    first["action"]["more"] = first["more"] = True
+    assert lint.normalized_once(tasks[1]) == second != first
