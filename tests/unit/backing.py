@@ -12,6 +12,7 @@ from webstack_backup import (  # noqa: E402
     chain,
     cli,
     drill,
+    dump,
     files,
     full,
     ledger,
@@ -21,6 +22,7 @@ from webstack_backup import (  # noqa: E402
     repository,
     restore,
     scratch,
+    sheet,
     vendor,
 )
 from webstack_backup.basics import Refused  # noqa: E402
@@ -33,6 +35,7 @@ __all__ = [
     "chain",
     "cli",
     "drill",
+    "dump",
     "files",
     "full",
     "ledger",
@@ -42,5 +45,6 @@ __all__ = [
     "repository",
     "restore",
     "scratch",
+    "sheet",
     "vendor",
 ]

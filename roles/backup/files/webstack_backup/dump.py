@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from . import restored
 from .basics import STATE, Refused, run
@@ -29,13 +28,14 @@ def dump(only: str) -> list[str]:
         if not there or (table and table not in there):
             known = ", ".join(f"{database}.{name}" for name in there) or ", ".join(tables) or "none"
             raise Refused(f"{only!r} is not in the restored server, as of {found.position}. There are: {known}")
+        names = [database, table] if table else [database]
         DUMPS.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = DUMPS / f"{only.replace('/', '_')}-{found.position.replace(':', '-')}.sql"
         part = path.with_suffix(".part")
         try:
             with open(part, "w", encoding="utf-8", opener=private) as file:
                 run(
-                    _command(vendor, instance.socket, [database, *([table] if table else [])]),
+                    [*program(vendor, whole=not table), f"--socket={instance.socket}", "--", *names],
                     seconds=SECONDS,
                     stdout=file,
                 )
@@ -46,14 +46,14 @@ def dump(only: str) -> list[str]:
         rows = there[table][0] if table else sum(count for count, _checksum in there.values())
         return [
             f"{rows:,} rows of {only} as of {found.position} are in {path}, which root alone reads",
-            f"to load it: {vendor.client} DATABASE < {path}, which replaces the tables that it holds",
+            f"to load it: {vendor.client} --max-allowed-packet=1G DATABASE < {path}, which replaces the tables that it holds",
         ]
 
 
-def _command(vendor: Vendor, socket: Path, names: list[str]) -> list[str]:
-    program, more = ("mysqldump", ["--set-gtid-purged=OFF"]) if vendor.name == "mysql" else ("mariadb-dump", [])
-    parts = [] if len(names) > 1 else ["--routines", "--events"]
+def program(vendor: Vendor, *, whole: bool) -> list[str]:
+    """The vendor's, without the socket and what is dumped. `whole`: a database has routines and events, too."""
+    name, more = ("mysqldump", ["--set-gtid-purged=OFF"]) if vendor.name == "mysql" else ("mariadb-dump", [])
     return [
-        program, "--no-defaults", f"--socket={socket}", "--user=root", "--single-transaction", "--hex-blob", "--triggers",
-        "--max-allowed-packet=1G", "--default-character-set=utf8mb4", *more, *parts, "--", *names,
+        name, "--no-defaults", "--user=root", "--single-transaction", "--hex-blob", "--triggers", "--max-allowed-packet=1G",
+        "--default-character-set=utf8mb4", *more, *(["--routines", "--events"] if whole else []),
     ]  # fmt: skip

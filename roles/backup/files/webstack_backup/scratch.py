@@ -50,12 +50,7 @@ class Scratch:
             "PrivateTmp=yes", "PrivateDevices=yes", "NoNewPrivileges=yes", "CapabilityBoundingSet=", "UMask=0077",
             "AppArmorProfile=-unconfined",  # the vendor's own profile knows the live server's folders only
         )  # fmt: skip
-        server = (
-            self.vendor.server, "--no-defaults", f"--datadir={self.folder}", f"--socket={self.socket}",
-            "--skip-networking", "--skip-log-bin", "--event-scheduler=OFF", "--innodb-buffer-pool-size=128M",
-            "--innodb-flush-log-at-trx-commit=2", "--max-allowed-packet=1G", *self.vendor.scratch,
-            *(f"--{name.replace('_', '-')}={value}" for name, value in self.options.items()),
-        )  # fmt: skip
+        server = [*program(self.vendor, self.options), f"--datadir={self.folder}", f"--socket={self.socket}"]
         try:
             run(
                 ["systemd-run", "--quiet", "--collect", "--service-type=notify", f"--unit={self.unit}",
@@ -77,6 +72,15 @@ class Scratch:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def program(vendor: Vendor, options: dict[str, Any]) -> list[str]:
+    """A server on a copy, without its folder and socket. The live one takes rows of up to 1 GB, so this one has to."""
+    return [
+        vendor.server, "--no-defaults", "--skip-networking", "--skip-log-bin", "--event-scheduler=OFF",
+        "--innodb-buffer-pool-size=128M", "--innodb-flush-log-at-trx-commit=2", "--max-allowed-packet=1G", *vendor.scratch,
+        *(f"--{name.replace('_', '-')}={value}" for name, value in options.items()),
+    ]  # fmt: skip
 
 
 def is_running(unit: str) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from datetime import UTC, datetime
 
+from . import dump
 from .basics import SOCKET, config
 from .full import AT_TARGET, MANIFEST, declared, repository
 from .repository import OWN, PASSPHRASE, passphrase
 from .restore import COPY, live_log
-from .scratch import data_options
+from .scratch import data_options, program
 from .target import name_of
 from .vendor import connect, installed
 
@@ -53,7 +54,7 @@ $ into() {{ {client} --socket="$PLACE/socket" --binary-mode --max-allowed-packet
 
 5. Look at it, and take out what is needed, all of it or one database:
 $ {client} --socket="$PLACE/socket" -e 'SHOW DATABASES'
-   {dump} --socket="$PLACE/socket" --single-transaction --routines --triggers --databases NAME > NAME.sql
+   {dump} --socket="$PLACE/socket" NAME > NAME.sql
 """
 
 
@@ -64,10 +65,6 @@ def sheet() -> list[str]:
     log = str(found[0]) if found else "/var/lib/mysql-binlog"
     with connect(SOCKET) as cursor:
         options = data_options(cursor)
-    start = [
-        vendor.server, "--no-defaults", "--skip-networking", "--skip-log-bin", "--event-scheduler=OFF", *vendor.scratch,
-        *(f"--{name.replace('_', '-')}={value}" for name, value in options.items()),
-    ]  # fmt: skip
     words = TEXT.format(
         host=store.host,
         today=f"{datetime.now(UTC):%Y-%m-%d}",
@@ -87,9 +84,9 @@ def sheet() -> list[str]:
         copied="LOG=the folder" if target else "LOG=the folder, if it is not its own",
         manifest=MANIFEST,
         copy=COPY,
-        start=shlex.join(start),
+        start=shlex.join(program(vendor, options)),
         client=f"{vendor.client} --user=root",
         binlog=vendor.binlog,
-        dump=f"{vendor.client}dump".replace("mariadbdump", "mariadb-dump") + " --user=root",
+        dump=shlex.join(dump.program(vendor, whole=True)),
     )
     return words.splitlines()
