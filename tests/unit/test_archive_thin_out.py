@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import pytest
 from loading import ROOT
 
 sys.path.insert(0, str(ROOT / "roles/archive/files"))
@@ -62,3 +66,29 @@ def test_times_that_a_stolen_host_makes_up():
     """One in the future does not make the others old, and one in the past does not either."""
     assert removed(*NEW, ("f9", "full", -9000))[1] == []
     assert removed(*NEW, ("f0", "full", 9000), ("d0", "", 9000))[1] == ["f0", "d0"]
+
+
+def test_no_lock_of_a_backup_at_work_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever its host is called: restic takes a lock of its own hostname for dead if no process here has its number."""
+    monkeypatch.setattr(thin_out, "FOLDER", tmp_path)
+    monkeypatch.setattr(thin_out, "ROOT", tmp_path)
+    (tmp_path / "keep.json").write_text('{"days": 30}')
+    (tmp_path / "passphrases").mkdir()
+    (tmp_path / "passphrases/www").touch()
+    locks = tmp_path / "www/restic/locks"
+    locks.mkdir(parents=True)
+    (locks.parent / "config").touch()
+    command("restic", f'echo "$@" >> {tmp_path}/asked; echo "[]"')
+    alive, dead = locks / "a1", locks / "b2"
+    alive.touch()
+    dead.touch()
+    os.utime(dead, (time.time() - 31 * 60,) * 2)
+    assert thin_out.main() == 0
+    assert alive.exists() and not dead.exists()
+    assert "www: a backup is at work" in capsys.readouterr().out and not (tmp_path / "asked").exists()
+    alive.unlink()
+    assert thin_out.main() == 0
+    assert "www: no full backup yet" in capsys.readouterr().out
+    assert "snapshots" in (tmp_path / "asked").read_text() and "unlock" not in (tmp_path / "asked").read_text()

@@ -9,6 +9,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,26 @@ def test_another_repository_in_the_place_of_the_known_one(
 @pytest.mark.parametrize(("number", "words"), [(999, "999 B"), (3_100_000_000, "3.1 GB"), (5e15, "5000.0 TB")])
 def test_in_bytes(number: float, words: str) -> None:
     assert repository.in_bytes(number) == words
+
+
+RESTIC_WITH_LOCKS = """echo "$@" | sed 's/.*--cache-dir [^ ]* //' >> asked
+case "$*" in *'list locks'*) echo a1; echo b2;; *'cat lock a1'*) echo '{"time": "%s"}';; *'cat lock b2'*) echo '{"time": "%s"}';; esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("minutes", "removed"), [((31, 0), False), ((31, 29), False), ((31, -60), False), ((31, 40), True)]
+)
+def test_locks_elsewhere_are_dead_by_their_age(
+    minutes: tuple[int, int], removed: bool, store: repository.Repository, command: Callable[[str, str], Path],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Whatever the hostname in them: another machine that is called as this one may be at work there."""
+    monkeypatch.chdir(tmp_path)
+    times = tuple(f"{datetime.now(UTC) - timedelta(minutes=one):%Y-%m-%dT%H:%M:%S}.123456789Z" for one in minutes)
+    command("restic", RESTIC_WITH_LOCKS % times)
+    repository.Repository("sftp:keeper@backup.example.com:/srv", tmp_path / "known.json").release_stale_locks()
+    asked = Path("asked").read_text().splitlines()
+    assert [one for one in asked if "unlock" in one] == (["unlock --remove-all"] if removed else [])
+    store.release_stale_locks()  # a folder of this host: the process can be asked for
+    assert Path("asked").read_text().splitlines()[-1] == "unlock"

@@ -5,6 +5,7 @@ webstack-archive-thin-out.timer starts it. Of a host whose passphrase is not dec
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from collections.abc import Callable
@@ -17,6 +18,23 @@ from .sink import ROOT
 FOLDER = Path("/etc/webstack-archive")
 ASK_SECONDS, PRUNE_SECONDS = 600, 6 * 3600
 LONGEST = timedelta(days=1)  # from when a full has its data's time to the mark that makes it count
+DEAD = timedelta(minutes=30)  # who holds a lock writes it anew every 5 minutes
+
+
+def is_locked(locks: Path, now: datetime) -> bool:
+    """Whether a backup is at work, or was until a short while ago. Removes the locks of those that are dead.
+
+    `restic unlock` would also remove the lock of a host that has the hostname of this one, as soon as no process here has its
+    number. Here the time of the file counts, which is of this host's clock.
+    """
+    found = False
+    for lock in locks.glob("*"):
+        with contextlib.suppress(FileNotFoundError):  # its holder has removed it
+            if lock.stat().st_mtime < (now - DEAD).timestamp():
+                lock.unlink()
+            else:
+                found = True
+    return found
 
 
 def thin_out(call: Callable[..., str], keep: timedelta, now: datetime) -> str:
@@ -25,7 +43,6 @@ def thin_out(call: Callable[..., str], keep: timedelta, now: datetime) -> str:
     The age counts from the newest full, so that those of a host that takes none any more stay. A time that the host has
     made up removes nothing that would have stayed: one in the future does not count, one in the past keeps more.
     """
-    call("unlock", seconds=ASK_SECONDS)  # removes locks of dead processes only
     found = json.loads(call("snapshots", "--json", "--no-lock", seconds=ASK_SECONDS)) or []
     times = {one["id"]: told_by_restic(one["time"]) for one in found}
     fulls = {one["id"] for one in found if "full" in (one.get("tags") or ())}
@@ -56,8 +73,14 @@ def main() -> int:
             return run([*argv, *words], seconds=seconds)
 
         try:
-            there = (ROOT / host / "restic" / "config").exists()
-            print(f"{host}: {thin_out(call, keep, datetime.now(UTC)) if there else 'no backup yet'}")
+            now = datetime.now(UTC)
+            if not (ROOT / host / "restic" / "config").exists():
+                said = "no backup yet"
+            elif is_locked(ROOT / host / "restic" / "locks", now):
+                said = "a backup is at work: old ones are removed at the next turn"
+            else:
+                said = thin_out(call, keep, now)
+            print(f"{host}: {said}")
         except Refused as error:
             print(f"{host}: {error}", file=sys.stderr)
             code = 1

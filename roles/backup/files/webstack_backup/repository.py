@@ -31,6 +31,7 @@ OWN = STATE / "passphrase"  # made by this host where none is declared
 CACHE = Path("/var/cache/webstack-backup")
 ASK_SECONDS = 60  # restic 0.18 tries for many minutes if nobody answers
 DATA_SECONDS = 6 * 3600
+DEAD_HOURS = 0.5  # who holds a lock writes it anew every 5 minutes
 DATA, FULL = "data", "full"
 FOLDERS, FILES, DATA_OF = "files-data", "files", "data-"  # the mark of files has the id of their data in a tag
 
@@ -55,7 +56,12 @@ class Snapshot:
     @property
     def hours(self) -> float:
         """Its age."""
-        return (datetime.now(UTC) - told_by_restic(self.time)).total_seconds() / 3600
+        return hours_since(self.time)
+
+
+def hours_since(time: str) -> float:
+    """Less than 0: it is to come."""
+    return (datetime.now(UTC) - told_by_restic(time)).total_seconds() / 3600
 
 
 class Repository:
@@ -117,8 +123,21 @@ class Repository:
         return str(json.loads(self.call("cat", "config", "--no-lock", seconds=ASK_SECONDS))["id"])
 
     def release_stale_locks(self) -> None:
-        """Removes locks whose process is dead: on this host by its pid, of other hosts after 30 minutes without a sign."""
-        self.call("unlock", seconds=ASK_SECONDS)
+        """Removes locks whose process is dead: in a folder of this host by its pid, elsewhere after 30 minutes without a sign.
+
+        `restic unlock` takes a lock of this hostname for dead if no process here has its number, and elsewhere another
+        machine with this hostname may be at work.
+        """
+        if self.local:
+            self.call("unlock", seconds=ASK_SECONDS)
+            return
+        ids = self.call("list", "locks", "--no-lock", seconds=ASK_SECONDS).split()
+        try:
+            locks = [json.loads(self.call("cat", "lock", one, "--no-lock", seconds=ASK_SECONDS)) for one in ids]
+        except Refused:  # its holder has just removed it, or writes it
+            return
+        if locks and all(hours_since(lock["time"]) > DEAD_HOURS for lock in locks):
+            self.call("unlock", "--remove-all", seconds=ASK_SECONDS)
 
     def backup(self, path: Path | list[Path], tag: str, *more: str) -> dict[str, Any]:
         """A new snapshot of `path`; returns restic's figures of it."""
