@@ -23,6 +23,7 @@ from webstack_backup import (  # noqa: E402
     restore,
     scratch,
     sheet,
+    state,
     vendor,
 )
 from webstack_backup.basics import Refused  # noqa: E402
@@ -46,5 +47,6 @@ __all__ = [
     "restore",
     "scratch",
     "sheet",
+    "state",
     "vendor",
 ]

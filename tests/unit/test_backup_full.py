@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from backing import full
+from backing import drill, files, full, repository, state
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,10 @@ def test_a_new_one_and_an_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_full_counts_where_the_repository_has_it_and_the_log_goes_on(
     noted: dict[str, str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = SimpleNamespace(name="the repository", snapshots=lambda _tag, **_: [SimpleNamespace(id="2d0e2c16344d")])
+    there = SimpleNamespace(
+        name="the repository",
+        snapshots=lambda _tag, **_: [repository.Snapshot("2d0e2c16344d", "2026-11-28T03:00:00Z", ())],
+    )
     monkeypatch.setattr(full, "FOLDER", tmp_path)
     monkeypatch.setattr(full, "repository", lambda: there)
     found = full.missing(noted)
@@ -77,3 +80,33 @@ def test_the_size_of_a_data_folder_is_without_its_log(tmp_path: Path) -> None:
     (tmp_path / "t.ibd").write_bytes(b"x" * 9000)
     (tmp_path / "binlog.000001").write_bytes(b"x" * 90000)
     assert 9000 <= full.size(tmp_path, "binlog") < 90000 < full.size(tmp_path)
+
+
+def test_a_time_to_come_is_not_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The clock was ahead when it was noted: that would look new for years."""
+    monkeypatch.setattr(full, "missing", lambda _last: "")
+    taken(-9000)
+    (said,), good = full.overview()
+    assert "is to come: is the clock right?" in said and not good
+    ahead = "2131-01-01T03:10:00.000000Z"
+    path = tmp_path / "noted.json"
+    path.write_text(json.dumps({"time": ahead, "begun": ahead, "part": 1, "files": 1, "folders": ["/srv"]}))
+    monkeypatch.setattr(files, "LAST", path)
+    assert not files.overview()[1]
+    assert not drill._said(path, 2, "Repository", "webstack-backup-check", lambda _last: "")[1]
+    assert state.overview({"time": ahead}) == (
+        ["Shipping: no sign of webstack-binlog.service since 2131-01-01 03:10:00 UTC; its journal says why"], False,
+    )  # fmt: skip
+
+
+def test_beside_one_of_a_time_to_come_no_old_ones_are_removed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By restic's rules, all that are of now would be old."""
+    full.CONFIG.write_text(json.dumps({"keep": {"within": "30d"}}))
+    there = [repository.Snapshot(f"{n}" * 16, f"{year}-01-01T00:00:00Z", ()) for n, year in ((1, 2026), (2, 2131))]
+    store = SimpleNamespace(
+        name="/backups", local=Path("/backups"), snapshots=lambda tag, **_: there if tag == "full" else []
+    )
+    (said,) = full.thin_out(store)
+    assert "/backups, the first of 2131-01-01T00:00" in said and said.endswith("restic forget 22222222")
+    monkeypatch.setattr(full, "repository", lambda: store)
+    assert full.missing({"snapshot": "1111"}) == said

@@ -129,6 +129,16 @@ def test_in_bytes(number: float, words: str) -> None:
     assert repository.in_bytes(number) == words
 
 
+def test_the_newest_is_the_one_of_the_latest_time_in_whatever_zone(
+    store: repository.Repository, command: Callable[[str, str], Path]
+) -> None:
+    """restic tells the time of the zone that its host has, or had."""
+    later, earlier = "2026-10-25T02:20:00.1+01:00", "2026-10-25T02:50:00.123456789+02:00"
+    listed = [{"id": one, "time": one, "paths": ["/m"]} for one in (later, earlier)]
+    command("restic", f"echo '{json.dumps(listed)}'")
+    assert [one.id for one in store.snapshots("full")] == [earlier, later]
+
+
 RESTIC_WITH_LOCKS = """echo "$@" | sed 's/.*--cache-dir [^ ]* //' >> asked
 case "$*" in *'list locks'*) echo a1; echo b2;; *'cat lock a1'*) echo '{"time": "%s"}';; *'cat lock b2'*) echo '{"time": "%s"}';; esac
 """

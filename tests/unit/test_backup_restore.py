@@ -37,16 +37,22 @@ def test_what_others_could_read_or_hold_is_roots_alone(tmp_path: Path, monkeypat
 
 
 class Store:
-    """A repository with these manifests, the oldest first."""
+    """A repository with these manifests, the oldest first by what the clock said; `tagged` as they are now."""
 
     name, host = "/backups", "web1"
 
-    def __init__(self, *manifests: dict[str, Any]) -> None:
-        self.manifests = manifests
+    def __init__(self, *manifests: dict[str, Any], tagged: bool = True) -> None:
+        self.manifests = sorted(manifests, key=lambda one: one["copied"])
+        self.tagged = tagged
 
     def snapshots(self, tag: str) -> list[repository.Snapshot]:
         assert tag == repository.FULL
-        return [repository.Snapshot(str(n), "", ()) for n in range(len(self.manifests))]
+        return [
+            repository.Snapshot(
+                str(n), one["copied"], (tag, f"line-{one['line']}", f"at-{one['position']}") if self.tagged else (tag,)
+            )
+            for n, one in enumerate(self.manifests)
+        ]
 
     def read(self, snapshot: str, path: Path) -> str:
         return json.dumps(self.manifests[int(snapshot)])
@@ -61,6 +67,43 @@ def test_the_newest_full_before_the_moment() -> None:
         restore.next_full(store, Position("binlog.000001", 399))
     with pytest.raises(Refused, match="/backups has no full backup of web1"):
         restore.next_full(Store(), None)
+
+
+AHEAD = "2131-01-01T03:10:00.000000Z"
+
+
+@pytest.mark.parametrize("tagged", [True, False], ids=["tagged", "of an earlier version"])
+def test_a_full_whose_time_was_made_up(tagged: bool) -> None:
+    """The clock was ahead for some time: of a line the positions say which is the newest, and of two lines not that time."""
+    one, two = ({**MANIFEST, "position": f"binlog.00000{n}:400"} for n in (1, 2))
+    store = Store(
+        {**one, "copied": AHEAD}, two, {**MANIFEST, "line": "L2", "copied": "2026-11-20T03:10:00Z"}, tagged=tagged
+    )
+    assert restore.next_full(store, None, "L1").position == Position("binlog.000002", 400)
+    assert restore.next_full(store, Position("binlog.000001", 999), "L1").position == Position("binlog.000001", 400)
+    assert restore.next_full(store, None).manifest == {**two}
+    assert restore.next_full(store, None, "L2").manifest["line"] == "L2"
+    assert restore.next_full(Store({**one, "copied": AHEAD}), None).manifest["copied"] == AHEAD
+
+
+def test_the_line_of_this_host_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the times: a restore to the latest moment is not one of the line before, nor is that of a position before the first full."""
+    store = Store(
+        {**MANIFEST, "position": "binlog.000005:400", "line": "L1"},
+        {**MANIFEST, "position": "binlog.000001:400", "line": "L1", "copied": AHEAD},
+        {**MANIFEST, "position": "binlog.000002:400", "line": "L2", "copied": "2026-11-22T03:10:00Z"},
+    )
+    asked: list[Any] = []
+    monkeypatch.setattr(restore, "live_log", lambda: (tmp_path, Position("binlog.000006", 9)))
+    monkeypatch.setattr(restore, "line", lambda folder: "L2")
+    monkeypatch.setattr(restore, "entries", lambda line: [])
+    monkeypatch.setattr(restore, "config", lambda: {"target": {"host": "backup.example.com"}})
+    monkeypatch.setattr(restore, "judge", lambda *words: asked.append(words))
+    restore.plan(store, "latest", None, tmp_path)
+    assert asked == [(tmp_path, Position("binlog.000002", 400), Position("binlog.000006", 9), None)]
+    assert restore.plan(store, "full", None, tmp_path).full.manifest["line"] == "L2"
+    with pytest.raises(Refused, match=r"binlog.000002:9 is before the oldest full backup, .*binlog.000002:400"):
+        restore.plan(store, "binlog.000002:9", None, tmp_path)
 
 
 @pytest.mark.parametrize("version", ["11.8.9", "11.8.2", "12.3.1"])

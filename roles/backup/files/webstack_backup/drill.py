@@ -129,6 +129,6 @@ def _said(path: Path, days: int, what: str, unit: str, figures: Callable[[dict[s
     words = f"{what}: " + (f"{clock(last['time'])}, {figures(last)}" if "time" in last else "none yet")
     if "fault" in last:
         return f"{words}; FAILED at {clock(last['tried'])}: {last['fault']}", False
-    if (datetime.now(UTC) - since).days >= days:
+    if not 0 <= (datetime.now(UTC) - since).days < days:
         return f"{words}; journalctl -u {unit}.service says why there is no newer one", False
     return words, True

@@ -238,7 +238,7 @@ def overview() -> tuple[list[str], bool]:
         return [f"{words}; FAILED at {clock(last['tried'])}: {last['fault']}"], False
     if (
         "time" in last
-        and (datetime.now(UTC) - datetime.fromisoformat(last["time"])).total_seconds() > LATE_HOURS * 3600
+        and not 0 <= (datetime.now(UTC) - datetime.fromisoformat(last["time"])).total_seconds() <= LATE_HOURS * 3600
     ):
         return [f"{words}; journalctl -u webstack-backup-files.service says why there are no newer ones"], False
     return [words], True

@@ -16,7 +16,7 @@ from . import files
 from .atomic import write_atomically
 from .basics import SOCKET, STATE, Refused, config, in_words, now, read_object
 from .ledger import FOLDER, line_in
-from .repository import DATA, FULL, Repository, in_bytes
+from .repository import AT, DATA, FILES, FULL, LINE_OF, Repository, Snapshot, in_bytes
 from .restored import LIVE
 from .scratch import PLACE, Scratch, alone, counted, data_options, fresh, room, total
 from .target import name_of, way
@@ -103,7 +103,7 @@ def _full(store: Repository, vendor: Vendor) -> list[str]:
     saved = store.backup(data, DATA)
     manifest |= {"data": saved["snapshot_id"], "stored": saved["data_added"]}
     write_atomically(MANIFEST, json.dumps(manifest, indent=1), 0o600)
-    mark = store.backup(MANIFEST, FULL)
+    mark = store.backup(MANIFEST, FULL, LINE_OF + manifest["line"], AT + manifest["position"])
     seconds = time.monotonic() - begun
     last = {name: manifest[name] for name in ("copied", "position", "line", "log_folder")}
     write_atomically(LAST, json.dumps({**last, "snapshot": mark["snapshot_id"], "holds": total(tables)}))
@@ -126,8 +126,12 @@ def overview() -> tuple[list[str], bool]:
     since = datetime.fromisoformat(last["copied"]) if last else datetime.fromtimestamp(CONFIG.stat().st_mtime, UTC)
     hours = (datetime.now(UTC) - since).total_seconds() / 3600
     fault = "" if hours < LATE_HOURS else "journalctl -u webstack-backup.service says why there is no newer one"
+    if hours < 0:
+        fault = (
+            f"its time, {last['copied'][:16]}Z, is to come: is the clock right? webstack-backup full takes one of now"
+        )
     fault = (missing(last) if last else "") or fault
-    what = f"the newest is {hours:.0f} h old ({last['position']}: {last['holds']})" if last else "none yet"
+    what = f"the newest is {max(hours, 0):.0f} h old ({last['position']}: {last['holds']})" if last else "none yet"
     return [f"Full backups: {what}" + (f"; {fault}" if fault else "")], not fault
 
 
@@ -142,15 +146,28 @@ def missing(last: dict[str, Any]) -> str:
     """Why the newest full that this host remembers cannot be counted on, if so."""
     try:
         store = repository()
-        there = [one.id for one in store.snapshots(FULL, seconds=STATUS_SECONDS)]
+        snapshots = store.snapshots(FULL, seconds=STATUS_SECONDS)
     except Refused as error:
         return in_words(error)
+    there = [one.id for one in snapshots]
     # 0.14 tells the beginning of an id; an earlier version has noted neither it nor the line.
     if not any(one.startswith(last.get("snapshot", "")) for one in there):
         return f"{store.name} does not have it: is that another repository than before?"
     if "line" in last and line(Path(last["log_folder"])) != last["line"]:
         return "the server has begun another log since, of which nothing can be restored: webstack-backup full"
-    return ""
+    return to_come(store, snapshots)
+
+
+def to_come(store: Repository, snapshots: list[Snapshot]) -> str:
+    """Beside one of a time to come, all others are old by restic's rules."""
+    found = [one for one in snapshots if one.hours < 0]
+    if not found:
+        return ""
+    ids = " ".join(one.id[:8] for one in found)
+    return (
+        f"backups of a time to come are in {store.name}, the first of {found[0].time[:16]}: a clock was wrong. No old ones are removed "
+        f"until these are: restic forget {ids}"
+    )
 
 
 def thin_out(store: Repository) -> list[str]:
@@ -161,6 +178,8 @@ def thin_out(store: Repository) -> list[str]:
     rule = declared().get("keep")
     if not rule or not store.local:
         return []
+    if fault := to_come(store, [*store.snapshots(FULL), *store.snapshots(FILES)]):
+        return [fault]
     kept, leaving = store.keep(rule, FULL)
     manifests = [json.loads(store.read(snapshot, MANIFEST)) for snapshot in kept]
     needed = [manifest["data"] for manifest in manifests]

@@ -33,6 +33,7 @@ ASK_SECONDS = 60  # restic 0.18 tries for many minutes if nobody answers
 DATA_SECONDS = 6 * 3600
 DEAD_HOURS = 0.5  # who holds a lock writes it anew every 5 minutes
 DATA, FULL = "data", "full"
+LINE_OF, AT = "line-", "at-"  # tags of a full: the line of the log that goes on from it, and where
 FOLDERS, FILES, DATA_OF = "files-data", "files", "data-"  # the mark of files has the id of their data in a tag
 
 
@@ -151,7 +152,7 @@ class Repository:
         found = json.loads(self.call(*words, seconds=seconds)) or []
         return sorted(
             (Snapshot(one["id"], one["time"], tuple(one.get("tags") or ()), one["paths"][0]) for one in found),
-            key=lambda one: one.time,
+            key=lambda one: told_by_restic(one.time),  # as text they do not sort: each has the zone of its host
         )
 
     def read(self, snapshot: str, path: Path) -> str:

@@ -16,7 +16,7 @@ from .chain import Chain, judge
 from .full import COPY, MANIFEST, line, paths, repository
 from .moments import Wanted, entries, wanted
 from .replay import replay
-from .repository import FULL, Repository, in_bytes
+from .repository import AT, FULL, LINE_OF, Repository, Snapshot, in_bytes
 from .scratch import PLACE, Scratch, alone, counted, fresh, room, total
 from .target import Target
 from .vendor import Position, Vendor, ask, connect, installed, log_position, number
@@ -169,11 +169,12 @@ def plan(store: Repository, to: str, log: str | None, work: Path) -> Plan:
 
     `log`: "here", "target", or nothing: this host's own, if it is that of the newest full. `work` takes the target's.
     """
+    folder, end = live_log() or (Path(next_full(store, None).manifest["log_folder"]), None)
+    found = line(folder)
+    newest = next_full(store, None, found)
     if to == "full":
-        return Plan(next_full(store, None), None)
-    newest = next_full(store, None)
-    folder, end = live_log() or (Path(newest.manifest["log_folder"]), None)
-    found, wants = line(folder), newest.manifest["line"]
+        return Plan(newest, None)
+    wants = newest.manifest["line"]
     if log == "target" or (not log and found != wants and config()["target"]):
         words = f"the log is the target's, of the line {wants}"
         if found != wants:
@@ -183,7 +184,7 @@ def plan(store: Repository, to: str, log: str | None, work: Path) -> Plan:
         return from_target(store, to, wants, work, words)
     known = entries(found)
     stop = wanted(to, known, end)
-    full = next_full(store, stop.position)
+    full = next_full(store, stop.position, found)
     if found != full.manifest["line"]:
         raise Refused(
             f"the log in {folder} is of the line {found or '(none)'}, the newest full backup of {full.manifest['line'] or '(none)'}: "
@@ -205,11 +206,7 @@ def from_target(store: Repository, to: str, of: str, work: Path, words: str) -> 
     folder.mkdir(mode=0o700)
     known = ledger.entries(target.fetch(of, "ledger", there.pop("ledger"), folder))
     stop = wanted(to, known, None)
-    full = next_full(store, stop.position)
-    if full.manifest["line"] != of:
-        raise Refused(
-            f"{full} is of the line {full.manifest['line']}; nothing of {of} before the newest full can be restored"
-        )
+    full = next_full(store, stop.position, of)
     last = number(stop.position.file) if stop.position else max(map(number, there), default=0)
     lacking = {name: size for name, size in there.items() if number(full.position.file) <= number(name) <= last}
     room(PLACE, sum(lacking.values()), "the log that the target has")
@@ -240,16 +237,34 @@ def live_log() -> tuple[Path, Position] | None:
         return None
 
 
-def next_full(store: Repository, stop: Position | None) -> Full:
-    """The newest that is not after `stop`."""
-    snapshots = store.snapshots(FULL)
+def next_full(store: Repository, stop: Position | None, of: str = "") -> Full:
+    """The newest that is not after `stop`; of the line `of`, if there are any of it.
+
+    In a line their positions say which is the newest: a time is only what the clock of the host said. One of a time to come
+    is the last that is taken.
+    """
+    snapshots = sorted(store.snapshots(FULL), key=lambda one: one.hours >= 0)
     if not snapshots:
         raise Refused(f"{store.name} has no full backup of {store.host}")
+    if of:
+        told = [(snapshot, *line_and_position(store, snapshot)) for snapshot in snapshots]
+        of_line = [(position.key, snapshot) for snapshot, its_line, position in told if its_line == of]
+        snapshots = [snapshot for _key, snapshot in sorted(of_line, key=lambda one: one[0])] or snapshots
     for snapshot in reversed(snapshots):
         full = Full(snapshot.id, json.loads(store.read(snapshot.id, MANIFEST)))
         if not stop or full.position.key <= stop.key:
             return full
     raise Refused(f"{stop} is before the oldest full backup, {full}: nothing before that can be restored")
+
+
+def line_and_position(store: Repository, snapshot: Snapshot) -> tuple[str, Position]:
+    """Of a full; one that an earlier version has taken says it in its manifest alone."""
+    lines = [tag.removeprefix(LINE_OF) for tag in snapshot.tags if tag.startswith(LINE_OF)]
+    places = [tag.removeprefix(AT) for tag in snapshot.tags if tag.startswith(AT)]
+    if lines and places:
+        return lines[0], Position.read(places[0])
+    manifest = json.loads(store.read(snapshot.id, MANIFEST))
+    return manifest["line"], Position.read(manifest["position"])
 
 
 def fits(full: Full, vendor: Vendor) -> None:

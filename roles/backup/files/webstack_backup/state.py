@@ -58,7 +58,7 @@ def room(folder: Path) -> tuple[list[str], bool]:
 
 def overview(state: dict[str, Any]) -> tuple[list[str], bool]:
     """The state in words, a line each, and whether every promise holds."""
-    if not state or age(state["time"]) > STALE:
+    if not state or abs(age(state["time"])) > STALE:
         since = f" since {clock(state['time'])}" if state else ""
         return [f"Shipping: no sign of webstack-binlog.service{since}; its journal says why"], False
     shipped, lines = state["shipped"], []
