@@ -21,20 +21,24 @@ sys.dont_write_bytecode = kept
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 
 
-def removed(*snapshots: tuple[str, str, float]) -> tuple[str, list[str]]:
-    """Of (id, tag, age in days): what is said, and what is forgotten, in its order."""
+def removed(*snapshots: tuple[str, str, float], **manifests: dict[str, str]) -> tuple[str, list[str]]:
+    """Of (id, tags, age in days), and manifests by id: what is said, and what is forgotten, in its order."""
     asked: list[str] = []
 
     def restic(verb: str, *words: str, seconds: float) -> str:
         if verb == "forget":
             asked.extend(words)
+        if verb == "dump":
+            assert words[2] == f"/place/{words[1]}"
+            return json.dumps(manifests[words[1]]) if words[1] in manifests else "not JSON"
         if verb != "snapshots":
             return ""
         return json.dumps(
             [
                 {
                     "id": name,
-                    "tags": [tag] if tag else None,
+                    "tags": tag.split() or None,
+                    "paths": [f"/place/{name}"],
                     "time": f"{NOW - timedelta(days=age):%Y-%m-%dT%H:%M:%S}.123456789Z",
                 }
                 for name, tag, age in snapshots
@@ -56,6 +60,17 @@ def test_data_of_a_full_that_stays_do_too():
     """However long the full took; and with them what has no mark yet."""
     assert removed(("d1", "data", 30.9), ("f1", "full", 29.9), ("d2", "data", 0), ("f2", "full", 0.01))[1] == []
     assert removed(("d1", "data", 0))[1] == []
+
+
+def test_the_data_that_a_full_names_stay_whatever_their_time():
+    """The clock was wrong when they were saved, and right when the mark was; restic 0.14 tells the beginning of an id."""
+    f2 = {"data": "d1", "files": "m1"}
+    wrong = [("d1" * 9, "data", 900), ("a1" * 9, "files-data", 900), ("m1" * 9, "files data-a1a1", 899)]
+    left = [("d0", "data", 900), ("m0", "files data-a0", 900), ("a0", "files-data", 900)]
+    assert removed(*wrong, *left, *NEW, f2=f2)[1] == ["a0", "d0", "m0"]
+    # Those of a mark that stays for its age do, too.
+    assert removed(("a1", "files-data", 900), ("m1", "files data-a1", 1), *NEW)[1] == []
+    assert removed(("a1", "files-data", 900), *NEW, f2={"data": "d2", "files": ""})[1] == ["a1"]
 
 
 def test_a_host_that_takes_none_any_more_keeps_its_own():

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from .basics import Refused, read_object, run, told_by_restic
 from .sink import ROOT
@@ -18,6 +19,8 @@ from .sink import ROOT
 FOLDER = Path("/etc/webstack-archive")
 ASK_SECONDS, PRUNE_SECONDS = 600, 6 * 3600
 LONGEST = timedelta(days=1)  # from when a full has its data's time to the mark that makes it count
+DATA_OF = "data-"  # the tag of a mark of files begins so
+NONE = "none"  # no id begins with it
 DEAD = timedelta(minutes=30)  # who holds a lock writes it anew every 5 minutes
 
 
@@ -52,14 +55,32 @@ def thin_out(call: Callable[..., str], keep: timedelta, now: datetime) -> str:
     kept = {one for one in fulls if times[one] >= newest - keep}
     begin = min(times[one] for one in kept) - LONGEST
     leaving = sorted(fulls - kept)
-    unneeded = sorted(one for one in times.keys() - fulls if times[one] < begin)
+    old = sorted(one for one in times.keys() - fulls if times[one] < begin)
+    if old:
+        needed = named_by([one for one in found if one["id"] in kept], call)
+        old = [one for one in old if not one.startswith(needed)]
+        # So does each mark of files that stays, in a tag.
+        tags = [tag for one in found if one["id"] not in old for tag in one.get("tags") or ()]
+        named = tuple(tag.removeprefix(DATA_OF) for tag in tags if tag.startswith(DATA_OF))
+        old = [one for one in old if not one.startswith(named)]
     # The marks first: one whose data are gone would count, and could not be restored.
-    for snapshots in (leaving, unneeded):
+    for snapshots in (leaving, old):
         if snapshots:
             call("forget", *snapshots, seconds=ASK_SECONDS)
-    if leaving or unneeded:
+    if leaving or old:
         call("prune", seconds=PRUNE_SECONDS)
     return f"{len(leaving)} full backups removed, {len(kept)} kept"
+
+
+def named_by(fulls: list[dict[str, Any]], call: Callable[..., str]) -> tuple[str, ...]:
+    """The snapshots that these need, as their manifests say: the clock may have stepped since the data were saved."""
+    named = []
+    for full in fulls:
+        said = call("dump", "--no-lock", full["id"], full["paths"][0], seconds=ASK_SECONDS)
+        with contextlib.suppress(ValueError, AttributeError):  # this is no full, whatever its tag says
+            manifest = json.loads(said)
+            named += [str(manifest.get(name) or NONE) for name in ("data", "files")]
+    return tuple(named)
 
 
 def main() -> int:
