@@ -115,13 +115,38 @@ def test_another_repository_in_the_place_of_the_known_one(
 ) -> None:
     command("restic", """echo '{"id": "b"}'""")
     assert store.open() == ""
-    assert json.loads(store.known.read_text()) == {"id": "b"}
+    assert json.loads(store.known.read_text()) == {store.name: "b"}
+    store.known.write_text('{"id": "b"}')  # as an earlier version has noted it
+    assert store.open() == ""
     command("restic", """echo '{"id": "c"}'""")
     with pytest.raises(Refused, match="is another repository"):
         store.open()
     command("restic", "echo 'Fatal: repository does not exist' >&2; exit 10")
     with pytest.raises(Refused, match=r"is gone.*Is its disk mounted"):
         store.open()
+
+
+def test_another_address_is_a_decision(
+    store: repository.Repository, command: Callable[[str, str], Path], tmp_path: Path
+) -> None:
+    """Such as first a folder of the host, and a target later. Each is known from then on."""
+    restic = """case "$*" in *init*) touch {0}/made; exit;; esac
+test -e {0}/made || {{ echo 'Fatal: repository does not exist' >&2; exit 10; }}; echo '{{"id": "a"}}'"""
+    (tmp_path / "made").touch()
+    command("restic", restic.format(tmp_path))
+    store.open()
+    (tmp_path / "made").unlink()
+    other = repository.Repository("rest:https://web1:canary@backup.example.com/", store.known)
+    assert other.open().splitlines() == [
+        f"made the repository {other.name}",
+        f"backups go to {other.name} from now on; those until now stay in {store.name}",
+    ]
+    assert "canary" not in store.known.read_text()
+    assert other.open() == store.open() == ""
+    (tmp_path / "made").unlink()
+    for one in (store, other):
+        with pytest.raises(Refused, match=r"is gone.*Is its disk mounted"):
+            one.open()
 
 
 @pytest.mark.parametrize(("number", "words"), [(999, "999 B"), (3_100_000_000, "3.1 GB"), (5e15, "5000.0 TB")])

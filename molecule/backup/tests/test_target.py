@@ -124,7 +124,7 @@ OWN = f"{RESTIC} --repo rclone:{NAME}"
 @pytest.fixture
 def there(host):
     """Full backups go to the target; the folder in which they lie there."""
-    ran(host, f"cp -a {SETTINGS} /root/settings; mv {KNOWN} /root/known")
+    ran(host, f"cp -a {SETTINGS} /root/settings; cp -a {KNOWN} /root/known")
     settings = {**json.loads(ran(host, f"cat {SETTINGS}")), "repository": "target"}
     ran(host, f"echo {shlex.quote(json.dumps(settings))} > {SETTINGS}")
     yield f"/srv/webstack-backup/{host.backend.name.split('-')[1]}/restic"

@@ -76,7 +76,7 @@ class Repository:
         own: bool = False,
     ) -> None:  # fmt: skip
         self.address = address
-        self.known = known  # remembers which repository this host has used
+        self.known = known  # remembers which repository this host has used at which address
         self.options = options
         self.environment = environment or {}
         self.host = socket.gethostname()
@@ -88,12 +88,14 @@ class Repository:
         return Path(self.address) if self.address.startswith("/") else None
 
     def open(self) -> str:
-        """Checks that it answers and that the passphrase is right. Makes a new one only where this host has used none.
+        """Checks that it answers and that the passphrase is right. Makes a new one only where this host has used none at this address.
 
         Returns what an operator should know of it, if anything.
         """
-        used = read_object(self.known).get("id")
-        words = ""
+        known = read_object(self.known)
+        before = known.pop("id", None)  # an earlier version noted it without its address
+        used = known.get(self.name, before)
+        words = []
         if self.local and not used and not passphrase().exists():
             OWN.parent.mkdir(exist_ok=True)
             write_atomically(OWN, secrets.token_urlsafe(32) + "\n", 0o600)
@@ -109,16 +111,18 @@ class Repository:
                 self.local.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.call("init", seconds=ASK_SECONDS)
             identity = self.identity()
-            words = f"made the repository {self.name}"
+            words.append(f"made the repository {self.name}")
         if used and used != identity:
             raise Refused(
                 f"{self.name} is another repository than the one that has the backups of this host until now. "
                 f"If that is right, remove {self.known}"
             )
-        if not used:
+        if self.name not in known:
+            if known:
+                words.append(f"backups go to {self.name} from now on; those until now stay in {', '.join(known)}")
             self.known.parent.mkdir(exist_ok=True)
-            write_atomically(self.known, json.dumps({"id": identity}))
-        return words
+            write_atomically(self.known, json.dumps({**known, self.name: identity}))
+        return "\n".join(words)
 
     def identity(self) -> str:
         return str(json.loads(self.call("cat", "config", "--no-lock", seconds=ASK_SECONDS))["id"])
