@@ -37,7 +37,7 @@ OF_NGINX = ("nginx_answer_seconds", "nginx_challenge_root", "nginx_http_port", "
 # Of these follows what role mysql does for role backup.
 OF_BACKUPS = (
     "mysql_vendor", "mysql_acknowledge_timeout_ms", "mysql_binlog_expires", "mysql_binlog_days",
-    "backup_target", "backup_acknowledge", "backup_vendor", "backup_log_days",
+    "backup_target", "backup_repository", "backup_acknowledge", "backup_vendor", "backup_log_days",
 )  # fmt: skip
 HOOKS = "/etc/letsencrypt/renewal-hooks/deploy"  # role certificate has one there for each name that certbot renews
 # Before the answers, a shell over ssh may complain of a locale that the host lacks.

@@ -563,11 +563,12 @@ def keeps_files(site: Site) -> bool:
 def told_backup(declared: dict[str, Any]) -> dict[str, Any]:
     """What the database server and its backups are told for each other; what the inventory says of the same is left out.
 
-    `declared` are variables of the host: of them backup_target, backup_acknowledge, mysql_binlog_days and mysql_vendor have a meaning here.
+    `declared` are variables of the host: of them backup_target, backup_repository, backup_acknowledge, mysql_binlog_days and
+    mysql_vendor have a meaning here.
     """
     told: dict[str, Any] = {"backup_vendor": declared.get("mysql_vendor") or "mariadb"}
-    if declared.get("backup_target"):
-        # The server would remove by age what the target may not have.
+    if declared.get("backup_target") or not str(declared.get("backup_repository") or "/").startswith("/"):
+        # The server would remove by age what the other machine may not have.
         told["mysql_binlog_expires"] = False
         if "mysql_binlog_days" in declared:
             told["backup_log_days"] = declared["mysql_binlog_days"]

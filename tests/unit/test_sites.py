@@ -443,7 +443,11 @@ def test_a_database_whose_log_goes_to_another_machine_has_a_reader_and_waits():
     assert host["mysql_binlog_expires"] is False and "backup_log_days" not in host
     days = told({"shop": SHOP}, backup_target=target, mysql_binlog_days=14)["host"]
     assert days["mysql_binlog_expires"] is False and days["backup_log_days"] == 14
-    assert "mysql_binlog_expires" not in told({"shop": SHOP}, backup_target={}, mysql_binlog_days=14)["host"]
+    assert (
+        told({"shop": SHOP}, backup_repository="s3:https://s3.example.com/b")["host"]["mysql_binlog_expires"] is False
+    )
+    for here in ({"backup_target": {}}, {"backup_repository": "/srv/backups"}, {"backup_repository": ""}):
+        assert "mysql_binlog_expires" not in told({"shop": SHOP}, **here, mysql_binlog_days=14)["host"], here
     for alone in ({}, {"backup_target": target, "backup_acknowledge": False}, {"backup_target": {}}):
         assert "mysql_acknowledge_timeout_ms" not in told({"shop": SHOP}, **alone)["host"], alone
 

@@ -8,7 +8,7 @@ import os
 import sys
 import time
 
-from . import drill, dump, files, full, live, marks, purge, restore, restored, sheet, state
+from . import drill, dump, files, full, live, marks, minute, purge, restore, restored, sheet, state
 from .atomic import write_atomically
 from .basics import Refused, config, in_words, run
 from .ledger import FOLDER, line_in
@@ -57,7 +57,13 @@ def stream() -> int:
 
 def status(*, as_json: bool) -> int:
     found = state.read() if config()["target"] else {}
-    shipping = state.overview(found) if config()["target"] else (UNSHIPPED, True)
+    shipping = (
+        state.overview(found)
+        if config()["target"]
+        else minute.overview()
+        if minute.is_elsewhere()
+        else (UNSHIPPED, True)
+    )
     parts = [
         restored.overview(),
         shipping,
@@ -75,6 +81,9 @@ def status(*, as_json: bool) -> int:
 
 def mark(name: str) -> int:
     """Prints the line of the ledger; waits for the target to have it, as long as it is there."""
+    if not config()["target"]:
+        print(minute.note(marks.checked(name))[1])
+        return 0
     entry = marks.take(name)
     deadline = time.monotonic() + marks.SECONDS
     while (found := state.read()) and not found["fault"] and time.monotonic() < deadline:
@@ -95,6 +104,8 @@ def copies(options: argparse.Namespace) -> int:
             said = files.between(full.repository(), full.paths())
         case "restore":
             said = restore.restore(options.to, options.log, reuse=options.reuse, only=options.files)
+        case "log":
+            said = minute.save()
         case "purge":
             said = purge.purge()
         case "sheet":
@@ -126,6 +137,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     commands.add_parser("full", help="take a full backup now (webstack-backup.timer does)")
     commands.add_parser("files", help="save the folders beside the database now (webstack-backup-files.timer does)")
+    commands.add_parser(
+        "log", help="without a target: note where the log ends, and save it in a repository on another machine"
+    )
     found = commands.add_parser("restore", help="restore into a scratch server of its own; the live one stays as it is")
     found.add_argument(
         "--to",
@@ -136,7 +150,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     found.add_argument("--into", choices=["scratch"], default="scratch")
     found.add_argument(
         "--log",
-        choices=["here", "target"],
+        choices=["here", "target", "repository"],
         help="where the log is read from; by default here, if it is that of the newest full",
     )
     found.add_argument(
@@ -178,6 +192,7 @@ def main(argv: list[str] | None = None) -> int:
             case (
                 "full"
                 | "files"
+                | "log"
                 | "restore"
                 | "dump"
                 | "go-live"

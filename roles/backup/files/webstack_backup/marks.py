@@ -41,10 +41,15 @@ def answer(request: Request, line: Entry) -> None:
     request.path.unlink(missing_ok=True)
 
 
-def take(name: str, folder: Path = MARKS) -> Entry:
-    """Has the streamer write a mark at the end of the log as it is now."""
+def checked(name: str) -> str:
     if not MARK.fullmatch(name):
         raise Refused(f"{name!r}: a mark is named with letters, digits and . _ : - (200 at most)")
+    return name
+
+
+def take(name: str, folder: Path = MARKS) -> Entry:
+    """Has the streamer write a mark at the end of the log as it is now."""
+    checked(name)
     wanted = folder / f"{secrets.token_hex(8)}.wanted"
     taken = wanted.with_suffix(".taken")
     deadline = time.monotonic() + SECONDS

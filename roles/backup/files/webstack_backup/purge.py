@@ -1,4 +1,4 @@
-"""Removes files of the log from this host that the target has, and that are older than declared.
+"""Removes files of the log from this host that another machine has, and that are older than declared.
 
 Root does it, after each full backup. The server would remove by age alone, and the streamer must not be able to: what
 lets an account remove files of the log lets it switch the log off for a session of its own (BINLOG ADMIN of MariaDB), or
@@ -8,33 +8,54 @@ apply events to any table (BINLOG_ADMIN of MySQL).
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from . import state
-from .basics import SOCKET, config
-from .full import line
+from . import minute, state
+from .basics import SOCKET, Refused, config, in_words
+from .full import line, repository
+from .scratch import alone
 from .vendor import ask, connect, number
 
 
 def purge() -> list[str]:
     """Returns what an operator reads of it."""
-    declared, found = config(), state.read()
-    if not declared["target"]:
+    if not config()["target"] and not minute.is_elsewhere():
         return []  # the server removes by age
-    if not found or not found["shipped"] or state.age(found["time"]) > state.STALE:
-        return ["nothing of the log is removed: what the target has is not known now"]
-    shipped, oldest = number(found["shipped"]["file"]), time.time() - declared["log_days"] * 86400
+    try:
+        with alone(minute.TAG):  # which files a snapshot begins with, it says itself
+            return _purge()
+    except Refused as error:
+        return [f"nothing of the log is removed: {in_words(error)}"]
+
+
+def _purge() -> list[str]:
+    declared = config()
+    oldest = time.time() - declared["log_days"] * 86400
     with connect(SOCKET) as cursor:
         ((base,),) = ask(cursor, "SELECT @@log_bin_basename")
         log = Path(base).parent
-        if line(log) != found["line"]:
-            return [f"nothing of the log is removed: what the target has is of the line {found['line']}"]
+        is_there = _at_target(line(log)) if declared["target"] else _in_repository(line(log), log)
         names = [row[0] for row in ask(cursor, "SHOW BINARY LOGS")]
-        kept = next(
-            (name for name in names if number(name) >= shipped or (log / name).stat().st_mtime > oldest), names[-1]
-        )
+        kept = next((name for name in names if not is_there(name) or (log / name).stat().st_mtime > oldest), names[-1])
         if kept == names[0]:
             return []
         cursor.execute(f"PURGE BINARY LOGS TO '{kept}'")
         left = [row[0] for row in ask(cursor, "SHOW BINARY LOGS")]
-    return [f"removed {len(names) - len(left)} files of the log that the target has; {left[0]} is the oldest now"]
+    where = "the target" if declared["target"] else "the repository"
+    return [f"removed {len(names) - len(left)} files of the log that {where} has; {left[0]} is the oldest now"]
+
+
+def _at_target(of: str) -> Callable[[str], bool]:
+    found = state.read()
+    if not found or not found["shipped"] or state.age(found["time"]) > state.STALE:
+        raise Refused("what the target has is not known now")
+    if of != found["line"]:
+        raise Refused(f"what the target has is of the line {found['line']}")
+    return lambda name: number(name) < number(found["shipped"]["file"])
+
+
+def _in_repository(of: str, log: Path) -> Callable[[str], bool]:
+    """Asked anew: a snapshot may have been removed there."""
+    has = minute.Saved(repository()).newest(of)
+    return lambda name: has.get(name) == (log / name).stat().st_size

@@ -17,6 +17,7 @@ import shutil
 import signal
 import socket
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -144,11 +145,13 @@ class Repository:
         if locks and all(hours_since(lock["time"]) > DEAD_HOURS for lock in locks):
             self.call("unlock", "--remove-all", seconds=ASK_SECONDS)
 
-    def backup(self, path: Path | list[Path], tag: str, *more: str) -> dict[str, Any]:
-        """A new snapshot of `path`; returns restic's figures of it."""
-        tags = [word for name in (tag, *more) for word in ("--tag", name)]
+    def backup(
+        self, path: Path | list[Path], *names: str, exclude: Sequence[str] = (), seconds: float = DATA_SECONDS
+    ) -> dict[str, Any]:
+        """A new snapshot of `path`, with these tags; returns restic's figures of it."""
+        words = [*(f"--tag={name}" for name in names), *(f"--exclude={pattern}" for pattern in exclude)]
         paths = map(str, path if isinstance(path, list) else [path])
-        return summary(self.call("backup", "--json", "--host", self.host, *tags, "--", *paths, seconds=DATA_SECONDS))
+        return summary(self.call("backup", "--json", "--host", self.host, *words, "--", *paths, seconds=seconds))
 
     def snapshots(self, tag: str, seconds: float = ASK_SECONDS) -> list[Snapshot]:
         """Of this host, the oldest first."""

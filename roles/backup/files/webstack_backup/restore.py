@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import files, ledger, restored
+from . import files, ledger, minute, restored
 from .basics import SOCKET, Refused, config
 from .chain import Chain, judge
 from .full import COPY, MANIFEST, line, paths, repository
@@ -167,7 +167,7 @@ def end_scratch() -> list[str]:
 def plan(store: Repository, to: str, log: str | None, work: Path) -> Plan:
     """The newest full at or before the wanted moment, and the log from there on; refuses what cannot be restored.
 
-    `log`: "here", "target", or nothing: this host's own, if it is that of the newest full. `work` takes the target's.
+    `log`: "here", "target", "repository", or nothing: this host's own, if it is that of the newest full. `work` takes the others'.
     """
     folder, end = live_log() or (Path(next_full(store, None).manifest["log_folder"]), None)
     found = line(folder)
@@ -175,13 +175,15 @@ def plan(store: Repository, to: str, log: str | None, work: Path) -> Plan:
     if to == "full":
         return Plan(newest, None)
     wants = newest.manifest["line"]
-    if log == "target" or (not log and found != wants and config()["target"]):
-        words = f"the log is the target's, of the line {wants}"
+    where = log or ("here" if found == wants else elsewhere())
+    if where != "here":
+        source = Target() if where == "target" else minute.Saved(store)
+        words = f"the log is the {where}'s, of the line {wants}"
         if found != wants:
             words += (
                 f"; that of this host, in {folder}, is of the line {found or '(none)'}, and nothing of it is restored"
             )
-        return from_target(store, to, wants, work, words)
+        return from_elsewhere(store, source, to, wants, work, words)
     known = entries(found)
     stop = wanted(to, known, end)
     full = next_full(store, stop.position, found)
@@ -197,21 +199,21 @@ def plan(store: Repository, to: str, log: str | None, work: Path) -> Plan:
     return Plan(full, judge(folder, full.position, until, reach), (stop.words,) if stop.words else (), when(stop))
 
 
-def from_target(store: Repository, to: str, of: str, work: Path, words: str) -> Plan:
-    """The log as the target has it: no more of it is fetched than is wanted."""
-    target, folder = Target(), work / "log"
-    there = target.listing().get(of)
-    if not there:
-        raise Refused(f"{target.name} has no log of the line {of}, to which the newest full backup belongs")
+def elsewhere() -> str:
+    """Where another machine has the log of this host, if one has."""
+    return "target" if config()["target"] else "repository" if minute.is_elsewhere() else "here"
+
+
+def from_elsewhere(store: Repository, source: Target | minute.Saved, to: str, of: str, work: Path, words: str) -> Plan:
+    """The log as the target or the repository has it: no more of it is fetched than is wanted."""
+    folder = work / "log"
     folder.mkdir(mode=0o700)
-    known = ledger.entries(target.fetch(of, "ledger", there.pop("ledger"), folder))
+    known = source.known(of, folder)
     stop = wanted(to, known, None)
     full = next_full(store, stop.position, of)
-    last = number(stop.position.file) if stop.position else max(map(number, there), default=0)
-    lacking = {name: size for name, size in there.items() if number(full.position.file) <= number(name) <= last}
-    room(PLACE, sum(lacking.values()), "the log that the target has")
-    for name, size in lacking.items():
-        target.fetch(of, name, size, folder)
+    lacking = source.files(of, number(full.position.file), number(stop.position.file) if stop.position else None)
+    room(PLACE, sum(lacking.values()), f"the log that {source.name} has")
+    source.fetch(of, lacking, folder)
     chain = judge(folder, full.position, stop.position, None if stop.position else reached(known))
     return Plan(full, chain, (*((stop.words,) if stop.words else ()), words), when(stop))
 

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from . import ledger
 from .basics import Refused, config, run
+from .vendor import number
 
 KEY = Path("/etc/webstack-backup/key")
 KNOWN_HOSTS = "/etc/webstack-backup/known_hosts"
@@ -41,11 +43,29 @@ class Target:
             raise Refused("no target is declared (backup_target) that could have the log")
         self.name = name_of(self.declared)
 
-    def listing(self) -> dict[str, dict[str, int]]:
-        """By line, the files with their sizes in bytes."""
-        return dict(json.loads(self.ask("list", seconds=ASK_SECONDS)))
+    def listing(self, line: str) -> dict[str, int]:
+        """The files of a line, and its ledger, with their sizes in bytes."""
+        there = json.loads(self.ask("list", seconds=ASK_SECONDS)).get(line)
+        if not there:
+            raise Refused(f"{self.name} has no log of the line {line}, to which the newest full backup belongs")
+        return dict(there)
 
-    def fetch(self, line: str, name: str, size: int, folder: Path) -> Path:
+    def known(self, line: str, folder: Path) -> list[ledger.Entry]:
+        """Its ledger, the oldest line first."""
+        return ledger.entries(self.copy(line, "ledger", self.listing(line)["ledger"], folder))
+
+    def files(self, line: str, first: int, last: int | None) -> dict[str, int]:
+        """The sizes of the files of these numbers, in bytes."""
+        there = {name: size for name, size in self.listing(line).items() if name != "ledger"}
+        return {
+            name: size for name, size in there.items() if first <= number(name) and (not last or number(name) <= last)
+        }
+
+    def fetch(self, line: str, files: dict[str, int], folder: Path) -> None:
+        for name, size in files.items():
+            self.copy(line, name, size, folder)
+
+    def copy(self, line: str, name: str, size: int, folder: Path) -> Path:
         """Copies a file of the log, or the ledger, into `folder`; it may have grown since it was listed."""
         path = folder / name
         with path.open("wb") as file:
