@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
+import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from backing import Refused, repository
+from backing import Refused, full, repository
 
 LOCKED = """unable to create lock in backend: repository is already locked exclusively by PID 4711 on web1 by root (UID 0, GID 0)
 lock was created at 2026-11-23 03:00:01 (8m19.2s ago)
@@ -35,7 +37,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> repository.Reposit
     monkeypatch.setattr(repository, "PASSPHRASE", tmp_path / "passphrase")
     monkeypatch.setattr(repository, "OWN", tmp_path / "own")
     (tmp_path / "passphrase").write_text("a long passphrase\n")
-    return repository.Repository(str(tmp_path / "restic"), tmp_path / "known.json")
+    return repository.Repository(str(tmp_path / "restic"), tmp_path / "known.json", "shop-db")
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,9 @@ def test_no_repository(store: repository.Repository, code: int, said: str) -> No
 
 
 def test_a_password_in_the_address_is_not_said(tmp_path: Path) -> None:
-    store = repository.Repository("rest:https://web1:canary@backup.example.com/web1", tmp_path / "known.json")
+    store = repository.Repository(
+        "rest:https://web1:canary@backup.example.com/web1", tmp_path / "known.json", "shop-db"
+    )
     said = str(store.fault("cat", 1, f"Fatal: cannot reach {store.address}"))
     assert "canary" not in said and "web1:***@backup.example.com" in said
 
@@ -75,7 +79,7 @@ def test_a_host_for_which_none_is_declared_makes_a_passphrase_of_its_own_and_kee
     """Only for a folder of its own that it has not used: another passphrase would open nothing."""
     command("restic", """echo '{"id": "a"}'""")
     repository.PASSPHRASE.unlink()
-    elsewhere = repository.Repository("sftp:keeper@backup.example.com:/srv", tmp_path / "elsewhere.json")
+    elsewhere = repository.Repository("sftp:keeper@backup.example.com:/srv", tmp_path / "elsewhere.json", "shop-db")
     with pytest.raises(Refused, match=r"passphrase is missing, and nothing opens sftp:"):
         elsewhere.open()
     store.open()
@@ -136,7 +140,7 @@ test -e {0}/made || {{ echo 'Fatal: repository does not exist' >&2; exit 10; }};
     command("restic", restic.format(tmp_path))
     store.open()
     (tmp_path / "made").unlink()
-    other = repository.Repository("rest:https://web1:canary@backup.example.com/", store.known)
+    other = repository.Repository("rest:https://web1:canary@backup.example.com/", store.known, "shop-db")
     assert other.open().splitlines() == [
         f"made the repository {other.name}",
         f"backups go to {other.name} from now on; those until now stay in {store.name}",
@@ -164,6 +168,24 @@ def test_the_newest_is_the_one_of_the_latest_time_in_whatever_zone(
     assert [one.id for one in store.snapshots("full")] == [earlier, later]
 
 
+def test_backups_are_found_by_the_name_in_the_inventory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: repository.Repository, command: Callable[[str, str], Path]
+) -> None:
+    """A machine in the place of a lost one has it, whatever its hostname; two with one hostname do not take each other's."""
+    monkeypatch.setattr(full, "CONFIG", tmp_path / "full.json")
+    monkeypatch.setattr(full, "config", lambda: {"name": "shop-db", "target": {}})
+    full.CONFIG.write_text(json.dumps({"repository": str(tmp_path)}))
+    assert full.repository().host == "shop-db"
+    command("restic", f'echo "$@" >> {tmp_path}/asked; echo \'{{"message_type": "summary"}}\'')
+    full.repository().backup(tmp_path, "full")
+    command("restic", f'echo "$@" >> {tmp_path}/asked')
+    with contextlib.suppress(ValueError):  # it lists nothing
+        full.repository().snapshots("full")
+    saved, listed = (tmp_path / "asked").read_text().splitlines()
+    assert re.findall(r"--host (\S+)", saved) == ["shop-db"]
+    assert re.findall(r"--host (\S+)", listed) == ["shop-db", socket.gethostname()]  # as an earlier version called it
+
+
 RESTIC_WITH_LOCKS = """echo "$@" | sed 's/.*--cache-dir [^ ]* //' >> asked
 case "$*" in *'list locks'*) echo a1; echo b2;; *'cat lock a1'*) echo '{"time": "%s"}';; *'cat lock b2'*) echo '{"time": "%s"}';; esac
 """
@@ -180,7 +202,9 @@ def test_locks_elsewhere_are_dead_by_their_age(
     monkeypatch.chdir(tmp_path)
     times = tuple(f"{datetime.now(UTC) - timedelta(minutes=one):%Y-%m-%dT%H:%M:%S}.123456789Z" for one in minutes)
     command("restic", RESTIC_WITH_LOCKS % times)
-    repository.Repository("sftp:keeper@backup.example.com:/srv", tmp_path / "known.json").release_stale_locks()
+    repository.Repository(
+        "sftp:keeper@backup.example.com:/srv", tmp_path / "known.json", "shop-db"
+    ).release_stale_locks()
     asked = Path("asked").read_text().splitlines()
     assert [one for one in asked if "unlock" in one] == (["unlock --remove-all"] if removed else [])
     store.release_stale_locks()  # a folder of this host: the process can be asked for

@@ -14,7 +14,7 @@ from backing import dump, repository, sheet, vendor
 @pytest.fixture(params=[vendor.MARIADB, vendor.MYSQL], ids=lambda one: one.name)
 def printed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     """The sheet of a host with this vendor's server."""
-    store = repository.Repository("/var/backups/webstack", tmp_path / "known")
+    store = repository.Repository("/var/backups/webstack", tmp_path / "known", "shop-db")
     facts = {
         "repository": store, "installed": request.param, "config": {"target": {}}, "declared": {"repository": store.name},
         "passphrase": repository.PASSPHRASE, "live_log": None, "connect": contextlib.nullcontext(),

@@ -44,15 +44,14 @@ def declared() -> dict[str, Any]:
 
 
 def repository() -> Repository:
-    found = declared()
+    found, host = declared(), config()
     if found["repository"] != AT_TARGET:
-        return Repository(found["repository"], KNOWN, environment=found.get("environment"))
-    target = config()["target"]
+        return Repository(found["repository"], KNOWN, host["name"], environment=found.get("environment"))
     # restic starts this in rclone's place, and talks to the rclone that the sink starts. What is there is this key's
     # alone, whatever the host was called.
-    program = shlex.join([*way(target), "rclone"])
+    program = shlex.join([*way(host["target"]), "rclone"])
     options = ("-o", f"rclone.program={program}", "-o", f"rclone.timeout={ANSWER_SECONDS}s")
-    return Repository(f"rclone:{name_of(target)}", KNOWN, options=options, own=True)
+    return Repository(f"rclone:{name_of(host['target'])}", KNOWN, host["name"], options=options, own=True)
 
 
 def paths() -> list[str]:

@@ -69,19 +69,21 @@ def hours_since(time: str) -> float:
 class Repository:
     """`address` is a folder or what restic takes; `options` are of restic, `environment` has a store's keys.
 
-    All backups in it are this host's if it is its `own`; if not, those with its name are.
+    All backups in it are this host's if it is its `own`; if not, those with its name are: that of the inventory, which a
+    machine in its place has, too.
     """
 
     def __init__(
-        self, address: str, known: Path, *, options: tuple[str, ...] = (), environment: dict[str, str] | None = None,
+        self, address: str, known: Path, host: str, *, options: tuple[str, ...] = (), environment: dict[str, str] | None = None,
         own: bool = False,
     ) -> None:  # fmt: skip
         self.address = address
         self.known = known  # remembers which repository this host has used at which address
         self.options = options
         self.environment = environment or {}
-        self.host = socket.gethostname()
-        self.mine = () if own else ("--host", self.host)
+        self.host = host
+        # An earlier version called them by the hostname.
+        self.mine = () if own else ("--host", host, "--host", socket.gethostname())
         self.name = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", address)
 
     @property
