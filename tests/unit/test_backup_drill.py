@@ -39,6 +39,17 @@ def test_one_that_is_too_old(days: float, good: bool) -> None:
     assert ("journalctl -u webstack-drill.service" in said[0]) is not good
 
 
+@pytest.mark.parametrize("text", ["no object", '{"id": 1}'])
+def test_one_that_ends_with_what_nobody_has_thought_of_is_told(text: str) -> None:
+    with drill.noted(drill.PROVEN) as proof:
+        proof |= {"holds": "2 tables", "seconds": 3.5}
+    with pytest.raises((ValueError, KeyError)), drill.noted(drill.PROVEN):
+        json.loads(text)["data"]
+    drill.CONFIG.write_text("{}")
+    said, good = drill.overview()
+    assert "2 tables in 3.5 s; FAILED at" in said[0] and "Error(" in said[0] and not good
+
+
 def test_one_that_fails_is_told_beside_the_one_that_did_not() -> None:
     drill.CONFIG.write_text("{}")
     with drill.noted(drill.PROVEN) as proof:

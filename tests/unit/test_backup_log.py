@@ -753,6 +753,12 @@ def test_a_mark_with_a_name_that_would_break_the_ledger_is_refused(tmp_path, nam
         marks.take(name, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["latest", "full", "app.1:2", "2026-release"])
+def test_a_mark_with_a_name_that_means_another_moment_is_refused(tmp_path, name):
+    with pytest.raises(Refused, match=f"--to {name} is"):
+        marks.take(name, tmp_path)
+
+
 # What the streamer's user could put in its own folders, where root reads
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from .atomic import write_atomically
 from .basics import Refused, read_text
 from .ledger import FOLDER, MARK, Entry, entry
+from .moments import means_another
 
 MARKS = FOLDER / "marks"
 SECONDS = 10  # after which a request counts no more
@@ -44,6 +45,8 @@ def answer(request: Request, line: Entry) -> None:
 def checked(name: str) -> str:
     if not MARK.fullmatch(name):
         raise Refused(f"{name!r}: a mark is named with letters, digits and . _ : - (200 at most)")
+    if means_another(name):
+        raise Refused(f"{name!r} is no name for a mark: --to {name} is a time, a position, or a word of its own")
     return name
 
 

@@ -21,6 +21,15 @@ class Wanted:
     at: str = ""  # its time, where that is known
 
 
+POSITION, TIME = re.compile(r"[\w-]+\.\d+:\d+"), re.compile(r"\d{4}-")
+WORDS = ("latest", "full")
+
+
+def means_another(name: str) -> bool:
+    """Whether `--to` would take this name of a mark for something else."""
+    return name in WORDS or bool(POSITION.fullmatch(name) or TIME.match(name))
+
+
 def entries(line: str, folder: Path = ledger.FOLDER) -> list[ledger.Entry]:
     """What this host knows of a line of its log, the oldest first."""
     return ledger.entries(ledger.local(line, folder)) if line else []
@@ -30,11 +39,11 @@ def wanted(to: str, known: list[ledger.Entry], now_at: Position | None) -> Wante
     """`now_at`: where the log ends, if that is known."""
     if to == "latest":
         return Wanted(None)
-    if re.fullmatch(r"[\w-]+\.\d+:\d+", to):
+    if POSITION.fullmatch(to):
         stop = Position.read(to)
         by_then = [entry.after for entry in known if Position(entry.file, entry.position).key <= stop.key]
         return Wanted(stop, at=by_then[-1] if by_then else "")
-    if re.match(r"\d{4}-", to):
+    if TIME.match(to):
         return _at(moment(to), known, now_at)
     marked = [entry for entry in known if entry.mark]
     found = [entry for entry in marked if entry.mark == to]

@@ -18,8 +18,9 @@ def noted(path: Path) -> Iterator[dict[str, Any]]:
     good: dict[str, Any] = {}
     try:
         yield good
-    except (Refused, OSError) as error:
-        _write(path, {**read_object(path), "fault": in_words(error).splitlines()[0], "tried": now()})
+    except Exception as error:  # also what nobody has thought of: the last good one would stand there alone
+        said = in_words(error).splitlines()[0] if isinstance(error, Refused | OSError) else repr(error)
+        _write(path, {**read_object(path), "fault": said, "tried": now()})
         raise
     _write(path, {**good, "time": now()})
 

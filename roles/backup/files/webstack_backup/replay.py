@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import IO
 
 from .basics import Refused
 from .chain import Chain
 from .scratch import Scratch, private
 
 REPLAY_SECONDS = 24 * 3600
+ERROR = re.compile(r"ERROR \d+ \(\w+\)")
+VALUE = re.compile(r"(entry|value:?|near) '(.*'(?= for | at line )|.*)")
 
 
 def replay(chain: Chain, scratch: Scratch, work: Path) -> None:
@@ -45,11 +49,19 @@ def replay(chain: Chain, scratch: Scratch, work: Path) -> None:
                 process.wait()
         # The client ends with 0 where its input ends early: both have to have said that they are done.
         if written or had:
-            said = []
-            for words in (write_words, read_words):
-                words.seek(0)
-                said.append(words.read().decode(errors="replace").strip())
-            raise Refused("the replay of the log stopped:\n" + "\n".join(said)[-2000:])
+            said = [*in_public(_lines(write_words)), *_lines(read_words)]
+            said = said or [f"{vendor.binlog} ended with {had}, {vendor.client} with {written}"]
+            raise Refused(f"the replay of the log stopped: {'; '.join(said)[:2000]}")
+
+
+def _lines(words: IO[bytes]) -> list[str]:
+    words.seek(0)
+    return [line for line in words.read().decode(errors="replace").splitlines() if line.strip()]
+
+
+def in_public(said: list[str]) -> list[str]:
+    """What the client says of an error, without the statement, which it prints as well, and without values: they are rows and passwords."""
+    return [VALUE.sub(r"\1 '…'", line) for line in said if ERROR.match(line)]
 
 
 def _until(path: Path, end: int, work: Path) -> Path:
