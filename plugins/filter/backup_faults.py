@@ -19,6 +19,7 @@ PUBLIC = re.compile(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp[0-9]{3}) ([A-Za-z0-9
 PUBLIC_FORM = "one line such as 'ssh-ed25519 AAAA…'"
 PRIVATE = re.compile(r"-----BEGIN OPENSSH PRIVATE KEY-----\n([A-Za-z0-9+/=\n]+)-----END OPENSSH PRIVATE KEY-----\n?")
 REPOSITORY = re.compile(r"(/|(sftp|rest|s3|b2|azure|gs|swift|rclone):)\S+")
+PASSWORD_WITH_SLASH = re.compile(r"://[^/@:]*:(?![0-9]*/)[^/@]*/.*@")
 SCHEDULE = re.compile(r"[A-Za-z0-9*,./:~ -]+")
 WITHIN = re.compile(r"(?=.)([0-9]+y)?([0-9]+m)?([0-9]+d)?([0-9]+h)?")
 OWN_REPOSITORY = "/var/backups/webstack"
@@ -44,6 +45,8 @@ def _full_faults(inputs: dict[str, Any]) -> Iterator[str]:
         yield "backup_repository: 'target' is said, and there is no backup_target"
     elif address not in ("", "target") and not REPOSITORY.fullmatch(address):
         yield "backup_repository: is neither target, nor an absolute path, nor an address of restic's, such as sftp:keeper@backup.example.com:/srv/restic"
+    elif PASSWORD_WITH_SLASH.search(address):
+        yield "backup_repository: the password in it has a /, which ends the name of the server there; say it as %2F"
     if not passphrase:
         if not address.startswith("/") and (address or inputs["backup_target"]):
             yield "backup_passphrase: required where the backups leave this host, such as a secret of the vault; without it nobody can read them"

@@ -111,6 +111,10 @@ def test_what_is_no_key_is_refused():
         ({"backup_repository": "backups"}, "backup_repository: is neither"),
         ({"backup_repository": "sftp:a b"}, "backup_repository: is neither"),
         ({"backup_repository": "target"}, "backup_repository: 'target' is said, and there is no backup_target"),
+        (
+            {"backup_repository": "rest:https://web1:canary/part@backup.example.com/"},
+            "backup_repository: the password in it has a /",
+        ),
         ({"backup_passphrase": "too short"}, "backup_passphrase: is not one line"),
         ({"backup_passphrase": "two lines of it\nare too many"}, "backup_passphrase: is not one line"),
         ({"backup_passphrase": " a blank at its front"}, "backup_passphrase: is not one line"),
@@ -140,7 +144,7 @@ def test_what_is_no_key_is_refused():
 def test_full_backups_that_cannot_be(changed, words):
     found = full_faults(**changed)
     assert len(found) == 1 and found[0].startswith(words)
-    assert (changed.get("backup_passphrase") or "no secret") not in found[0]
+    assert (changed.get("backup_passphrase") or "canary") not in found[0]
 
 
 def test_full_backups_that_can():
@@ -148,6 +152,8 @@ def test_full_backups_that_can():
         full_faults(backup_repository="s3:https://s3.example.com/b", backup_keep={"within": "1y6m", "yearly": "3"})
         == []
     )
+    for address in ("https://web1:p%2F@ss@backup.example.com:8000/a@b/", "http://backup.example.com:8000/a@b"):
+        assert full_faults(backup_repository=f"rest:{address}") == []
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ class Repository:
         self.host = host
         # An earlier version called them by the hostname.
         self.mine = () if own else ("--host", host, "--host", socket.gethostname())
-        self.name = re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", address)
+        self.name = re.sub(r"(://[^:/@]*):.*@", r"\1:***@", address)  # a password may have an @
 
     @property
     def local(self) -> Path | None:
