@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 from loading import ROOT
 from logs import event, format_description, log_file
-from webstack_backup import basics, cli, events, ledger, marks, moments, sink, state, stream
+from webstack_backup import basics, cli, events, ledger, marks, moments, purge, sink, state, stream
 from webstack_backup.basics import Refused
 
 LINE = "20261128T190000Z-4f3a9c"
@@ -807,6 +807,27 @@ def test_a_file_that_memory_might_not_hold_is_refused(tmp_path):
     (tmp_path / "large").write_text("x" * 101)
     with pytest.raises(Refused, match="more than 100 bytes"):
         basics.read_text(tmp_path / "large", 100)
+
+
+# What may be removed of the log
+
+
+@pytest.mark.parametrize(
+    ("there", "wholly"),
+    [
+        ({1: 10, 2: 20, 3: 30, 4: 5}, [1, 2, 3]),
+        ({1: 10, 2: 20, 3: 30}, [1, 2]),  # the streamer goes on with the last one
+        ({1: 10, 2: 19, 3: 30, 4: 5}, [1, 3]),  # a part is not enough
+        ({2: 20, 3: 30, 4: 5}, [2, 3]),
+        ({}, []),
+    ],
+)
+def test_of_the_log_what_is_wholly_at_the_target_may_be_removed(tmp_path, there, wholly):
+    names = [f"binlog.{number:06}" for number in (1, 2, 3, 4)]
+    for index, name in enumerate(names):
+        (tmp_path / name).write_bytes(bytes((10, 20, 30, 40)[index]))
+    listed = {"ledger": 4711, **{f"binlog.{number:06}": size for number, size in there.items()}}
+    assert [name for name in names if purge._at_target(listed, tmp_path)(name)] == [names[number - 1] for number in wholly]
 
 
 # Words

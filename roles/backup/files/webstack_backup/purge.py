@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import minute, state
+from . import minute
 from .basics import SOCKET, Refused, config, in_words
 from .full import line, repository
 from .scratch import alone
+from .target import Target
 from .vendor import ask, connect, number
 
 
@@ -35,7 +36,7 @@ def _purge() -> list[str]:
     with connect(SOCKET) as cursor:
         ((base,),) = ask(cursor, "SELECT @@log_bin_basename")
         log = Path(base).parent
-        is_there = _at_target(line(log)) if declared["target"] else _in_repository(line(log), log)
+        is_there = _at_target(Target().listing().get(line(log), {}), log) if declared["target"] else _in_repository(line(log), log)
         names = [row[0] for row in ask(cursor, "SHOW BINARY LOGS")]
         kept = next((name for name in names if not is_there(name) or (log / name).stat().st_mtime > oldest), names[-1])
         if kept == names[0]:
@@ -46,13 +47,10 @@ def _purge() -> list[str]:
     return [f"removed {len(names) - len(left)} files of the log that {where} has; {left[0]} is the oldest now"]
 
 
-def _at_target(of: str) -> Callable[[str], bool]:
-    found = state.read()
-    if not found or not found["shipped"] or state.age(found["time"]) > state.STALE:
-        raise Refused("what the target has is not known now")
-    if of != found["line"]:
-        raise Refused(f"what the target has is of the line {found['line']}")
-    return lambda name: number(name) < number(found["shipped"]["file"])
+def _at_target(there: dict[str, int], log: Path) -> Callable[[str], bool]:
+    """What the target itself lists: the state is the streamer's to write. With the last file there the streamer goes on."""
+    last = max((number(name) for name in there if name != "ledger"), default=0)
+    return lambda name: number(name) < last and there.get(name, -1) >= (log / name).stat().st_size
 
 
 def _in_repository(of: str, log: Path) -> Callable[[str], bool]:
