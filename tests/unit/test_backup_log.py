@@ -809,6 +809,23 @@ def test_a_file_that_memory_might_not_hold_is_refused(tmp_path):
         basics.read_text(tmp_path / "large", 100)
 
 
+@pytest.mark.parametrize("to", ["folder", "secret"])
+def test_the_copy_of_the_key_is_written_to_nowhere_else(tmp_path, to):
+    unit = (ROOT / "roles/backup/templates/webstack-binlog.service.j2").read_text(encoding="utf-8")
+    (line,) = [one.partition("=+")[2] for one in unit.splitlines() if one.startswith("ExecStartPre=+/usr/bin/install ")]
+    (tmp_path / "key").write_text("a key")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "secret").write_text("a secret")
+    copy = tmp_path / "run/key"
+    copy.parent.mkdir()
+    copy.symlink_to(tmp_path / to)
+    words = {"/etc/webstack-backup/key": str(tmp_path / "key"), "/run/webstack-binlog/key": str(copy)}
+    argv = [words.get(word, word) for word in line.split() if not word.startswith("--owner=")]
+    subprocess.run(argv, check=True)
+    assert copy.read_text() == "a key" and not copy.is_symlink()
+    assert list((tmp_path / "folder").iterdir()) == [] and (tmp_path / "secret").read_text() == "a secret"
+
+
 # What may be removed of the log
 
 
