@@ -844,7 +844,9 @@ def test_of_the_log_what_is_wholly_at_the_target_may_be_removed(tmp_path, there,
     for index, name in enumerate(names):
         (tmp_path / name).write_bytes(bytes((10, 20, 30, 40)[index]))
     listed = {"ledger": 4711, **{f"binlog.{number:06}": size for number, size in there.items()}}
-    assert [name for name in names if purge._at_target(listed, tmp_path)(name)] == [names[number - 1] for number in wholly]
+    assert [name for name in names if purge._at_target(listed, tmp_path)(name)] == [
+        names[number - 1] for number in wholly
+    ]
 
 
 # Words

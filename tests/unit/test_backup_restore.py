@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
+import subprocess
+import sys
+import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from backing import Position, Refused, cli, ledger, replay, repository, restore, scratch, vendor
+from loading import ROOT
 from logs import log_file
 
 LINE = "20261128T190000Z-4f3a9c"
@@ -34,6 +41,68 @@ def test_what_others_could_read_or_hold_is_roots_alone(tmp_path: Path, monkeypat
     log.write_bytes(b"all rows")
     copy = replay._until(log, 3, work)
     assert copy.read_bytes() == b"all" and copy.stat().st_mode & 0o077 == 0
+
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    ("free", "total", "words"),
+    [
+        (31, 200, ""),
+        (29, 200, "10.7 GB of that have to stay free"),
+        (25, 40, ""),
+        (23, 40, "4.0 GB of that have to stay free"),
+    ],
+)
+def test_a_copy_leaves_room_for_the_log_of_the_live_server(
+    free: int, total: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch.shutil, "disk_usage", lambda _: SimpleNamespace(free=free * GB, total=total * GB))
+    with pytest.raises(Refused, match=words) if words else contextlib.nullcontext():
+        scratch.room(tmp_path, 20 * GB, "the copy")
+
+
+def test_one_large_copy_is_written_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(scratch, "PLACE", tmp_path)
+    with scratch.with_space("drill"):
+        with pytest.raises(Refused, match=r"another copy .* takes room: pid \d+, since .* \(drill\)"):
+            scratch.with_space("restore", 0).__enter__()
+        waits = threading.Thread(target=lambda: scratch.with_space("full").__enter__())
+        waits.start()
+        waits.join(0.2)
+        assert waits.is_alive()
+    waits.join(20)
+    assert not waits.is_alive() and capsys.readouterr().err.startswith("waits: another copy")
+
+
+def test_room_is_judged_where_the_server_writes_the_copy() -> None:
+    assert (vendor.MYSQL.writes_to, vendor.MARIADB.writes_to) == (vendor.CLONE.parent, None)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_ended_removes_what_it_has_made(number: signal.Signals, tmp_path: Path) -> None:
+    """As systemctl stop, or the end of the time that its unit has, or of the operator's connection."""
+    program = f"""if True:
+        import sys, time
+        sys.path.insert(0, {str(ROOT / "roles/backup/files")!r})
+        from pathlib import Path
+        from webstack_backup import cli, full, scratch
+        scratch.PLACE, full.COPY = Path({str(tmp_path)!r}), Path({str(tmp_path / "full")!r})
+        full.repository = full.installed = lambda: None
+        def copying(*_):
+            full.COPY.mkdir()
+            print("begun", flush=True)
+            time.sleep(60)
+        full._full = copying
+        sys.exit(cli.main(["full"]))
+    """
+    process = subprocess.Popen([sys.executable, "-B", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout and process.stdout.readline() == b"begun\n" and (tmp_path / "full").exists()
+    process.send_signal(number)
+    _out, said = process.communicate(timeout=20)
+    assert process.returncode == 1 and b"ended on request" in said
+    assert not (tmp_path / "full").exists()
 
 
 class Store:

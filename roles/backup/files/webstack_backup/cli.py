@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
 
@@ -96,7 +97,17 @@ def mark(name: str) -> int:
     return 0
 
 
+def end(*_: object) -> None:
+    """An end on request runs what removes copies, and stops servers of their own."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    raise SystemExit("webstack-backup: ended on request")
+
+
 def copies(options: argparse.Namespace) -> int:
+    if options.command != "go-live":  # which goes on after a kill
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, end)
     match options.command:
         case "full":
             said = full.full()

@@ -17,7 +17,7 @@ from .basics import STATE, Refused, read_object
 from .full import CONFIG, LAST, paths, repository
 from .noted import noted
 from .restore import fits, plan, restored_into
-from .scratch import PLACE, Scratch, alone, counted, fresh, room, total
+from .scratch import PLACE, Scratch, alone, counted, fresh, room, total, with_space
 from .state import clock
 from .vendor import ask, connect, installed
 
@@ -31,7 +31,7 @@ PARTS = 7
 def drill() -> list[str]:
     if not LAST.exists():  # no alarm: a new host has none until its first night
         return ["there is no full backup yet that could be tried"]
-    with alone("drill"), noted(PROVEN) as proof:
+    with alone("drill"), noted(PROVEN) as proof, with_space("drill"):
         return _drill(proof)
 
 

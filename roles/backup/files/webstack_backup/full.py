@@ -18,7 +18,7 @@ from .basics import SOCKET, STATE, Refused, config, in_words, now, read_object
 from .ledger import FOLDER, line_in
 from .repository import AT, DATA, FILES, FULL, LINE_OF, Repository, Snapshot, in_bytes
 from .restored import LIVE
-from .scratch import PLACE, Scratch, alone, counted, data_options, fresh, room, total
+from .scratch import PLACE, Scratch, alone, counted, data_options, fresh, room, total, with_space
 from .target import name_of, way
 from .vendor import Vendor, ask, connect, installed
 
@@ -61,7 +61,7 @@ def paths() -> list[str]:
 
 def full() -> list[str]:
     """Makes one; returns what an operator reads of it."""
-    with alone("full"):
+    with alone("full"), with_space("full"):
         try:
             return _full(repository(), installed())
         finally:
@@ -82,7 +82,9 @@ def _full(store: Repository, vendor: Vendor) -> list[str]:
     scratch = Scratch("full", vendor, data, options)
     scratch.stop()  # of a run that was killed
     fresh(COPY.name)
-    room(PLACE, size(Path(datadir), Path(base).name) + SPARE, "the copy of the data")
+    vendor.clear()
+    for folder in (vendor.writes_to or PLACE, PLACE):  # it is moved from there
+        room(folder, size(Path(datadir), Path(base).name) + SPARE, "the copy of the data")
     manifest: dict[str, Any] = {
         "format": 1, "host": store.host, "vendor": vendor.name, "version": vendor.version(),
         "log_folder": str(log), "line": line(log), "options": options, "begun": now(),

@@ -36,7 +36,11 @@ def _purge() -> list[str]:
     with connect(SOCKET) as cursor:
         ((base,),) = ask(cursor, "SELECT @@log_bin_basename")
         log = Path(base).parent
-        is_there = _at_target(Target().listing().get(line(log), {}), log) if declared["target"] else _in_repository(line(log), log)
+        is_there = (
+            _at_target(Target().listing().get(line(log), {}), log)
+            if declared["target"]
+            else _in_repository(line(log), log)
+        )
         names = [row[0] for row in ask(cursor, "SHOW BINARY LOGS")]
         kept = next((name for name in names if not is_there(name) or (log / name).stat().st_mtime > oldest), names[-1])
         if kept == names[0]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 import shutil
@@ -17,7 +18,7 @@ from .full import COPY, MANIFEST, line, paths, repository
 from .moments import Wanted, entries, wanted
 from .replay import replay
 from .repository import AT, FULL, LINE_OF, Repository, Snapshot, in_bytes
-from .scratch import PLACE, Scratch, alone, counted, fresh, room, total
+from .scratch import PLACE, Scratch, alone, counted, fresh, room, total, with_space
 from .target import Target
 from .vendor import Position, Vendor, ask, connect, installed, log_position, number
 
@@ -71,7 +72,7 @@ def restore(to: str, log: str | None = None, *, reuse: bool = False, only: str |
     `reuse`: one that was restored to the same moment, and that somebody has looked at, will do; or one that has gone live, if
     what comes after that failed. `only`: of the folders beside the database, what is below this path; "" for none of them.
     """
-    with alone(NAME):
+    with alone(NAME), contextlib.ExitStack() as held:
         restored.refuse_half_done()
         vendor = installed()
         if scratch(vendor).runs():
@@ -82,6 +83,7 @@ def restore(to: str, log: str | None = None, *, reuse: bool = False, only: str |
             return [
                 f"the restored data are live already, as of {gone['position']}; the accounts and a full backup are left to do"
             ]
+        held.enter_context(with_space(NAME, 0))  # who restores should not wait for hours without a word
         store = repository()
         store.identity()
         work, instance = fresh(NAME), scratch(vendor)

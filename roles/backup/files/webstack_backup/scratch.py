@@ -6,6 +6,8 @@ import contextlib
 import fcntl
 import os
 import shutil
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +15,14 @@ from typing import Any
 
 from .basics import Refused, now, run
 from .repository import in_bytes
+from .state import low
 from .vendor import SYSTEM, Vendor, ask
 
 # Of all users who may look in, only the server's needs to pass: /var/lib/webstack-backup is closed to it.
 PLACE = Path("/var/lib/webstack-scratch")
 START_SECONDS = 3600  # it may have to go through a large redo log
 STOP_SECONDS = 900
+SPACE_SECONDS = 6 * 3600  # for which what takes room waits for another that does
 # What the data files themselves depend on: with other values the server does not start on them, or does not find tables.
 OPTIONS = ("innodb_page_size", "innodb_data_file_path", "lower_case_table_names")
 
@@ -57,8 +61,10 @@ class Scratch:
                  *(f"--property={setting}" for setting in properties), *server],
                 seconds=START_SECONDS + 60,
             )  # fmt: skip
-        except Refused as error:
+        except BaseException as error:
             self.stop()
+            if not isinstance(error, Refused):
+                raise
             said = run(["journalctl", "--no-pager", "--output=cat", "--lines=15", f"--unit={self.unit}"], seconds=60)
             raise Refused(f"no server starts on the copy in {self.folder}:\n{said.strip()}") from error
 
@@ -132,22 +138,45 @@ def total(tables: dict[str, dict[str, list[int]]]) -> str:
     return f"{len(tables)} databases, {number} tables, {rows:,} rows"
 
 
+def alone(what: str) -> contextlib.AbstractContextManager[None]:
+    """Refuses to begin while another process is at it."""
+    return _locked(what, what, f"another {what} runs", 0)
+
+
+def with_space(what: str, seconds: float = SPACE_SECONDS) -> contextlib.AbstractContextManager[None]:
+    """Waits until no other process writes a large copy: each judges what is free as if it was the only one."""
+    return _locked("space", what, "another copy of the data is being written, and takes room", seconds)
+
+
 @contextlib.contextmanager
-def alone(what: str) -> Iterator[None]:
-    """Refuses to begin while another process is at it. The lock ends with its process, however that ends."""
+def _locked(name: str, what: str, words: str, seconds: float) -> Iterator[None]:
+    """The lock ends with its process, however that ends."""
     PLACE.mkdir(mode=0o711, exist_ok=True)
+    deadline, told = time.monotonic() + seconds, False
     # Whoever can read it can hold it.
-    with open(PLACE / f"{what}.lock", "a+", encoding="utf-8", opener=private) as handle:
+    with open(PLACE / f"{name}.lock", "a+", encoding="utf-8", opener=private) as handle:
         os.fchmod(handle.fileno(), 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        while not _flocked(handle.fileno()):
             handle.seek(0)
-            raise Refused(f"another {what} runs: {handle.read()}") from None
+            held = f"{words}: {handle.read()}"
+            if time.monotonic() >= deadline:
+                raise Refused(held)
+            if not told:
+                print(f"waits: {held}", file=sys.stderr, flush=True)
+            told = True
+            time.sleep(1)
         handle.truncate(0)
-        handle.write(f"pid {os.getpid()}, since {now()}")
+        handle.write(f"pid {os.getpid()}, since {now()} ({what})")
         handle.flush()
         yield
+
+
+def _flocked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def private(path: str, flags: int) -> int:
@@ -156,7 +185,10 @@ def private(path: str, flags: int) -> int:
 
 
 def room(folder: Path, needed: int, what: str) -> None:
-    """Refuses to begin what `folder` has no room for."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise Refused(f"{what} needs {in_bytes(needed)} in {folder}, {in_bytes(free)} are free")
+    """Refuses to begin what `folder` has no room for, or what would leave too little for the log of the live server."""
+    found = shutil.disk_usage(folder)
+    if found.free < needed + low(found.total):
+        raise Refused(
+            f"{what} needs {in_bytes(needed)} in {folder}, {in_bytes(found.free)} are free,"
+            f" and {in_bytes(low(found.total))} of that have to stay free: when the disk is full, every commit waits"
+        )

@@ -45,11 +45,16 @@ def clock(moment: str) -> str:
     return moment[:19].replace("T", " ") + " UTC"
 
 
+def low(total: int) -> int:
+    """Bytes that should stay free on a file system of `total`."""
+    return min(LOW, total // 10)
+
+
 def room(folder: Path) -> tuple[list[str], bool]:
     """What the log has room for, in words, and whether that is enough for some time."""
     found = shutil.disk_usage(folder)
     words = f"Room for the log: {found.free / 1e9:.1f} GB of {found.total / 1e9:.1f} GB are free in {folder}"
-    if found.free >= min(LOW, found.total // 10):
+    if found.free >= low(found.total):
         return [words], True
     return [
         f"{words}. When it is full, every commit waits. What the target does not have is not removed from here"

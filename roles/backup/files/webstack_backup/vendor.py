@@ -81,6 +81,15 @@ class Vendor:
             seconds=COPY_SECONDS,
         )
 
+    @property
+    def writes_to(self) -> Path | None:
+        """Where it writes the copy first, if not where it is wanted."""
+        return CLONE.parent if self.name == "mysql" else None
+
+    def clear(self) -> None:
+        """Removes what a run that was killed has left there."""
+        shutil.rmtree(CLONE, ignore_errors=True)
+
     def _clone(self, socket: Path, folder: Path) -> None:
         with connect(socket) as cursor:
             marks = ", ".join(["%s"] * len(SYSTEM))
@@ -96,9 +105,11 @@ class Vendor:
             plugins = "SELECT plugin_status FROM information_schema.plugins WHERE plugin_name = 'clone'"
             if ask(cursor, plugins) != ((("ACTIVE"),),):
                 cursor.execute("INSTALL PLUGIN clone SONAME 'mysql_clone.so'")
-            shutil.rmtree(CLONE, ignore_errors=True)  # of a run that was killed
-            cursor.execute("CLONE LOCAL DATA DIRECTORY = %s", (str(CLONE),))
-        shutil.move(CLONE, folder)
+            try:
+                cursor.execute("CLONE LOCAL DATA DIRECTORY = %s", (str(CLONE),))
+                shutil.move(CLONE, folder)
+            finally:
+                self.clear()
 
     def position(self, folder: Path, cursor: Any) -> tuple[Position, str]:
         """Position and GTIDs of a fresh copy in `folder`, which a scratch instance has been started on."""
