@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import re
 import subprocess
 from typing import Any
 
 import pytest
-from loading import load
+import yaml
+from loading import ROOT, load
 
 module = load("plugins/filter/backup_faults.py")
 
@@ -171,3 +173,18 @@ def test_a_rule_that_cannot_be(changed, words):
     assert module.archive_faults({"archive_hosts": [given], "archive_keep_days": 30}) == []
     (found,) = module.archive_faults({"archive_hosts": [given], "archive_keep_days": 30, **changed})
     assert found.startswith(words)
+
+
+def test_what_the_documentation_has_one_write_is_taken():
+    """As it stands there, with whole keys; and backups can be thinned out at the target, too."""
+    text = (ROOT / "docs/shipping.md").read_text(encoding="utf-8").replace("ssh-ed25519 AAAA…", PUBLIC)
+    inventory, stand_alone = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)[:2]
+    plays = yaml.safe_load(stand_alone)
+    roles = {role["role"]: role["vars"] for play in plays for role in play["roles"]}
+    told = yaml.safe_load(inventory[inventory.index("# host_vars") :])
+    for inputs in (told, {**roles["foobar.webstack.archive"], **roles["foobar.webstack.backup"]}):
+        defaults = yaml.safe_load((ROOT / "roles/backup/defaults/main.yml").read_text(encoding="utf-8"))
+        backup = {name: value for name, value in inputs.items() if name.startswith("backup_")}
+        assert module.backup_faults({**defaults, **backup}) == []
+        assert module.archive_faults({"archive_hosts": inputs["archive_hosts"], "archive_keep_days": 30}) == []
+        assert [host["passphrase"] for host in inputs["archive_hosts"]] == [backup["backup_passphrase"]]
