@@ -116,6 +116,7 @@ def test_a_chain_of_several_minutes(host, minutes):
     ran(host, "systemctl start webstack-backup.service")
     ran(host, SAVE)
     go_on(host)
+    write(host, f"{OWN}/log.json", stamp="2099-01-01 00:00:00+00:00")  # as the clock was then
     ran(host, f"webstack-backup mark here; {SAVE}")
     count = len(logs(host))
     ran(host, SAVE)  # nothing was written

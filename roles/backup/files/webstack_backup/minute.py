@@ -13,6 +13,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from . import events, full, ledger
@@ -28,6 +29,7 @@ from .vendor import Position, ask, connect, log_position
 TAG, FIRST = "log", "first="
 LAST = STATE / "log.json"
 SEEN = STATE / "ledger.json"  # the newest line of the ledger, if it says no more than the one before it
+NEVER = "2000-01-01 00:00:00+00:00"
 PROMISE = 62  # seconds: a minute, and what a run takes
 LATE = 180  # seconds, after which it is an alarm
 
@@ -87,15 +89,19 @@ def save() -> list[str]:
             "line": of,
             "position": f"{entry.file}:{entry.position}",
             "ledger": str(written),
+            "stamp": last.get("stamp"),
         }
         if all(last.get(name) == found[name] for name in ("line", "position", "ledger")):
             return []
         there = {number: path.stat().st_size for number, path in files(of).items()}
         known = Position.read(last["position"]).key[0] if last.get("line") == of else 0
         new = sum(size for number, size in there.items() if number >= known)
+        # Each is later than the one before it, also where the clock was wrong: the newest is the one that is restored.
+        stamp = max(datetime.now(UTC), datetime.fromisoformat(last.get("stamp") or NEVER) + timedelta(seconds=1))
+        found["stamp"] = f"{stamp:%Y-%m-%d %H:%M:%S}+00:00"
         saved = full.repository().backup(
-            [LOG, ledger.local(of)], TAG, of, f"{FIRST}{min(there)}", exclude=[f"{LOG}/before-restore-*"],
-            seconds=600 + new / 100_000,
+            [LOG, ledger.local(of)], TAG, of, f"{FIRST}{min(there)}",
+            options=[f"--time={stamp:%Y-%m-%d %H:%M:%S}", f"--exclude={LOG}/before-restore-*"], seconds=600 + new / 100_000,
         )  # fmt: skip
         if full.line(LOG) != of:
             raise Refused("the server's log was exchanged for another one while it was saved")

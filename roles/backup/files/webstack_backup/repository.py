@@ -148,10 +148,10 @@ class Repository:
             self.call("unlock", "--remove-all", seconds=ASK_SECONDS)
 
     def backup(
-        self, path: Path | list[Path], *names: str, exclude: Sequence[str] = (), seconds: float = DATA_SECONDS
+        self, path: Path | list[Path], *names: str, options: Sequence[str] = (), seconds: float = DATA_SECONDS
     ) -> dict[str, Any]:
         """A new snapshot of `path`, with these tags; returns restic's figures of it."""
-        words = [*(f"--tag={name}" for name in names), *(f"--exclude={pattern}" for pattern in exclude)]
+        words = [*(f"--tag={name}" for name in names), *options]
         paths = map(str, path if isinstance(path, list) else [path])
         return summary(self.call("backup", "--json", "--host", self.host, *words, "--", *paths, seconds=seconds))
 
@@ -195,7 +195,9 @@ class Repository:
 
     def check(self, part: int, parts: int) -> None:
         """Whether all that is named is there, and one part of the data is what was written."""
-        self.call("check", f"--read-data-subset={part}/{parts}", seconds=DATA_SECONDS)
+        # Its lock would let no other backup begin, for hours; restic looks for the snapshots first, so new ones do not disturb it.
+        words = [] if self.local else ["--no-lock"]
+        self.call("check", f"--read-data-subset={part}/{parts}", *words, seconds=DATA_SECONDS)
 
     def prune(self) -> None:
         self.call("prune", seconds=DATA_SECONDS)
@@ -217,7 +219,7 @@ class Repository:
         try:
             process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-                pass_fds=(read,), start_new_session=True, env={**os.environ, "RESTIC_PROGRESS_FPS": "0.01", **self.environment},
+                pass_fds=(read,), start_new_session=True, env={**os.environ, "RESTIC_PROGRESS_FPS": "0.01", "TZ": "UTC", **self.environment},
             )  # fmt: skip
         finally:
             os.close(read)
