@@ -37,9 +37,7 @@ def _purge() -> list[str]:
         ((base,),) = ask(cursor, "SELECT @@log_bin_basename")
         log = Path(base).parent
         is_there = (
-            _at_target(Target().listing().get(line(log), {}), log)
-            if declared["target"]
-            else _in_repository(line(log), log)
+            _at_target(Target().listing(line(log)), log) if declared["target"] else _in_repository(line(log), log)
         )
         names = [row[0] for row in ask(cursor, "SHOW BINARY LOGS")]
         kept = next((name for name in names if not is_there(name) or (log / name).stat().st_mtime > oldest), names[-1])

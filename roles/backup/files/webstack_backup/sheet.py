@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 from datetime import UTC, datetime
 
-from . import dump
+from . import dump, minute
 from .basics import SOCKET, config
 from .full import AT_TARGET, MANIFEST, declared, repository
+from .lines import LOG
 from .repository import OWN, PASSPHRASE, passphrase
 from .restore import COPY, live_log
 from .scratch import data_options, program
@@ -80,8 +81,16 @@ def sheet() -> list[str]:
         else f"{OWN} on this host alone: write it down, and keep it apart from this sheet",
         environment=", ".join(declared().get("environment") or {}) or "none",
         log=log,
-        shipped=f", and at {name_of(target)} in /srv/webstack-backup/*/log/<line>/" if target else " alone",
-        copied="LOG=the folder" if target else "LOG=the folder, if it is not its own",
+        shipped=f", and at {name_of(target)} in /srv/webstack-backup/*/log/<line>/"
+        if target
+        else ", and each minute in that repository"
+        if minute.is_elsewhere()
+        else " alone",
+        copied="LOG=the folder"
+        if target
+        else f'restic restore --tag "{minute.TAG},$(told line)" --host {store.host} latest --target "$PLACE"; LOG=$PLACE{LOG}'
+        if minute.is_elsewhere()
+        else "LOG=the folder, if it is not its own",
         manifest=MANIFEST,
         copy=COPY,
         start=shlex.join(program(vendor, options)),
