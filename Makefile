@@ -98,8 +98,8 @@ drill: words toolchain ## a restore as a proof, which changes nothing that is li
 backup-sheet: words toolchain ## what is where of the backups, and how to restore them without this project: to print
 	ansible-playbook --inventory inventories/$(ENV) playbooks/backup-sheet.yml $(call ask,)
 
-restore: words toolchain ## the database as it was, beside the live one: make restore ENV=production TO='2026-11-23 10:15:00Z'; ONLY=shop.orders: a dump of that; INTO=live CONFIRM=host: in its place
-	ansible-playbook --inventory inventories/$(ENV) playbooks/restore.yml $(strip $(if $(TO),--extra-vars "to='$(TO)'") $(if $(ONLY),--extra-vars only=$(ONLY)) $(if $(INTO),--extra-vars into=$(INTO)) $(if $(CONFIRM),--extra-vars confirm=$(CONFIRM)) $(call ask,secrets))
+restore: words toolchain ## the database as it was, beside the live one: make restore ENV=production TO='2026-11-23 10:15:00Z'; SITE=shop: one site's database and files; ONLY=shop.orders: a dump of that; INTO=live CONFIRM=host: in its place
+	ansible-playbook --inventory inventories/$(ENV) playbooks/restore.yml $(strip $(if $(TO),--extra-vars "to='$(TO)'") $(if $(ONLY),--extra-vars only=$(ONLY)) $(of_site) $(if $(INTO),--extra-vars into=$(INTO)) $(if $(CONFIRM),--extra-vars confirm=$(CONFIRM)) $(call ask,secrets))
 
 rebuild: words toolchain ## a lost server on a new bare machine, from what its target has: make rebuild ENV=production FROM=backup
 	ansible-playbook --inventory inventories/$(ENV) playbooks/rebuild.yml $(strip --extra-vars from=$(FROM) $(if $(TO),--extra-vars "to='$(TO)'") $(call ask,secrets))

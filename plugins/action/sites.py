@@ -427,6 +427,7 @@ class ActionModule(ActionBase):
                 "places": wiring.places(site, inputs),
                 "certificate": site.certificate_source,
                 "database": site.database_name if site.database is not None else "",
+                "files": wiring.files_of(site),
                 "walk": wiring.walk(site, ports, address, port, public, self._name_servers(site))
                 if site.is_there
                 else {},

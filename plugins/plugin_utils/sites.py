@@ -482,7 +482,7 @@ def host_inputs(
         "base_firewall_open": firewall,
         "nginx_sites": [nginx_site(site) for site in here],
         **told_database(here),
-        "backup_paths": [f"{site.home}/shared" for site in here if keeps_files(site)],
+        "backup_paths": [folder for site in here if (folder := files_of(site))],
     }
     challenges = said.get("nginx_challenge_root", said.get("certificate_acme_root", CHALLENGES))
     inputs = {"nginx_challenge_root": challenges, **{name: told[name] + lists.get(name, []) for name in told}}
@@ -555,9 +555,9 @@ def told_database(sites: list[Site]) -> dict[str, list[Entry]]:
     return {"mysql_databases": databases, "mysql_users": users}
 
 
-def keeps_files(site: Site) -> bool:
-    """Whether the application has files that releases share."""
-    return bool(site.of_app("shared", []) or site.of_app("shared_files", []))
+def files_of(site: Site) -> str:
+    """The folder with the files that the application's releases share, if there are any."""
+    return f"{site.home}/shared" if site.of_app("shared", []) or site.of_app("shared_files", []) else ""
 
 
 def told_backup(declared: dict[str, Any]) -> dict[str, Any]:

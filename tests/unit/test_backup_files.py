@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from backing import Refused, files, placing, repository
 from loading import ROOT
+from webstack_backup.basics import now
 
 FULL = {"copied": "2026-11-23T03:00:10.000000Z", "files": "1111"}
 
@@ -80,6 +81,23 @@ def test_a_folder_that_was_there_and_is_no_more(tmp_path: Path, monkeypatch: pyt
     folder.rmdir()
     with pytest.raises(Refused, match="is gone now: is its disk mounted"):
         files.there([str(folder)])
+
+
+def test_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of folders that are declared; a save that failed is an alarm, and so is none for more than a day."""
+    monkeypatch.setattr(files, "LAST", tmp_path / "files.json")
+    last = {"files": 1234, "folders": {"/srv": 1}, "begun": "2026-11-23T03:00:00.000000Z"}
+    for noted, words, good in (
+        (last | {"time": now(-3600)}, "Files: 1,234 of 1 folders, saved at 2026-11-23 03:00:00 UTC", True),
+        (last | {"time": now(-27 * 3600)}, "journalctl -u webstack-backup-files.service", False),
+        (last | {"time": now(), "fault": "no space", "tried": now()}, "UTC; FAILED at 20", False),
+        ({"fault": "no space", "tried": now()}, "Files: none are saved yet; FAILED at 20", False),
+        ({}, "Files: none are saved yet", True),
+    ):
+        files.LAST.write_text(json.dumps(noted))
+        (said,), right = files.overview(["/srv"])
+        assert words in said and right == good
+    assert files.overview([]) == ([], True)
 
 
 def test_what_restic_could_not_read(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_what_is_no_word_is_refused(verb, name, value, tmp_path):
         ("restore TO=-1", "TO: begins with -"),
         ("restore TO='", "TO: may have letters, digits, blanks"),
         ("restore TO=$x", "TO: may have letters, digits, blanks"),
-        ("restore SITE=shop", "SITE: make restore takes ENV TO INTO CONFIRM ONLY"),
+        ("restore FROM=backup", "FROM: make restore takes ENV SITE TO INTO CONFIRM ONLY"),
         ("status verify STATE=on", "STATE: make status verify takes ENV"),
     ],
 )

@@ -427,7 +427,9 @@ def test_the_files_of_applications_are_saved_with_the_database():
         "shop": {**SHOP, "app": {**SHOP["app"], "shared": ["media"]}},
         "docs": {**SHOP, "domain": "docs.shop.example"},
     }
-    assert told(sites)["host"]["backup_paths"] == ["/srv/shop/shared"]
+    answer = told(sites)
+    assert answer["host"]["backup_paths"] == ["/srv/shop/shared"] == [answer["sites"]["shop"]["files"]]
+    assert answer["sites"]["docs"]["files"] == ""
     assert told(sites, backup_paths=["/srv/mails"])["host"]["backup_paths"] == ["/srv/shop/shared", "/srv/mails"]
 
 

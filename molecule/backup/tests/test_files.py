@@ -3,7 +3,7 @@
 import json
 import shlex
 
-from copies import FOLDER, FULL, LOCKS, RESTIC, by_restic, fulls, on_one, ran, refused
+from copies import FOLDER, FULL, LOCKS, PASSPHRASE, RESTIC, by_restic, fulls, on_one, ran, refused
 
 FETCHED = f"/var/lib/webstack-scratch/restore/files{FOLDER}"
 SAVE = "webstack-backup files"
@@ -85,3 +85,19 @@ def test_saves_that_the_rule_does_not_keep(host, uploads):
     assert len(marks) == 3  # of the two fulls, and the newest but one
     said = ran(host, "webstack-backup restore --to full")
     assert "2 files, saved at " in said
+
+
+@by_restic
+def test_the_emergency_sheet(host, has_full, uploads):
+    """Its own commands fetch what was saved last."""
+    for text in ("first", "second"):
+        ran(host, f"echo {text} > {FOLDER}/media/one && {SAVE}")
+    sheet = ran(host, "webstack-backup sheet")
+    steps = [sheet.partition("\n1. ")[2].partition("\n2. ")[0], sheet.partition("THE FILES BESIDE")[2]]
+    commands = [line.removeprefix("$ ") for line in "\n".join(steps).splitlines() if line.startswith("$ ")]
+    ran(host, f"cp {PASSPHRASE} /root/passphrase")
+    try:
+        ran(host, f"bash -c {shlex.quote(chr(10).join(['set -e', *commands]))}")
+        assert ran(host, f"cat /var/lib/restored/files{FOLDER}/media/one") == "second"
+    finally:
+        ran(host, "rm -rf /var/lib/restored /root/passphrase")

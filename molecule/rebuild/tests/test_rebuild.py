@@ -83,6 +83,28 @@ def is_acknowledged(site):
     return json.loads(site.check_output("cat /run/webstack-binlog/state.json"))["acknowledged"]
 
 
+UPLOAD = "/srv/foobar/shared/uploads/picture"
+
+
+def test_one_site_of_a_moment(site):
+    """Its database in a file, and its files beside that, with their owner; nothing that is live is touched."""
+    site.check_output(
+        f"setpriv --reuid=foobar --regid=foobar --clear-groups sh -c 'umask 027; echo a picture > {UPLOAD}'"
+    )
+    site.check_output("webstack-backup full")
+    site.check_output(f"rm {UPLOAD}")
+    restore = {"name": str(PROJECT / "playbooks/restore.yml"), "site": "foobar"}
+    playbook(**restore, into="live", confirm=SITE).must_be_refused("takes back every site of it")
+    playbook(**{**restore, "site": "fobar"}).must_be_refused("'fobar' is not a site of")
+    said = playbook(**restore).must_succeed().output
+    path = re.search(r"of foobar as of \S+ are in (/var/lib/webstack-backup/dumps/\S+\.sql),", said)[1]
+    assert "CREATE TABLE `articles`" in site.file(path).content_string
+    kept = re.search(r"the files are in (\S+), with their owners and modes", said)[1]
+    assert site.check_output(f"cat {kept}{UPLOAD}; stat --format '%U %a' {kept}{UPLOAD}") == "a picture\nfoobar 640"
+    assert not site.file(UPLOAD).exists and not site.file("/var/lib/webstack-scratch/restore").exists
+    site.check_output(f"cp --preserve=all {kept}{UPLOAD} {UPLOAD}")
+
+
 def test_a_host_that_is_lost(site):
     until(lambda: is_acknowledged(site))
     visitors = Visitors()
@@ -95,6 +117,7 @@ def test_a_host_that_is_lost(site):
     # Another machine, bare, takes its name.
     for argv in (["down", SITE], ["up", SITE, "trixie"]):
         subprocess.run([PROJECT / "tools/container", *argv], check=True, capture_output=True)
+    site.check_output("useradd --system another")  # the numbers of users are others here
     packages = site.check_output("python3 -c 'import site; print(site.getsitepackages()[0])'")
     site.check_output("mkdir -p %s", packages)
     site.check_output("printf %%s %s > %s/killed.py", KILLED, packages)
@@ -108,6 +131,13 @@ def test_a_host_that_is_lost(site):
     )
     assert visitors.saved - found == set()
     run.must_say("The restored copy is live")
+    assert site.check_output(f"cat {UPLOAD}; stat --format '%U %G %a' {UPLOAD}").split() == [
+        "a",
+        "picture",
+        "foobar",
+        "foobar",
+        "640",
+    ]
     url = f"http://{whereabouts(SITE)[SITE].address}"
     assert plain().get(f"{url}/articles/1", timeout=10).status_code == 200
     until(lambda: site.run("webstack-backup status").rc == 0)

@@ -69,7 +69,7 @@ def status(*, as_json: bool) -> int:
         restored.overview(),
         shipping,
         full.overview(),
-        files.overview(),
+        files.overview(full.paths()),
         full.place(),
         drill.overview(),
         state.room(LOG if LOG.exists() else DATA),
@@ -126,7 +126,7 @@ def copies(options: argparse.Namespace) -> int:
         case "check":
             said = drill.check()
         case "dump":
-            said = dump.dump(options.only)
+            said = dump.dump(options.only, files=options.files)
         case "go-live":
             said = live.go_live(options.confirm)
         case _:
@@ -171,6 +171,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     found = commands.add_parser("dump", help="write a database, or a table, of that server into a file")
     found.add_argument("only", metavar="DATABASE[.TABLE]")
+    found.add_argument("--files", action="store_true", help="keep the files that were restored as well")
     found = commands.add_parser("go-live", help="make that server's data the live ones; those of before are kept")
     found.add_argument("--confirm", default="", metavar="HOST", help="the name of this host, as in the inventory")
     commands.add_parser("end-scratch", help="stop that server, and remove its data")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+from pathlib import Path
 from typing import Any
 
 from . import restored
@@ -16,8 +18,8 @@ DUMPS = STATE / "dumps"
 SECONDS = 6 * 3600
 
 
-def dump(only: str) -> list[str]:
-    """`only` is DATABASE or DATABASE.TABLE; returns what an operator reads of it."""
+def dump(only: str, *, files: bool) -> list[str]:
+    """`only` is DATABASE or DATABASE.TABLE, `files` those beside it that were restored; returns what an operator reads of it."""
     with alone(NAME):
         vendor, found = installed(), restored.read()
         instance = scratch(vendor)
@@ -48,7 +50,17 @@ def dump(only: str) -> list[str]:
         return [
             f"{rows:,} rows of {only} as of {found.position} are in {path}, which root alone reads",
             f"to load it: {vendor.client} --max-allowed-packet=1G DATABASE < {shlex.quote(str(path))}, which replaces the tables that it holds",
+            *(_files_beside(path) if files and restored.FILES.exists() else []),
         ]
+
+
+def _files_beside(path: Path) -> list[str]:
+    """Out of the folder that goes with the restored server."""
+    kept = path.with_suffix(".files")
+    if kept.exists():  # of the same moment
+        shutil.rmtree(kept)
+    run(["mv", str(restored.FILES), str(kept)], seconds=SECONDS)  # also into another file system, with owners and modes
+    return [f"the files are in {kept}, with their owners and modes"]
 
 
 def known(cursor: Any) -> dict[str, list[str]]:

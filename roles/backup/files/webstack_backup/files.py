@@ -37,12 +37,12 @@ def between(store: Repository, paths: list[str]) -> list[str]:
     """A save between two full backups."""
     if not paths:
         return ["no folders are declared (backup_paths)"]
-    with alone("files"):
+    with alone("files"), noted(LAST) as good:
         opened = store.open()
         store.release_stale_locks()
         work = fresh("files")
         try:
-            saved = save(store, paths, work)
+            saved = _save(store, paths, work, good)
         finally:
             shutil.rmtree(work)
         return [*([opened] if opened else []), *told(saved)]
@@ -51,17 +51,21 @@ def between(store: Repository, paths: list[str]) -> list[str]:
 def save(store: Repository, paths: list[str], work: Path) -> dict[str, Any]:
     """Returns the manifest, with the id of its snapshot; `work` takes it."""
     with noted(LAST) as good:
-        manifest: dict[str, Any] = {"format": 1, "begun": now(), "folders": there(paths), "files": 0, "bytes": 0}
-        manifest["users"] = {str(user.pw_uid): user.pw_name for user in pwd.getpwall()}
-        manifest["groups"] = {str(group.gr_gid): group.gr_name for group in grp.getgrall()}
-        if manifest["folders"]:
-            done = _saved(store, [Path(path) for path in manifest["folders"]])
-            manifest |= {"files": done["total_files_processed"], "bytes": done["total_bytes_processed"]}
-            manifest |= {"data": done["snapshot_id"], "stored": done["data_added"]}
-            path = work / "files.json"
-            write_atomically(path, json.dumps(manifest, indent=1), 0o600)
-            manifest["snapshot"] = store.backup(path, FILES, DATA_OF + manifest["data"])["snapshot_id"]
-        good |= {name: manifest[name] for name in ("begun", "folders", "files", "bytes")}
+        return _save(store, paths, work, good)
+
+
+def _save(store: Repository, paths: list[str], work: Path, good: dict[str, Any]) -> dict[str, Any]:
+    manifest: dict[str, Any] = {"format": 1, "begun": now(), "folders": there(paths), "files": 0, "bytes": 0}
+    manifest["users"] = {str(user.pw_uid): user.pw_name for user in pwd.getpwall()}
+    manifest["groups"] = {str(group.gr_gid): group.gr_name for group in grp.getgrall()}
+    if manifest["folders"]:
+        done = _saved(store, [Path(path) for path in manifest["folders"]])
+        manifest |= {"files": done["total_files_processed"], "bytes": done["total_bytes_processed"]}
+        manifest |= {"data": done["snapshot_id"], "stored": done["data_added"]}
+        path = work / "files.json"
+        write_atomically(path, json.dumps(manifest, indent=1), 0o600)
+        manifest["snapshot"] = store.backup(path, FILES, DATA_OF + manifest["data"])["snapshot_id"]
+    good |= {name: manifest[name] for name in ("begun", "folders", "files", "bytes")}
     return manifest
 
 
@@ -181,7 +185,7 @@ def sample(store: Repository, saved: Saved, folder: Path) -> int:
 
 def _owned(folder: Path, manifest: dict[str, Any]) -> tuple[int, list[str]]:
     """Gives each file to who has its owner's name here: on another host the numbers are others'. Returns how many files there are."""
-    number, unknown = 0, set()
+    number, unknown, linked = 0, set(), set()
     users = _numbers(manifest["users"], lambda name: pwd.getpwnam(name).pw_uid)
     groups = _numbers(manifest["groups"], lambda name: grp.getgrnam(name).gr_gid)
     for place, folders, names in os.walk(folder):
@@ -189,6 +193,10 @@ def _owned(folder: Path, manifest: dict[str, Any]) -> tuple[int, list[str]]:
             path = os.path.join(place, name)
             found = os.lstat(path)
             number += stat.S_ISREG(found.st_mode)
+            if found.st_ino in linked:  # by another name, and given already
+                continue
+            if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
+                linked.add(found.st_ino)
             user, group = users.get(found.st_uid, found.st_uid), groups.get(found.st_gid, found.st_gid)
             unknown |= {word for word in (user, group) if isinstance(word, str)}
             owner = [is_now if isinstance(is_now, int) else -1 for is_now in (user, group)]
@@ -224,10 +232,10 @@ def _numbers(names: dict[str, str], number_of: Any) -> dict[int, int | str]:
     return found
 
 
-def overview() -> tuple[list[str], bool]:
+def overview(paths: list[str]) -> tuple[list[str], bool]:
     """The newest save in words, and whether it is new enough."""
     last = read_object(LAST)
-    if not last:
+    if not paths:
         return [], True
     words = "Files: " + (
         f"{last['files']:,} of {len(last['folders'])} folders, saved at {clock(last['begun'])}"

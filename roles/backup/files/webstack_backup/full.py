@@ -56,7 +56,7 @@ def repository() -> Repository:
 
 def paths() -> list[str]:
     """The folders that are saved beside the database."""
-    return list(declared().get("paths", []))
+    return list(read_object(CONFIG).get("paths", []))
 
 
 def full() -> list[str]:

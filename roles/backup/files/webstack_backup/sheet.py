@@ -56,6 +56,12 @@ $ into() {{ {client} --socket="$PLACE/socket" --binary-mode --max-allowed-packet
 5. Look at it, and take out what is needed, all of it or one database:
 $ {client} --socket="$PLACE/socket" -e 'SHOW DATABASES'
    {dump} --socket="$PLACE/socket" NAME > NAME.sql
+
+THE FILES BESIDE THE DATABASE
+As they were saved last, with the numbers of their owners, after step 1:
+$ newest() {{ python3 -c 'import json, sys; print(max(json.load(sys.stdin), key=lambda one: one["time"])["tags"])'; }}
+$ FILES=$(restic snapshots --json --tag files --host {host} | newest | grep --only-matching 'data-[0-9a-f]*')
+$ restic restore "${{FILES#data-}}" --target "$PLACE/files"
 """
 
 
