@@ -92,7 +92,7 @@ def test_a_time_to_come_is_not_new(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     path = tmp_path / "noted.json"
     path.write_text(json.dumps({"time": ahead, "begun": ahead, "part": 1, "files": 1, "folders": ["/srv"]}))
     monkeypatch.setattr(files, "LAST", path)
-    assert not files.overview()[1]
+    assert not files.overview(["/srv"])[1]
     assert not drill._said(path, 2, "Repository", "webstack-backup-check", lambda _last: "")[1]
     assert state.overview({"time": ahead}) == (
         ["Shipping: no sign of webstack-binlog.service since 2131-01-01 03:10:00 UTC; its journal says why"], False,
