@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from backing import drill, files, full, repository, state
+from backing import drill, files, full, noted, repository, state
 
 
 @pytest.fixture(autouse=True)
@@ -30,9 +30,9 @@ def test_a_new_one_and_an_old_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "config.json is missing" in said and not good  # the repository cannot be asked
     monkeypatch.setattr(full, "missing", lambda _last: "")
     assert full.overview() == (["Full backups: the newest is 3 h old (binlog.000002:4: 1 databases)"], True)
-    taken(27)
+    taken(28)
     (said,), good = full.overview()
-    assert "27 h old" in said and "webstack-backup.service says why" in said and not good
+    assert "28 h old" in said and "webstack-backup.service says why" in said and not good
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,46 @@ def test_a_full_counts_where_the_repository_has_it_and_the_log_goes_on(
     assert words in found and bool(words) == bool(found)
 
 
+@pytest.mark.parametrize(
+    ("since", "now", "schedule", "late"),
+    [
+        ("2026-11-23 03:20", "2026-11-24 04:59", "*-*-* 03:00", False),
+        ("2026-11-23 03:20", "2026-11-24 05:01", "*-*-* 03:00", True),
+        ("2026-11-23 02:10", "2026-11-23 09:00", "*-*-* 03:00", False),  # by hand, shortly before
+        ("2026-11-23 03:20", "2026-11-30 04:59", "Mon *-*-* 03:00", False),
+        ("2026-11-23 03:20", "2026-11-30 05:01", "Mon *-*-* 03:00", True),
+        ("2026-11-23 03:20", "2026-11-23 07:01", "hourly", True),
+        ("2026-11-23 02:20", "2026-11-24 03:59", "*-*-* 03:00 Europe/Berlin", False),
+        ("2026-11-23 02:20", "2026-11-24 04:01", "*-*-* 03:00 Europe/Berlin", True),
+        ("2026-11-23 03:20", "2026-11-23 03:30", "2020-01-01", True),  # which never comes again
+    ],
+)
+def test_late_is_what_has_missed_its_turn(
+    since: str, now: str, schedule: str, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Then(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:
+            return datetime.fromisoformat(f"{now}+00:00")
+
+    monkeypatch.setattr(noted, "datetime", Then)
+    assert noted.is_late(datetime.fromisoformat(f"{since}+00:00"), schedule) is late
+
+
+def test_one_a_week_is_declared_and_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(full, "missing", lambda _last: "")
+    taken(3 * 24)
+    full.CONFIG.write_text(json.dumps({"schedule": f"{datetime.now(UTC) - timedelta(days=5):%a} *-*-* 03:00"}))
+    assert full.overview()[1]
+    full.CONFIG.write_text(json.dumps({"schedule": "*-*-* 03:00"}))
+    assert not full.overview()[1]
+
+
 def test_none_yet() -> None:
     assert full.overview() == ([], True)  # nothing is declared
     full.CONFIG.write_text("{}")
     assert full.overview() == (["Full backups: none yet"], True)
-    os.utime(full.CONFIG, (time.time() - 27 * 3600,) * 2)
+    os.utime(full.CONFIG, (time.time() - 28 * 3600,) * 2)
     assert not full.overview()[1]
 
 

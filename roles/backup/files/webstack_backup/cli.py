@@ -11,7 +11,7 @@ import time
 
 from . import drill, dump, files, full, live, marks, minute, purge, restore, restored, sheet, state
 from .atomic import write_atomically
-from .basics import Refused, config, in_words, run
+from .basics import Refused, config, in_words, read_object, run
 from .ledger import FOLDER, line_in
 from .lines import DATA, LOG, new_id
 
@@ -69,7 +69,7 @@ def status(*, as_json: bool) -> int:
         restored.overview(),
         shipping,
         full.overview(),
-        files.overview(full.paths()),
+        files.overview(full.paths(), read_object(full.CONFIG).get("files_schedule", "hourly")),
         full.place(),
         drill.overview(),
         state.room(LOG if LOG.exists() else DATA),

@@ -21,13 +21,12 @@ from typing import Any
 
 from .atomic import write_atomically
 from .basics import STATE, Refused, now, read_object, told_by_restic
-from .noted import noted
+from .noted import is_late, noted
 from .repository import DATA_OF, FILES, FOLDERS, Incomplete, Repository, in_bytes, summary
 from .scratch import alone, fresh, room
 from .state import clock
 
 LAST = STATE / "files.json"
-LATE_HOURS = 26
 SAMPLE = 20  # files that a drill fetches
 UNFINISHED_HOURS = 24  # as long as the mark of folders may still come
 AT_FULL, LATEST = "full", "latest"
@@ -232,7 +231,7 @@ def _numbers(names: dict[str, str], number_of: Any) -> dict[int, int | str]:
     return found
 
 
-def overview(paths: list[str]) -> tuple[list[str], bool]:
+def overview(paths: list[str], schedule: str = "hourly") -> tuple[list[str], bool]:
     """The newest save in words, and whether it is new enough."""
     last = read_object(LAST)
     if not paths:
@@ -244,9 +243,7 @@ def overview(paths: list[str]) -> tuple[list[str], bool]:
     )
     if "fault" in last:
         return [f"{words}; FAILED at {clock(last['tried'])}: {last['fault']}"], False
-    if (
-        "time" in last
-        and not 0 <= (datetime.now(UTC) - datetime.fromisoformat(last["time"])).total_seconds() <= LATE_HOURS * 3600
-    ):
+    saved = datetime.fromisoformat(last["time"]) if "time" in last else None
+    if saved and (saved > datetime.now(UTC) or is_late(saved, schedule)):
         return [f"{words}; journalctl -u webstack-backup-files.service says why there are no newer ones"], False
     return [words], True

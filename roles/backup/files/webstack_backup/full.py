@@ -16,6 +16,7 @@ from . import files
 from .atomic import write_atomically
 from .basics import SOCKET, STATE, Refused, config, in_words, now, read_object
 from .ledger import FOLDER, line_in
+from .noted import DAILY, is_late
 from .repository import AT, DATA, FILES, FULL, LINE_OF, Repository, Snapshot, in_bytes
 from .restored import LIVE
 from .scratch import PLACE, Scratch, alone, counted, data_options, fresh, room, total, with_space
@@ -29,7 +30,6 @@ AT_TARGET = "target"
 ANSWER_SECONDS = 30  # until the target's restic repository is open
 COPY = PLACE / "full"
 MANIFEST = COPY / "manifest.json"
-LATE_HOURS = 26  # a day, what the timer adds, and what it takes
 STATUS_SECONDS = 20  # for which `status` waits for the repository
 UNFINISHED_HOURS = 24  # as long as another host of the same name may still be at work on a full
 SPARE = 64 * 2**20  # what a copy takes more than the data: the log of what is written meanwhile
@@ -126,7 +126,8 @@ def overview() -> tuple[list[str], bool]:
         return [], True
     since = datetime.fromisoformat(last["copied"]) if last else datetime.fromtimestamp(CONFIG.stat().st_mtime, UTC)
     hours = (datetime.now(UTC) - since).total_seconds() / 3600
-    fault = "" if hours < LATE_HOURS else "journalctl -u webstack-backup.service says why there is no newer one"
+    late = is_late(since, read_object(CONFIG).get("schedule", DAILY))
+    fault = "journalctl -u webstack-backup.service says why there is no newer one" if late else ""
     if hours < 0:
         fault = (
             f"its time, {last['copied'][:16]}Z, is to come: is the clock right? webstack-backup full takes one of now"

@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from .atomic import write_atomically
-from .basics import Refused, in_words, now, read_object
+from .basics import Refused, in_words, now, read_object, run
+
+DAILY = "*-*-* 03:00"
+# One that was begun by hand shortly before its turn counts as that. A turn begins up to half an hour later, and takes its time.
+BEFORE, AFTER = timedelta(hours=1), timedelta(hours=2)
+
+
+def is_late(since: datetime, schedule: str) -> bool:
+    """Whether a turn of the timer has come and gone since then. systemd alone knows what its schedules mean."""
+    base = f"--base-time={(since + BEFORE).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    said = run(["systemd-analyze", "calendar", base, schedule], seconds=60, env={"LC_ALL": "C"})
+    turn = re.search(r"(?:Next elapse|\(in UTC\)): \w+ (\S+ \S+) UTC", said)
+    return not turn or datetime.now(UTC) > datetime.fromisoformat(f"{turn[1]}+00:00") + AFTER
 
 
 @contextmanager
