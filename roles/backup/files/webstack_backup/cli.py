@@ -158,7 +158,6 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         help="latest (the default), full, a time with its zone (2026-11-23 10:15:00Z), a mark (before:RELEASE), a position (binlog.000012:4711)",
     )
     found.add_argument("--reuse", action="store_true", help="a restored server of the same --to that runs will do")
-    found.add_argument("--into", choices=["scratch"], default="scratch")
     found.add_argument(
         "--log",
         choices=["here", "target", "repository"],

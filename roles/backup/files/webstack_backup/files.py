@@ -54,7 +54,7 @@ def save(store: Repository, paths: list[str], work: Path) -> dict[str, Any]:
 
 
 def _save(store: Repository, paths: list[str], work: Path, good: dict[str, Any]) -> dict[str, Any]:
-    manifest: dict[str, Any] = {"format": 1, "begun": now(), "folders": there(paths), "files": 0, "bytes": 0}
+    manifest: dict[str, Any] = {"begun": now(), "folders": there(paths), "files": 0, "bytes": 0}
     manifest["users"] = {str(user.pw_uid): user.pw_name for user in pwd.getpwall()}
     manifest["groups"] = {str(group.gr_gid): group.gr_name for group in grp.getgrall()}
     if manifest["folders"]:

@@ -86,7 +86,7 @@ def _full(store: Repository, vendor: Vendor) -> list[str]:
     for folder in (vendor.writes_to or PLACE, PLACE):  # it is moved from there
         room(folder, size(Path(datadir), Path(base).name) + SPARE, "the copy of the data")
     manifest: dict[str, Any] = {
-        "format": 1, "host": store.host, "vendor": vendor.name, "version": vendor.version(),
+        "host": store.host, "vendor": vendor.name, "version": vendor.version(),
         "log_folder": str(log), "line": line(log), "options": options, "begun": now(),
     }  # fmt: skip
     vendor.copy(SOCKET, data)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -23,19 +22,12 @@ from pathlib import Path
 from . import events
 from .atomic import write_atomically
 from .basics import Refused, now, read_text
-from .sink import LINE
+from .sink import LEDGER, LINE
 
 FOLDER = Path("/var/lib/webstack-binlog")
 IDLE = 60  # seconds between two lines while nothing is written
 KEEP = 32 << 20  # bytes of the local copy: three days at least
 LARGEST = 1 << 30  # bytes that are read of one: a quarter of a year without the target
-MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
-FORM = re.compile(
-    rf"(?P<before>{MOMENT}) (?P<file>{events.NAME.pattern}) (?P<position>[0-9]{{1,20}}) (?P<after>{MOMENT})"
-    r"(?: mark (?P<mark>[A-Za-z0-9._:-]{1,200}))?",
-    re.ASCII,
-)
-MARK = re.compile(r"[A-Za-z0-9._:-]{1,200}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -56,7 +48,7 @@ class Entry:
 
 
 def entry(line: str) -> Entry:
-    found = FORM.fullmatch(line)
+    found = LEDGER.fullmatch(line)
     if not found:
         raise Refused(f"the ledger holds {line[:300]!r}, which is no line of it")
     return Entry(found["before"], found["file"], int(found["position"]), found["after"], found["mark"] or "")
@@ -100,7 +92,7 @@ def entries(path: Path) -> list[Entry]:
         text = read_text(path, LARGEST)
     except FileNotFoundError:
         return []
-    return [entry(line) for line in text.splitlines() if FORM.fullmatch(line)]
+    return [entry(line) for line in text.splitlines() if LEDGER.fullmatch(line)]
 
 
 class Ledger:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from .atomic import write_atomically
 from .basics import Refused, read_text
-from .ledger import FOLDER, MARK, Entry, entry
+from .ledger import FOLDER, Entry, entry
 from .moments import means_another
+from .sink import MARK
 
 MARKS = FOLDER / "marks"
 SECONDS = 10  # after which a request counts no more

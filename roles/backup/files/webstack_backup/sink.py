@@ -40,8 +40,11 @@ ROOT = Path("/srv/webstack-backup")
 HOST = re.compile(r"[a-z0-9][a-z0-9.-]{0,251}", re.ASCII)
 LINE = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}", re.ASCII)
 MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
+MARK = re.compile(r"[A-Za-z0-9._:-]{1,200}", re.ASCII)
 LEDGER = re.compile(
-    rf"{MOMENT} {events.NAME.pattern} [0-9]{{1,20}} {MOMENT}( mark [A-Za-z0-9._:-]{{1,200}})?", re.ASCII
+    rf"(?P<before>{MOMENT}) (?P<file>{events.NAME.pattern}) (?P<position>[0-9]{{1,20}}) (?P<after>{MOMENT})"
+    rf"(?: mark (?P<mark>{MARK.pattern}))?",
+    re.ASCII,
 )
 FRAME = struct.Struct(">cI")
 OFFSET = struct.Struct(">Q")

@@ -21,9 +21,9 @@ from typing import Any
 
 from . import events, marks, state
 from .basics import Refused, in_words, now
-from .ledger import FORM, Entry, Ledger, ask, entry, local, take_over
+from .ledger import Entry, Ledger, ask, entry, local, take_over
 from .server import Acknowledgement, Dump, Server, format_of, named_by_rotation
-from .sink import FRAME, OFFSET
+from .sink import FRAME, LEDGER, OFFSET
 from .target import name_of, way
 
 KEY = state.FOLDER / "key"  # the unit copies it there
@@ -406,7 +406,7 @@ class Stream:
         self.held_back = ""
         limit = now(self.lead + AHEAD_OF_TARGET)
         for line in self.ledger.read(self.offset):
-            if FORM.fullmatch(line):  # a power cut may have torn one
+            if LEDGER.fullmatch(line):  # a power cut may have torn one
                 found = entry(line)
                 if found.place > self.place:
                     break
