@@ -207,6 +207,37 @@ def test_a_target_that_freezes(host, has_full, there):
     assert len(snapshots(host)) == len(before) + 2
 
 
+def thinned_out(target, host):
+    """What the target says of this host."""
+    ran(target, "systemctl start webstack-archive-thin-out.service")
+    said = ran(target, "journalctl --no-pager -o cat -u webstack-archive-thin-out.service -n 9")
+    return [line for line in said.splitlines() if line.startswith(f"{host.backend.name.split('-')[1]}: ")][-1]
+
+
+@by_restic
+def test_a_backup_at_work_on_a_machine_of_the_same_hostname(host, has_full, there, target):
+    """Keeps its lock, though no process here has its number: neither this host nor the target takes it for dead until it is old."""
+    ran(host, FULL)
+    before, name = snapshots(host), ran(target, "hostname")
+    ran(host, f"{OWN} backup --tag full --time '2020-01-02 00:00:00' /etc/hostname")
+    holder = f"unshare --pid --fork sh -c {shlex.quote(f'sleep 600 | {OWN} backup --stdin')}"
+    ran(host, f"systemd-run --unit=holder --collect sh -c {shlex.quote(holder)}")
+    ran(target, f"hostname {ran(host, 'hostname')}")
+    try:
+        until(lambda: ran(target, f"ls {there}/locks") != "")
+        lock = ran(target, f"ls {there}/locks")
+        ran(host, FULL)
+        assert "a backup is at work" in thinned_out(target, host)
+        assert ran(target, f"ls {there}/locks") == lock
+        ran(host, "systemctl kill --signal=KILL holder")
+        ran(target, f"touch --date='31 minutes ago' {there}/locks/*")
+        assert "1 full backups removed" in thinned_out(target, host)
+    finally:
+        ran(target, f"hostname {name}")
+        host.run("systemctl kill --signal=KILL holder")
+    assert ran(target, f"ls {there}/locks") == "" and len(snapshots(host)) == len(before) + 2
+
+
 @by_restic
 def test_what_the_target_removes(host, has_full, there, target):
     """By a rule of its own, as who owns the backups there; the host goes on with what is left."""
@@ -215,14 +246,16 @@ def test_what_the_target_removes(host, has_full, there, target):
     ran(host, f"{OWN} backup --tag data --time '2020-01-01 00:00:00' /etc/hostname")
     ran(host, f"{OWN} backup --tag full --time '2020-01-02 00:00:00' /etc/hostname")
     ran(host, f"{OWN} backup --tag full --time '2099-01-01 00:00:00' /etc/hostname")
-    assert len(snapshots(host)) == len(before) + 3
-    ran(target, "systemctl start webstack-archive-thin-out.service")
-    said = ran(target, "journalctl --no-pager -o cat -u webstack-archive-thin-out.service -n 9")
-    assert f"{host.backend.name.split('-')[1]}: 1 full backups removed" in said
+    # The clock was wrong while these data were saved.
+    summary = ran(host, f"{OWN} backup --json --tag data --time '2020-01-01 00:00:00' /etc/os-release").splitlines()[-1]
+    manifest = shlex.quote(json.dumps({"data": json.loads(summary)["snapshot_id"]}))
+    ran(host, f"echo {manifest} > /root/manifest.json && {OWN} backup --tag full /root/manifest.json")
+    assert len(snapshots(host)) == len(before) + 5
+    assert "1 full backups removed" in thinned_out(target, host)
     left = snapshots(host)
-    assert (
-        set(before) < set(left) and len(left) == len(before) + 1
-    )  # the one of a time to come is not counted, and stays
+    # The one of a time to come is not counted, and stays.
+    assert set(before) < set(left) and len(left) == len(before) + 3
+    assert json.loads(summary)["snapshot_id"] in " ".join(left)
     ran(host, FULL)
     assert ran(target, f"find {there} ! -user webstack-archive") == ""
     passphrase = target.file(f"/etc/webstack-archive/passphrases/{host.backend.name.split('-')[1]}")
