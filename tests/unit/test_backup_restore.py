@@ -155,6 +155,15 @@ def test_a_full_whose_time_was_made_up(tagged: bool) -> None:
     assert restore.next_full(Store({**one, "copied": AHEAD}), None).manifest["copied"] == AHEAD
 
 
+def test_what_is_no_full_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thief can give anything the tag of a full: it does not keep the others from being restored."""
+    store = Store({**MANIFEST, "line": "L1"}, {**MANIFEST, "copied": AHEAD})
+    listed = store.snapshots(repository.FULL)
+    made_up = repository.Snapshot("no manifest", listed[1].time, (repository.FULL,))
+    monkeypatch.setattr(store, "snapshots", lambda tag: [listed[0], made_up])
+    assert restore.next_full(store, None, "L1").manifest["copied"] == MANIFEST["copied"]
+
+
 def test_the_line_of_this_host_is_preferred(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the times: a restore to the latest moment is not one of the line before, nor is that of a position before the first full."""
     store = Store(

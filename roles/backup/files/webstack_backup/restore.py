@@ -251,14 +251,23 @@ def next_full(store: Repository, stop: Position | None, of: str = "") -> Full:
     if not snapshots:
         raise Refused(f"{store.name} has no full backup of {store.host}")
     if of:
-        told = [(snapshot, *line_and_position(store, snapshot)) for snapshot in snapshots]
-        of_line = [(position.key, snapshot) for snapshot, its_line, position in told if its_line == of]
-        snapshots = [snapshot for _key, snapshot in sorted(of_line, key=lambda one: one[0])] or snapshots
+        found = of_line(store, [one for one in snapshots if any(tag.startswith(AT) for tag in one.tags)], of)
+        if not any(not stop or key <= stop.key for key, _snapshot in found):
+            found = of_line(store, snapshots, of)
+        snapshots = [snapshot for _key, snapshot in found] or snapshots
     for snapshot in reversed(snapshots):
         full = Full(snapshot.id, json.loads(store.read(snapshot.id, MANIFEST)))
         if not stop or full.position.key <= stop.key:
             return full
     raise Refused(f"{stop} is before the oldest full backup, {full}: nothing before that can be restored")
+
+
+def of_line(store: Repository, snapshots: list[Snapshot], of: str) -> list[tuple[tuple[int, int], Snapshot]]:
+    """The fulls of a line with their places in it, in order."""
+    told = [(*line_and_position(store, one), one) for one in snapshots]
+    return sorted(
+        ((position.key, one) for its_line, position, one in told if its_line == of), key=lambda found: found[0]
+    )
 
 
 def line_and_position(store: Repository, snapshot: Snapshot) -> tuple[str, Position]:
