@@ -21,12 +21,12 @@ def event(place: int, kind: int, body: bytes, *, server: int = 7, flags: int = 0
     return struct.pack("<IBIIIH", when, kind, server, length, place + length, flags) + body + crc
 
 
-def log(path: Path, *events: tuple[int, bytes], in_use: bool = False) -> list[int]:
+def log(path: Path, *events: tuple[int, bytes], in_use: bool = False, when: int = 1_700_000_000) -> list[int]:
     """Writes a file of the log; returns where each event begins, and where the last one ends."""
     data, places = b"\xfebin", []
     for kind, body in ((chain.FORMAT, b"\x04\x00" + bytes(90) + b"\x01"), *events):
         places.append(len(data))
-        data += event(len(data), kind, body, flags=chain.IN_USE if in_use and kind == chain.FORMAT else 0)
+        data += event(len(data), kind, body, flags=chain.IN_USE if in_use and kind == chain.FORMAT else 0, when=when)
     path.write_bytes(data)
     return [*places, len(data)]
 
@@ -114,6 +114,17 @@ def test_a_file_of_the_same_number_from_another_time(two: Path) -> None:
         Refused, match=r"binlog.000002 does not go on where binlog.000001 ends.*until binlog.000001:\d+, 2023"
     ):
         chain.judge(two, Position(A, 4), None)
+
+
+def test_a_log_that_was_begun_anew(two: Path) -> None:
+    """As by RESET MASTER: at the beginning of a file, an event begins at the same place in each."""
+    begin = log(two / B, listed((0, 7, 2)), in_use=True)[-1]
+    begins = chain.head(two / B)
+    log(two / B, listed((0, 7, 2)), gtid(3), ROW)
+    assert chain.judge(two, Position(B, begin), None, None, begins).size > 0  # the in-use flag does not count
+    log(two / B, listed((0, 7, 2)), gtid(3), ROW, when=1_700_000_900)
+    with pytest.raises(Refused, match=r"binlog.000002 in .* is another one than that in which the full backup begins"):
+        chain.judge(two, Position(B, begin), None, None, begins)
 
 
 def test_the_last_file_is_cut_off(two: Path) -> None:

@@ -178,7 +178,7 @@ def test_the_line_of_this_host_is_preferred(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(restore, "config", lambda: {"target": {"host": "backup.example.com"}})
     monkeypatch.setattr(restore, "judge", lambda *words: asked.append(words))
     restore.plan(store, "latest", None, tmp_path)
-    assert asked == [(tmp_path, Position("binlog.000002", 400), Position("binlog.000006", 9), None)]
+    assert asked == [(tmp_path, Position("binlog.000002", 400), Position("binlog.000006", 9), None, "")]
     assert restore.plan(store, "full", None, tmp_path).full.manifest["line"] == "L2"
     with pytest.raises(Refused, match=r"binlog.000002:9 is before the oldest full backup, .*binlog.000002:400"):
         restore.plan(store, "binlog.000002:9", None, tmp_path)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .basics import Refused
+from .events import first_event, same_file
 from .vendor import Position, number
 
 MAGIC, ENCRYPTED = b"\xfebin", b"\xfdbin"
@@ -170,10 +171,19 @@ def _joined(before: Gtids, numbers: dict[bytes, list[int]]) -> Gtids:
     return joined
 
 
-def judge(folder: Path, start: Position, stop: Position | None, reach: Position | None = None) -> Chain:
+def head(path: Path) -> str:
+    """What tells a file of the log from another one of the same name: its first event has the moment at which it was begun."""
+    with open(path, "rb") as file:
+        return first_event(file.read(1 << 16)).hex()
+
+
+def judge(
+    folder: Path, start: Position, stop: Position | None, reach: Position | None = None, begins: str = ""
+) -> Chain:
     """The stretch of the log in `folder` from `start` to `stop`, or to its end; refuses one that is not whole.
 
-    `reach` is a position that the log is known to have reached: an end before it is a loss.
+    `reach` is a position that the log is known to have reached: an end before it is a loss. `begins` is the head of the file
+    in which `start` is, where it is known.
     """
     if stop and stop.key < start.key:
         raise Refused(f"{stop} is before {start}, where the full backup begins")
@@ -187,6 +197,11 @@ def judge(folder: Path, start: Position, stop: Position | None, reach: Position 
         oldest = f"; the oldest file there is {there[0].name}" if there else ""
         raise Refused(
             f"{start.file}, in which the full backup begins, is missing in {folder}{oldest}: nothing after the full can be restored"
+        )
+    if begins and not same_file(bytes.fromhex(begins), bytes.fromhex(head(paths[first]))):
+        raise Refused(
+            f"{start.file} in {folder} is another one than that in which the full backup begins: the log has begun anew since, as"
+            " by RESET MASTER, and nothing after the full can be restored from it. webstack-backup full takes a new one"
         )
     named = [stop, reach] if stop else [reach, *_indexed(folder, base)]
     last = max([number(one.file) for one in named if one], default=first)

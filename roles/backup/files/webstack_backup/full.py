@@ -15,6 +15,7 @@ from typing import Any
 from . import files
 from .atomic import write_atomically
 from .basics import SOCKET, STATE, Refused, config, in_words, now, read_object
+from .chain import head
 from .ledger import FOLDER, line_in
 from .noted import DAILY, is_late
 from .repository import AT, DATA, FILES, FULL, LINE_OF, Repository, Snapshot, in_bytes
@@ -97,7 +98,14 @@ def _full(store: Repository, vendor: Vendor) -> list[str]:
         position, gtid = vendor.position(data, cursor)
         tables = counted(cursor)
         ((accounts,),) = ask(cursor, "SELECT COUNT(*) FROM mysql.user")
-    manifest |= {"position": str(position), "gtid": gtid, "tables": tables, "accounts": accounts, "bytes": size(data)}
+    manifest |= {
+        "position": str(position),
+        "head": head(log / position.file),
+        "gtid": gtid,
+        "tables": tables,
+        "accounts": accounts,
+        "bytes": size(data),
+    }
     # After the position: what a row tells of is there. Where they cannot be saved, this is not a whole backup.
     beside = files.save(store, paths(), COPY) if paths() else {}
     manifest["files"] = beside.get("snapshot", "")

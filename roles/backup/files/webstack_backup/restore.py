@@ -36,6 +36,10 @@ class Full:
         return Position.read(self.manifest["position"])
 
     @property
+    def head(self) -> str:
+        return self.manifest.get("head", "")  # earlier versions did not note it
+
+    @property
     def data(self) -> Path:
         return COPY / "data"
 
@@ -198,7 +202,9 @@ def plan(store: Repository, to: str, log: str | None, work: Path) -> Plan:
     # Where a server writes it, the log's last whole event may be in the middle of a transaction; its own word is at an end.
     until = stop.position or end
     reach = None if until else reached(known)
-    return Plan(full, judge(folder, full.position, until, reach), (stop.words,) if stop.words else (), when(stop))
+    return Plan(
+        full, judge(folder, full.position, until, reach, full.head), (stop.words,) if stop.words else (), when(stop)
+    )
 
 
 def elsewhere() -> str:
@@ -216,7 +222,7 @@ def from_elsewhere(store: Repository, source: Target | minute.Saved, to: str, of
     lacking = source.files(of, number(full.position.file), number(stop.position.file) if stop.position else None)
     room(PLACE, sum(lacking.values()), f"the log that {source.name} has")
     source.fetch(of, lacking, folder)
-    chain = judge(folder, full.position, stop.position, None if stop.position else reached(known))
+    chain = judge(folder, full.position, stop.position, None if stop.position else reached(known), full.head)
     return Plan(full, chain, (*((stop.words,) if stop.words else ()), words), when(stop))
 
 
