@@ -25,6 +25,13 @@ STOP_SECONDS = 900
 SPACE_SECONDS = 6 * 3600  # for which what takes room waits for another that does
 # What the data files themselves depend on: with other values the server does not start on them, or does not find tables.
 OPTIONS = ("innodb_page_size", "innodb_data_file_path", "lower_case_table_names")
+# What a statement of the log depends on that does not say it. A newer server may not know them any more.
+STATEMENTS = (
+    "default_storage_engine",
+    "innodb_default_row_format",
+    "innodb_strict_mode",
+    "sql_generate_invisible_primary_key",
+)
 
 
 @dataclass(frozen=True)
@@ -106,9 +113,17 @@ def fresh(name: str) -> Path:
 
 
 def data_options(cursor: Any) -> dict[str, Any]:
-    """The live server's values of OPTIONS."""
-    (values,) = ask(cursor, f"SELECT {', '.join('@@' + name for name in OPTIONS)}")
-    return dict(zip(OPTIONS, values, strict=True))
+    """The live server's values of what a server on its data needs, and the plugins that an option has loaded there."""
+    names = ", ".join(["%s"] * len(OPTIONS + STATEMENTS))
+    found = ask(cursor, f"SHOW GLOBAL VARIABLES WHERE variable_name IN ({names})", *OPTIONS, *STATEMENTS)
+    options = {("loose_" if name in STATEMENTS else "") + name: value for name, value in found}
+    # Those that a statement has installed are known from mysql.plugin.
+    libraries = ask(
+        cursor,
+        "SELECT DISTINCT plugin_library FROM information_schema.plugins WHERE plugin_status = 'ACTIVE' AND plugin_library <> ''"
+        " AND plugin_type <> 'REPLICATION' AND plugin_library NOT IN (SELECT dl FROM mysql.plugin) ORDER BY 1",
+    )
+    return options | ({"plugin_load_add": ";".join(library for (library,) in libraries)} if libraries else {})
 
 
 def counted(cursor: Any) -> dict[str, dict[str, list[int]]]:
