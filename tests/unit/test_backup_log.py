@@ -21,7 +21,7 @@ from webstack_backup import basics, cli, events, ledger, marks, moments, purge, 
 from webstack_backup.basics import Refused
 
 LINE = "20261128T190000Z-4f3a9c"
-LEDGER_LINE = "2026-11-28T19:00:01.000000Z binlog.000001 4711 2026-11-28T19:00:01.000200Z"
+LEDGER_LINE = "2026-11-28T19:00:01.000000Z binlog.000001 47 2026-11-28T19:00:01.000200Z"
 
 
 # Events
@@ -274,6 +274,7 @@ def test_a_missing_file_in_the_middle_is_said(root):
 
 
 def test_the_ledger_is_kept_and_a_torn_line_is_cut(root):
+    filled(root)
     session = Session(root)
     session.greeting()
     assert session.send((b"L", LEDGER_LINE.encode()), (b"P", b"")).answer().split()[3:] in (["1", "0"], ["1", "1"])
@@ -287,22 +288,26 @@ def test_the_ledger_is_kept_and_a_torn_line_is_cut(root):
     assert path.read_text() == LEDGER_LINE + "\n"
 
 
-def ledger_line(before, after=None, position=4711):
+def ledger_line(before, after=None, position=47):
     return f"{before} binlog.000001 {position} {after or before}"
 
 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("9999-01-01T00:00:00.000000Z binlog.000001 4711 9999-01-01T00:00:00.000200Z", "which clock is wrong?"),
-        ("2026-11-28T19:00:02.000000Z binlog.000001 4711 9999-01-01T00:00:00.000200Z", "which clock is wrong?"),
+        (ledger_line("9999-01-01T00:00:00.000000Z"), "which clock is wrong?"),
+        (ledger_line("2026-11-28T19:00:02.000000Z", "9999-01-01T00:00:00.000200Z"), "which clock is wrong?"),
         (LEDGER_LINE.replace("19:00:01", "19:00:00"), "does not come after that of 2026-11-28T19:00:01"),
-        ("2026-11-28T19:00:02.000000Z binlog.000001 4711 2026-11-28T19:00:01.000200Z", "does not come after"),
+        (ledger_line("2026-11-28T19:00:02.000000Z", "2026-11-28T19:00:01.000200Z"), "does not come after"),
+        (ledger_line("2026-11-28T19:00:02.000000Z", position=9999), "tells of binlog.000001:9999, which the log here"),
+        (ledger_line("2026-11-28T19:00:02.000000Z").replace("001 47", "002 4"), "tells of binlog.000002:4, which"),
+        (ledger_line("2026-11-28T19:00:02.000000Z", position=46), "tells of binlog.000001:46, which the log here"),
     ],
 )
 @pytest.mark.parametrize("again", [False, True])
 def test_a_ledger_goes_on_and_not_into_the_future(root, line, words, again):
-    """Or whoever holds the key could have the host's own lines left out, as long as it likes."""
+    """Or whoever holds the key could have the host's own lines left out, as long as it likes, or a restore refused."""
+    filled(root)
     session = Session(root)
     session.greeting()
     session.send((b"L", LEDGER_LINE.encode()))
@@ -317,10 +322,11 @@ def test_a_ledger_goes_on_and_not_into_the_future(root, line, words, again):
 
 
 def test_a_line_of_now_and_one_of_the_same_moment_are_taken(root):
+    content = filled(root)
     session = Session(root)
     moment = session.greeting()["time"]
     assert moment <= basics.now()
-    session.send(*[(b"L", ledger_line(moment, position=position).encode()) for position in (500, 4711)])
+    session.send(*[(b"L", ledger_line(moment, position=position).encode()) for position in (47, len(content))])
     session.end()
     assert len((session.folder / "ledger").read_text().splitlines()) == 2
 

@@ -73,7 +73,8 @@ class Archive:
         self.size = self.open() if names else 0
         self.ledger = os.open(folder / "ledger", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self.ledger_size = self.cut_ledger()
-        self.newest = self.last_line()[:27]
+        last = self.last_line()
+        self.newest, self.told = last[:27], self.place(last) if last else (0, 0)
         self.used = sum(path.stat().st_size for path in folder.parent.glob("*/*"))
         self.walk = events.Walk(self.name, self.size)
         if self.size:
@@ -189,21 +190,33 @@ class Archive:
                 f"{self.folder.parent}: no room: {free} bytes are free there, and one {SHARE}th of this log's {self.used} stays free"
             )
 
+    @staticmethod
+    def place(line: str) -> tuple[int, int]:
+        """The position that a line of the ledger tells; it sorts as the log goes on."""
+        _before, file, position = line.split(" ")[:3]
+        return events.number(file), int(position)
+
     def note(self, line: str) -> None:
-        """A line with a time to come would have real ones left out until then."""
+        """A line with a time to come would have real ones left out until then; one that tells of more than the log has would
+        have a restore to the latest moment refused."""
         if not LEDGER.fullmatch(line):
             raise Refused("what comes is no line of a ledger")
-        before, _file, _position, after = line.split(" ")[:4]
+        before, file, position, after = line.split(" ")[:4]
         if not self.newest <= before <= after:
             raise Refused(f"a line of the ledger of {before} does not come after that of {self.newest}")
         if after > now(AHEAD):
             raise Refused(f"a line of the ledger is of {after}, and here it is {now()}: which clock is wrong?")
+        place = self.place(line)
+        if not self.told <= place <= (events.number(self.name) if self.name else 0, self.size):
+            raise Refused(
+                f"a line of the ledger tells of {file}:{position}, which the log here has not, or had long before"
+            )
         data = line.encode() + b"\n"
         self.leave_room(len(data))
         if os.write(self.ledger, data) != len(data):
             raise Refused(f"{self.folder}/ledger: No space left on device")
         self.ledger_size += len(data)
-        self.newest = before
+        self.newest, self.told = before, place
         self.dirty.add(self.ledger)
 
     def sync(self) -> None:
