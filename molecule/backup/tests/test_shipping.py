@@ -621,6 +621,33 @@ def test_a_log_that_was_begun_anew_is_not_mixed_with_the_one_before(database):
     is_identical(database)
 
 
+# Appends an event that is whole to a file of the log.
+FORGERY = """
+import os, struct, sys, time, zlib
+end = os.path.getsize(sys.argv[1]) + 31
+event = struct.pack("<IBIIIHQ", int(time.time()), 16, 1, 31, end, 0, 0)
+with open(sys.argv[1], "ab") as file:
+    file.write(event + struct.pack("<I", zlib.crc32(event)))
+"""
+
+
+def test_what_somebody_else_has_appended_is_told(database, target):
+    """Also once the server has written past it, in the middle of an event of its own."""
+    (file, position), there = end_of_log(database), folder(database)
+    database.check_output("systemctl stop webstack-binlog.service")
+    target.check_output("python3 -c %s %s", FORGERY, f"{there}/{file}")
+    database.check_output("systemctl start webstack-binlog.service")
+    told = f"the target has the log up to {file}:{position + 31}, "
+    until(lambda: f"{told}and this server up to {file}:{position}: somebody else" in status(database)[0])
+    sql(database, "INSERT INTO app.written (text) VALUES (REPEAT('x', 99))")
+    until(lambda: f"{told}where no event of this server's log begins: somebody else" in status(database)[0])
+    assert status(database)[1] == 1
+    assert "Killed" not in [row[4] for row in sql(database, "SHOW PROCESSLIST")]
+    database.check_output("webstack-backup new-line")
+    whole(database)
+    is_identical(database)
+
+
 # Runs of the playbook
 
 

@@ -69,6 +69,16 @@ class Server:
         """The files of the log, the oldest first, with their sizes in bytes."""
         return {row[0]: int(row[1]) for row in self.rows("SHOW BINARY LOGS")}
 
+    def has_events_from(self, file: str, position: int) -> bool:
+        """Whether an event begins there, or the file ends."""
+        try:
+            found = self.rows(f"SHOW BINLOG EVENTS IN '{file}' FROM {position} LIMIT 1")
+        except Refused as error:
+            if "Error when executing command SHOW BINLOG EVENTS" in str(error):
+                return False
+            raise
+        return not found or found[0][1] == position
+
     def expires(self) -> int:
         """Seconds after which the server itself removes a file of its log, whoever may need it; 0: it does not."""
         return int(self.rows("SHOW GLOBAL VARIABLES LIKE 'binlog_expire_logs_seconds'")[0][1])

@@ -224,6 +224,7 @@ class Stream:
         if name and size:
             self.refuse_another_log(name, bytes.fromhex(greeting["head"]))
             self.refuse_more_than_there_is(name, size)
+            self.refuse_the_middle_of_an_event(name, size)
         if not name:
             with Server() as server:
                 name = next(iter(server.files()))
@@ -275,6 +276,16 @@ class Stream:
                 )
             self.tell()
             time.sleep(TICK)
+
+    def refuse_the_middle_of_an_event(self, name: str, size: int) -> None:
+        """Asked before the log is read from there: MariaDB 10.11 may never end such a thread."""
+        with Server() as server:
+            if not server.has_events_from(name, size):
+                raise Refused(
+                    f"the target has the log up to {name}:{size}, where no event of this server's log begins: somebody else has "
+                    "written there with this host's key, or this server has lost the end of its log and written another. "
+                    "Nothing is shipped until you begin a new line (webstack-backup new-line) and make a full backup"
+                )
 
     @property
     def declared(self) -> bool:
