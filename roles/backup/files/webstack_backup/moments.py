@@ -9,6 +9,7 @@ from pathlib import Path
 
 from . import ledger
 from .basics import Refused
+from .state import clock
 from .vendor import Position
 
 
@@ -49,7 +50,7 @@ def wanted(to: str, known: list[ledger.Entry], now_at: Position | None) -> Wante
     found = [entry for entry in marked if entry.mark == to]
     if found:
         entry = found[-1]
-        return Wanted(Position(entry.file, entry.position), f"the mark {to} of {_clock(entry.after)}", entry.after)
+        return Wanted(Position(entry.file, entry.position), f"the mark {to} of {clock(entry.after)}", entry.after)
     names = ", ".join(entry.mark for entry in marked[-5:]) or "none"
     raise Refused(
         f"{to!r} is none of: latest, full, a time such as 2026-11-23 10:15:00Z, a position such as binlog.000012:4711, "
@@ -60,32 +61,28 @@ def wanted(to: str, known: list[ledger.Entry], now_at: Position | None) -> Wante
 def _at(when: datetime, known: list[ledger.Entry], now_at: Position | None) -> Wanted:
     """The last line that was written by then: nothing begun after `when` is below its position."""
     text = when.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    asked = f"you asked for {_clock(text)}"
+    asked = f"you asked for {clock(text)}"
     if not known:
         raise Refused(
             "there is no ledger, which would say which position belongs to a time: is webstack-binlog.service there?"
         )
     before = [entry for entry in known if entry.after <= text]
     if not before:
-        raise Refused(f"the ledger begins at {_clock(known[0].after)}; {asked}")
+        raise Refused(f"the ledger begins at {clock(known[0].after)}; {asked}")
     last = before[-1]
     position = Position(last.file, last.position)
     # Nothing has been written since the ledger's last line if the log still ends there.
     if last is known[-1] and position != now_at:
-        raise Refused(f"the ledger can tell positions until {_clock(last.after)}; {asked}")
+        raise Refused(f"the ledger can tell positions until {clock(last.after)}; {asked}")
     return Wanted(
-        position, f"{_clock(text)}: the log's position at {_clock(last.after)}, the ledger's last line until then", text
+        position, f"{clock(text)}: the log's position at {clock(last.after)}, the ledger's last line until then", text
     )
 
 
-def _clock(text: str) -> str:
-    return text[:22].replace("T", " ") + "Z"
-
-
 def moment(text: str) -> datetime:
-    """A time with its zone."""
+    """A time with its zone; also as messages tell it."""
     try:
-        found = datetime.fromisoformat(text.strip())
+        found = datetime.fromisoformat(text.strip().replace(" UTC", "+00:00"))
     except ValueError:
         raise Refused(f"{text!r} is no time: 2026-11-23 10:15:00Z is one") from None
     if not found.tzinfo:
