@@ -1,24 +1,13 @@
 """docs/drift.md: each row of its first table is tried, all at once, on each host."""
 
-import re
-
-from scenario import PROJECT, names
-
-ROW = re.compile(
-    r"^\| (?P<what>[^|]+?) \| `(?P<by_hand>[^`]+)` \| `(?P<look>[^`]+)` \| (?P<role>\w+) : (?P<step>\w+) \|$"
-)
-TEXT = (PROJECT / "docs/drift.md").read_text(encoding="utf-8")
-ROWS = [found.groupdict() for found in map(ROW.match, TEXT.splitlines()) if found]
+from drift import ROWS, TEXT, looks, told
+from scenario import names
 
 
 def rows(server):
     """Those that this host has: one alone has a certificate, and serves the zone (molecule.yml)."""
-    plain = "debian12" in server.backend.name
-    return [row for row in ROWS if not (plain and row["what"].endswith(("(with TLS)", "(with DNS)")))]
-
-
-def looks(server):
-    return {row["what"]: server.run(row["look"]).stdout for row in rows(server)}
+    without = ("(with a target)", *(("(with TLS)", "(with DNS)") if "debian12" in server.backend.name else ()))
+    return [row for row in ROWS if not row["what"].endswith(without)]
 
 
 def test_every_row_of_the_table_is_read():
@@ -28,29 +17,21 @@ def test_every_row_of_the_table_is_read():
 
 
 def test_what_the_table_says_is_mended_is_mended_and_nothing_else(converge, servers):
-    before = {server.backend.name: looks(server) for server in servers}
+    before = {server.backend.name: looks(server, rows(server)) for server in servers}
     for server in servers:
         for row in rows(server):
             server.check_output(row["by_hand"])
-    drifted = {server.backend.name: looks(server) for server in servers}
+    drifted = {server.backend.name: looks(server, rows(server)) for server in servers}
     for name in names():
         same = [what for what, said in before[name].items() if drifted[name][what] == said]
         assert same == [], "these looks show nothing"
     expected = {(server.backend.name, row["role"], row["step"]) for server in servers for row in rows(server)}
-
-    def told(run):
-        return {
-            (found[1], found[2], found[3])
-            for line in run.changed
-            if (found := re.match(r"(\S+): (\w+) : (\w+) \|", line))
-        }
-
     dry = converge("--check", "--diff").must_succeed()
     assert told(dry) == expected
     assert "-# by hand" in dry.output
-    assert {server.backend.name: looks(server) for server in servers} == drifted
+    assert {server.backend.name: looks(server, rows(server)) for server in servers} == drifted
     assert told(converge().must_succeed()) == expected
-    after = {server.backend.name: looks(server) for server in servers}
+    after = {server.backend.name: looks(server, rows(server)) for server in servers}
     for name in names():
         for what, said in after[name].items():
             assert said == before[name][what], f"{name}: {what}"
