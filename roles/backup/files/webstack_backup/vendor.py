@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,16 @@ class Vendor:
             try:
                 cursor.execute("CLONE LOCAL DATA DIRECTORY = %s", (str(CLONE),))
                 shutil.move(CLONE, folder)
+            except BaseException:  # the server would go on writing
+                with contextlib.suppress(Refused), connect(socket) as other:
+                    thread = cursor.connection.thread_id()
+                    other.execute("KILL %s", (thread,))
+                    deadline = time.monotonic() + 30
+                    while ask(other, "SELECT 1 FROM performance_schema.processlist WHERE id = %s", thread):
+                        if time.monotonic() > deadline:
+                            break
+                        time.sleep(0.1)
+                raise
             finally:
                 self.clear()
 
