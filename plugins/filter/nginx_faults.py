@@ -63,6 +63,7 @@ def nginx_faults(inputs: Inputs) -> list[str]:
         *_number_faults(inputs),
         *_guest_faults(inputs["nginx_maintenance_allow"] or []),
         *_proxy_faults(inputs["nginx_trusted_proxies"] or []),
+        *_protocol_faults(inputs),
         *_option_faults(inputs["nginx_http_options"] or {}),
         *_header_faults(inputs["nginx_headers"] or {}, inputs["__nginx_headers"]),
         *(fault for index, site in enumerate(sites) for fault in _site_faults(f"nginx_sites[{index}]", site)),
@@ -109,6 +110,17 @@ def _proxy_faults(addresses: list[str | None]) -> Faults:
             yield f"{path}: '{shown(address)}' is not possible; {formats.NETWORKS}"
         elif ipaddress.ip_network(address or "").prefixlen == 0:
             yield f"{path}: '{shown(address)}' would trust everybody; name the proxies' own addresses"
+
+
+def _protocol_faults(inputs: Inputs) -> Faults:
+    if inputs["nginx_proxy_protocol"].lower() not in TRUE:
+        return
+    if not inputs["nginx_trusted_proxies"]:
+        yield "nginx_proxy_protocol: nobody is believed who the visitor is; name the balancers in nginx_trusted_proxies"
+    if inputs["nginx_http2_port"] != "0":
+        yield "nginx_http2_port: is for a proxy that ends TLS, and with nginx_proxy_protocol TLS is ended here; leave it 0"
+    if inputs["nginx_http3"].lower() in TRUE:
+        yield "nginx_http3: balancers hand on TCP, and HTTP/3 comes by UDP; switch it off with nginx_proxy_protocol"
 
 
 def _option_faults(options: dict[str, Any]) -> Faults:

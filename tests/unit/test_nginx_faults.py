@@ -24,6 +24,8 @@ GOOD: dict[str, Any] = {
     "nginx_client_requests": 100,
     "nginx_maintenance_allow": [],
     "nginx_trusted_proxies": [],
+    "nginx_proxy_protocol": False,
+    "nginx_http3": False,
     "nginx_maintenance_retry": 300,
     "nginx_status_port": 8099,
     "nginx_worker_processes": "auto",
@@ -354,3 +356,17 @@ def test_the_port_of_https_is_in_nobodys_way_without_a_certificate():
         "certificate_key": "/etc/b",
     }
     one(faults(nginx_http_port=443, nginx_sites=[site]), "nginx_https_port", "nginx_http_port too")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "path"),
+    [
+        ({"nginx_trusted_proxies": []}, "nginx_proxy_protocol"),
+        ({"nginx_http2_port": 8082}, "nginx_http2_port"),
+        ({"nginx_http3": "yes"}, "nginx_http3"),
+    ],
+)
+def test_behind_balancers_that_hand_connections_on(inputs, path):
+    behind = {"nginx_proxy_protocol": True, "nginx_trusted_proxies": ["192.0.2.1"]}
+    assert faults(**behind) == []
+    one(faults(**{**behind, **inputs}), path)

@@ -230,6 +230,23 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         {"nginx_sites": TLS_SITES, "nginx_http2_port": 8082, "nginx_trusted_proxies": ["10.0.0.0/8", "2001:db8::1"],
          "nginx_challenge_root": "/srv/challenges"},
     ),
+    "nginx-behind-balancers": (
+        "nginx", ["validate", "configure"],
+        {"nginx_sites": TLS_SITES, "nginx_http_port": 8080, "nginx_https_port": 8443, "nginx_trusted_proxies": ["10.0.0.0/8"],
+         "nginx_proxy_protocol": "yes", "nginx_challenge_root": "/srv/challenges"},
+    ),
+    "load_balancer": (
+        "load_balancer", ["configure"],
+        {"load_balancer_servers": [{"name": "web1", "address": "192.0.2.11"}, {"name": "web2", "address": "2001:db8::12"}],
+         "load_balancer_sites": [{"name": "shop", "domains": ["www.example.com", "*.example.com"], "path": "/ready"}],
+         "load_balancer_connections": "500"},
+    ),
+    "load_balancer-virtual": (
+        "load_balancer", ["configure"],
+        {"load_balancer_servers": [{"name": "web1", "address": "192.0.2.11"}], "load_balancer_ipv6": "no",
+         "load_balancer_virtual_addresses": ["192.0.2.10/24", "2001:db8::10/64", "192.0.2.20/24"],
+         "load_balancer_address": "192.0.2.1", "load_balancer_peers": ["192.0.2.2"], "__load_balancer_host": {"interface": "eth0"}},
+    ),
     "certificate": (
         "certificate", ["validate", "install"],
         {"certificate_name": "shop", "certificate_names": ["shop.example.com"], "certificate_reload": ["nginx.service"]},
@@ -319,6 +336,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[st
         "packages",
         "app_preflight",
         "mysql_accounts",
+        "virtual_addresses",
     ):
         (plugins / f"action/{name}.py").write_text(RECORDER, encoding="utf-8")
     plays = [
@@ -444,11 +462,11 @@ def checked(rendered: dict[str, list[dict[str, Any]]], case: str) -> tuple[list[
     return call["check"], {item["path"]: item["content"] for item in call["files"]}
 
 
-# Debian stable has no MySQL to ask, and unpacked alone PHP is not found; the scenarios have both.
+# Debian stable has no MySQL to ask, unpacked alone PHP is not found, and a load balancer is two daemons; the scenarios have them.
 ASKED = sorted(
     case
     for case, (role, _steps, _inputs) in CASES.items()
-    if role not in ("base", "certificate", "backup", "archive")
+    if role not in ("base", "certificate", "backup", "archive", "load_balancer")
     and case not in ("mysql-full", "mysql-log-with-data", "dns-update")
     and not case.startswith("app-php")
     and "-changed-" not in case
@@ -521,6 +539,8 @@ def test_a_file_says_at_its_top_where_it_comes_from(files):
             "/etc/webstack-backup/full.json",
             "/etc/webstack-backup/config.json",
             "/usr/local/sbin/webstack-backup",
+            "/usr/local/sbin/webstack-balance",
+            "/usr/local/lib/webstack/haproxy-alive",
             "/etc/webstack-archive/keep.json",
             ".py",
         )
@@ -961,6 +981,36 @@ def test_a_proxy_that_has_ended_tls_is_served_and_not_led_elsewhere(files):
 def open_under_maintenance(text: str) -> list[str]:
     """The paths that each server of a site leaves open."""
     return [words[3].strip('"') for _depth, words in nginx_directives(text) if words[:3] == ["if", "($uri", "~"]]
+
+
+def test_behind_balancers_a_visitors_own_headers_say_nothing(files):
+    case = files["nginx-behind-balancers"]
+    main, site = case["/etc/nginx/nginx.conf"]["content"], case["/etc/nginx/sites/shop.conf"]["content"]
+    assert "set_real_ip_from 10.0.0.0/8;" in main
+    assert "real_ip_header proxy_protocol;" in main
+    assert "x_forwarded_proto" not in main
+    listening = re.findall(r"listen (.*);", main + site)
+    assert listening and all("proxy_protocol" in line for line in listening)
+    assert "return 301 https://$host$request_uri;" in site
+
+
+def test_each_site_is_asked_on_every_server_and_found_by_its_names(files):
+    text = files["load_balancer"]["/etc/haproxy/haproxy.cfg"]["content"]
+    assert "use_backend shop if { req.ssl_sni -i www.example.com } { nbsrv(shop) gt 0 }" in text
+    assert "use_backend shop if { req.ssl_sni -m end -i .example.com } { nbsrv(shop) gt 0 }" in text
+    for server in ("web1 192.0.2.11", "web2 2001:db8::12"):
+        assert f"server {server}:8443 check-ssl check-sni www.example.com verify none" in text
+    assert "bind [::]:443 v6only" in text
+    assert "bind [" not in files["load_balancer-virtual"]["/etc/haproxy/haproxy.cfg"]["content"]
+
+
+def test_virtual_addresses_of_both_families_move_together(files):
+    assert "vrrp_instance" not in files["load_balancer"]["/etc/keepalived/keepalived.conf"]["content"]
+    text = files["load_balancer-virtual"]["/etc/keepalived/keepalived.conf"]["content"]
+    inside = {name: body.split() for name, body in re.findall(r"(\w+) \{([^{}]*)\}", text)}
+    assert inside["virtual_ipaddress"] == ["192.0.2.10/24", "192.0.2.20/24"]
+    assert inside["virtual_ipaddress_excluded"] == ["2001:db8::10/64"]
+    assert inside["unicast_peer"] == ["192.0.2.2"]
 
 
 def test_under_maintenance_static_files_stay_open_and_nothing_else(files):

@@ -1,0 +1,104 @@
+"""Visitors of a site by HTTPS, who come at a steady rate whether or not they are answered, as visitors do."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+PATIENCE = 5  # seconds after which a visitor has had no answer
+KEPT = 20  # connections that are kept for further requests
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+TLS = ssl.create_default_context()
+TLS.check_hostname = False
+TLS.verify_mode = ssl.CERT_NONE
+
+
+@dataclass
+class Visitors:
+    """Half of them by a connection of their own, the others by kept ones. A request that a kept connection did not take is sent again, as browsers do."""
+
+    address: str
+    name: str
+    rate: int = 100  # a second
+    failures: list[str] = field(default_factory=list)
+    answers: collections.Counter[str] = field(default_factory=collections.Counter)  # by what the page says
+    arrivals: collections.Counter[str] = field(
+        default_factory=collections.Counter
+    )  # the same, of new connections alone
+    longest: float = 0  # seconds between two answers
+    last: float = 0
+    idle: list[Connection] = field(default_factory=list)
+    over: bool = False
+
+    @property
+    def asked(self) -> int:
+        return self.answers.total() + len(self.failures)
+
+    async def one(self, *, keep: bool) -> None:
+        connection = None
+        try:
+            async with asyncio.timeout(PATIENCE):
+                if keep and self.idle:
+                    connection = self.idle.pop(0)
+                    with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                        return self.answered(await self.ask(connection), connection)
+                    connection[1].close()
+                connection = await asyncio.open_connection(self.address, 443, ssl=TLS, server_hostname=self.name)
+                said = await self.ask(connection)
+                self.arrivals[said] += 1
+                self.answered(said, connection if keep else None)
+        except (OSError, EOFError, ValueError, TimeoutError) as error:
+            self.failures.append(f"{type(error).__name__} {error}".strip())
+        finally:
+            if connection and connection not in self.idle:
+                connection[1].close()
+
+    async def ask(self, connection: Connection) -> str:
+        reader, writer = connection
+        writer.write(f"GET / HTTP/1.1\r\nHost: {self.name}\r\n\r\n".encode())
+        await writer.drain()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        body = await reader.readexactly(int(head.split("content-length:")[1].split()[0]))
+        if head.split()[1] != "200":
+            raise ValueError(head.split("\r\n")[0])
+        return body.decode().strip()
+
+    def answered(self, said: str, kept: Connection | None) -> None:
+        now = time.monotonic()
+        self.longest, self.last = max(self.longest, now - (self.last or now)), now
+        self.answers[said] += 1
+        if kept and len(self.idle) < KEPT:
+            self.idle.append(kept)
+
+    async def come(self) -> None:
+        begin, tasks = time.monotonic(), set()
+        while not self.over:
+            for number in range(len(tasks), int((time.monotonic() - begin) * self.rate)):
+                tasks.add(asyncio.create_task(self.one(keep=number % 2 == 0)))
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*tasks)
+        for connection in self.idle:
+            connection[1].close()
+
+
+@contextlib.contextmanager
+def visitors(address: str, name: str) -> Iterator[Visitors]:
+    """They come as long as the block lasts. Afterwards the last have been answered, and what they met is printed."""
+    them = Visitors(address, name)
+    thread = threading.Thread(target=asyncio.run, args=[them.come()])
+    thread.start()
+    try:
+        yield them
+    finally:
+        them.over = True
+        thread.join()
+        failed = dict(collections.Counter(them.failures))
+        print(
+            f"{them.asked} asked, {len(them.failures)} failed {failed}, {dict(them.answers)}, longest silence {them.longest:.1f} s"
+        )
