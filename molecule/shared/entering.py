@@ -5,6 +5,7 @@ As a program, it writes that down for Ansible: entering.py INVENTORY CONTAINERâ€
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import subprocess
@@ -45,21 +46,26 @@ class Whereabouts:
     id: str
     pid: int
     address: str
+    hour: int  # of the day, UTC, in which it was made
 
 
 def whereabouts(*containers: str) -> dict[str, Whereabouts]:
     """Of each of the containers, by their names."""
-    form = "{{.Id}} {{.State.Pid}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+    form = "{{.Id}} {{.State.Pid}} {{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}} {{.Created}}"
     argv = ["docker", "container", "inspect", "--format", form, *containers]
     said = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     lines = [line.split(" ") for line in said.splitlines()]
     return {
-        name: Whereabouts(id_, int(pid), address) for name, (id_, pid, address) in zip(containers, lines, strict=True)
+        name: Whereabouts(id_, int(pid), address, datetime.datetime.fromisoformat(made).hour)
+        for name, (id_, pid, address, made) in zip(containers, lines, strict=True)
     }
 
 
 def write_inventory(path: Path, *containers: str) -> dict[str, str]:
-    """Writes an inventory beside molecule's own: which address each container has, and how Ansible enters it. Returns the addresses."""
+    """Writes an inventory beside molecule's own: which address each container has, and how Ansible enters it. Returns the addresses.
+
+    `calm` is a schedule for what must not happen by itself during a test: half a day from when the containers were made.
+    """
     hosts = whereabouts(*containers)
     entered = {
         name: {"ansible_connection": "container", "container_id": where.id, "container_pid": where.pid}
@@ -67,8 +73,11 @@ def write_inventory(path: Path, *containers: str) -> dict[str, str]:
         if enterable(where.id, where.pid)
     }
     addresses = {name: where.address for name, where in hosts.items()}
+    calm = f"*-*-* {(next(iter(hosts.values())).hour + 12) % 24:02}:00"
     new = path.with_name(path.name + "~")  # a name that Ansible does not read
-    new.write_text(json.dumps({"all": {"hosts": entered, "vars": {"addresses": addresses}}}), encoding="utf-8")
+    new.write_text(
+        json.dumps({"all": {"hosts": entered, "vars": {"addresses": addresses, "calm": calm}}}), encoding="utf-8"
+    )
     new.replace(path)  # another run of the scenario may be reading it
     return addresses
 
