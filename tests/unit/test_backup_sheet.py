@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -40,3 +41,26 @@ def test_its_dump_is_that_of_the_tool(printed: dict[str, Any]) -> None:
     assert shlex.split(line)[:-4] == dump.program(printed["vendor"], whole=True)
     assert {"--events", "--routines", "--triggers", "--hex-blob", "--max-allowed-packet=1G"} < {*shlex.split(line)}
     assert ("--set-gtid-purged=OFF" in line) is (printed["vendor"].name == "mysql")
+
+
+@pytest.mark.parametrize(
+    ("answer", "rc", "words"),
+    [
+        ("echo null", 0, ["of shop-db no files were ever saved here"]),
+        ("echo '[]'", 0, ["of shop-db no files were ever saved here"]),
+        (
+            """echo '[{"time": "2026-11-02", "tags": ["files", "data-b2"]}, {"time": "2026-11-01", "tags": ["files", "data-a1"]}]'""",
+            0,
+            ["restore b2 --target /place/files"],
+        ),
+        ("return 1", 1, []),  # no answer is not none
+    ],
+)
+def test_what_it_says_of_files(printed: dict[str, Any], answer: str, rc: int, words: list[str]) -> None:
+    (_before, files) = "\n".join(printed["lines"]).split("THE FILES BESIDE THE DATABASE")
+    commands = [line.removeprefix("$ ") for line in files.splitlines() if line.startswith("$ ")]
+    restic = f'restic() {{ if test "$1" = snapshots; then {answer}; else echo "$@"; fi; }}'
+    script = "\n".join(["set -e; PLACE=/place", restic, *commands])
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()) == (rc, words), done.stderr
+    assert rc or not done.stderr

@@ -10,6 +10,7 @@ import testinfra
 from conftest import begin, go_on
 from copies import FULL, SOCKET, by_restic, log_folder, on_one, position, ran, refused, sql
 from scenario import names, until
+from test_sheet import by_its_commands
 from test_shipping import Writing, restart
 
 TARGET = next(name for name in names() if "-target-" in name)
@@ -144,6 +145,19 @@ def test_a_chain_of_several_minutes(host, minutes):
     ran(host, "webstack-backup end-scratch")
     ran(host, "webstack-backup restore --to here --log repository")
     assert sql(host, "SELECT a FROM proof.late", SOCKET) == "1"
+
+
+@on_one
+def test_the_commands_of_the_sheet(host, minutes):
+    """On what the repository has, the line of the log included."""
+    begin(host)
+    ran(host, FULL)
+    go_on(host)
+    ran(host, SAVE)
+    sql(host, "INSERT INTO proof.late VALUES (2)")  # which the host has alone
+    said = by_its_commands(host)
+    assert said.rc == 0, said.stdout + said.stderr
+    assert said.stdout.splitlines()[-4:] == ["1", "2", "3", "1"] and "no files were ever saved" in said.stdout
 
 
 @by_restic

@@ -10,6 +10,7 @@ import testinfra
 from conftest import begin, go_on
 from copies import FULL, PASSPHRASE, SOCKET, by_restic, on_one, position, ran, refused, sql
 from scenario import names, until
+from test_sheet import by_its_commands
 
 TARGET = next(name for name in names() if "-target-" in name)
 NAME = "webstack-archive@target.example.com"
@@ -151,6 +152,24 @@ def test_a_full_backup_at_the_target(host, has_full, there, target):
     said = ran(host, f"{LATEST} --log target")
     assert "rows and checksums of all tables are the ones that were saved" in said
     assert sql(host, "SELECT a FROM proof.late; SELECT id FROM proof.t", SOCKET).split() == ["1", "1", "2", "3"]
+
+
+@on_one
+def test_the_commands_of_the_sheet(host, has_full, there, target):
+    """On what the target has, which somebody has brought."""
+    begin(host)
+    ran(host, FULL)
+    go_on(host)
+    shipped(host)
+    own = there.rpartition("/")[0]
+    ran(host, f"mkdir -p {own}")
+    copy = f"docker exec {TARGET} tar -C {own} -c . | docker exec --interactive {host.backend.name} tar -C {own} -x"
+    subprocess.run(["bash", "-c", f"set -o pipefail; {copy}"], check=True)
+    try:
+        said = by_its_commands(host, f"export LOG={folder(host)}", name=own.rpartition("/")[2])
+    finally:
+        ran(host, f"rm -rf {own}")
+    assert said.rc == 0 and said.stdout.splitlines()[-4:] == ["1", "2", "3", "1"], said.stdout + said.stderr
 
 
 @by_restic
