@@ -129,7 +129,7 @@ def there(host):
     settings = {**json.loads(ran(host, f"cat {SETTINGS}")), "repository": "target"}
     ran(host, f"echo {shlex.quote(json.dumps(settings))} > {SETTINGS}")
     yield f"/srv/webstack-backup/{host.backend.name.split('-')[1]}/restic"
-    ran(host, f"cp -a /root/settings {SETTINGS}; mv /root/known {KNOWN}; webstack-backup end-scratch")
+    ran(host, f"mv /root/settings {SETTINGS}; mv /root/known {KNOWN}; webstack-backup end-scratch")
 
 
 def snapshots(host):
