@@ -73,7 +73,7 @@ def names() -> list[str]:
 class Container(testinfra.backend.docker.DockerBackend):
     """testinfra's, but it enters the container where it can."""
 
-    now = Whereabouts("", 0, "")
+    now = Whereabouts("", 0, "", 0)
 
     def run(self, command: str, *args: str, **options: Any) -> testinfra.backend.base.CommandResult:
         # After a reboot, the number of its process may be that of any other on this machine.
