@@ -46,7 +46,8 @@ def _faults(inputs: dict[str, Any]) -> Iterator[str]:
             if not formats.is_port(item["port"]):
                 yield f"{name}[{index}].port: {item['port']} is not a port; {formats.PORTS}"
             yield from _address_faults(f"{name}[{index}].from", item.get("from"))
-    yield from _address_faults("base_ssh_from", inputs["base_ssh_from"])
+    for name in ("base_ssh_from", "base_firewall_vrrp_from"):
+        yield from _address_faults(name, inputs[name])
     yield from _ssh_option_faults(inputs.get("base_ssh_options") or {}, inputs.get("__base_ssh_options") or {})
     for name, value in (inputs.get("base_login_options") or {}).items():
         if not LOGIN_OPTION.fullmatch(str(name)):

@@ -8,7 +8,12 @@ import pytest
 from loading import load
 
 base_faults = load("plugins/filter/base_faults.py").base_faults
-GOOD: dict[str, Any] = {"base_firewall_open": [], "base_listening_expected": [], "base_ssh_from": []}
+GOOD: dict[str, Any] = {
+    "base_firewall_open": [],
+    "base_listening_expected": [],
+    "base_ssh_from": [],
+    "base_firewall_vrrp_from": [],
+}
 
 
 def test_ports_and_addresses_of_both_families_have_no_fault():
@@ -19,7 +24,12 @@ def test_ports_and_addresses_of_both_families_have_no_fault():
     ]
     assert (
         base_faults(
-            {"base_firewall_open": ports, "base_listening_expected": ports, "base_ssh_from": ["::1", "10.0.0.0/8"]}
+            {
+                **GOOD,
+                "base_firewall_open": ports,
+                "base_listening_expected": ports,
+                "base_ssh_from": ["::1", "10.0.0.0/8"],
+            }
         )
         == []
     )
@@ -71,7 +81,13 @@ def test_what_is_no_port_is_refused(name, port):
 )
 def test_what_is_no_address_is_refused(address):
     faults = base_faults(
-        {**GOOD, "base_firewall_open": [{"port": 1, "from": ["::1", address]}], "base_ssh_from": [address]}
+        {
+            "base_firewall_open": [{"port": 1, "from": ["::1", address]}],
+            "base_listening_expected": [],
+            "base_ssh_from": [address],
+            "base_firewall_vrrp_from": ["::1", address],
+        }
     )
-    assert [fault.split(":")[0] for fault in faults] == ["base_firewall_open[0].from[1]", "base_ssh_from[0]"]
+    paths = ["base_firewall_open[0].from[1]", "base_ssh_from[0]", "base_firewall_vrrp_from[1]"]
+    assert [fault.split(":")[0] for fault in faults] == paths
     assert all("it must be an address, or a network such as" in fault for fault in faults)

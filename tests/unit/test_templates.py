@@ -201,7 +201,8 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "base", ["validate", "access"],
         {"base_ssh_options": {"MaxAuthTries": 3, "AllowTcpForwarding": True, "HostKeyAlgorithms": "", "AllowUsers": ["a", "b"]},
          "base_idle_shell_seconds": "0", "base_ssh_root_login": "yes", "base_ssh_from": ["192.0.2.0/24", "2001:db8::/32"], "base_ssh_new_connections": 0,
-         "base_firewall_open": [{"port": "80"}, {"port": 443, "protocol": "udp"}, {"port": 3306, "from": ["10.0.0.1"]}]},
+         "base_firewall_open": [{"port": "80"}, {"port": 443, "protocol": "udp"}, {"port": 3306, "from": ["10.0.0.1"]}],
+         "base_firewall_vrrp_from": ["192.0.2.2"]},
     ),
     "base-without-firewall": ("base", ["validate", "access"], {"base_firewall": "no"}),
     "nginx": ("nginx", ["validate", "configure"], {}),
@@ -1382,7 +1383,10 @@ def test_the_firewall_opens_what_is_declared_to_those_who_are(files):
         "udp dport 443 accept",
         "ip saddr 10.0.0.1 tcp dport 3306 accept",
     ]
-    assert "limit" not in files["base-open"]["/etc/webstack/firewall.nft"]["content"]
+    text = files["base-open"]["/etc/webstack/firewall.nft"]["content"]
+    assert "\t\tip saddr 192.0.2.2 meta l4proto 112 accept\n" in text
+    assert "112" not in files["base"]["/etc/webstack/firewall.nft"]["content"]
+    assert "limit" not in text
 
 
 def test_the_firewall_touches_no_table_but_its_own(files):
