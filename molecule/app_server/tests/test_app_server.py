@@ -360,7 +360,8 @@ def test_what_cannot_be_live_is_refused_and_meets_no_visitor_however_often_it_is
     run.must_fail("cannot be imported", "No module named 'no_such_module'", "has no attribute 'application'")
     # Meanwhile another run changes the application. That a converge gives up, too, is told by tests/unit/test_app_release.py.
     busy = servers[0]
-    busy.check_output("systemd-run --quiet --unit hello-deploy sleep 300")
+    # systemd may not have forgotten the run before at once.
+    until(lambda: busy.run("systemd-run --quiet --unit hello-deploy sleep 300").rc == 0)
     busy.check_output("systemd-run --quiet --unit waits sh -c 'webstack-release hello rollback >/run/waits 2>&1'")
     told = each(
         {"app_server_uwsgi_options": {"no-such-option": 1}, "app_server_version": "main", "app_server_preload": False},
