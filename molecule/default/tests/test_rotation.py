@@ -59,8 +59,7 @@ def visitors(host):
         return int(sql(host, "show global status like 'Connections'").split()[1])
 
     sql(host, "set global wait_timeout = 1")
-    for number in sql(host, "select id from information_schema.processlist where user = 'foobar'").split():
-        sql(host, f"kill {number}")
+    sql(host, "kill user foobar@localhost")
     before, thread = connections(), threading.Thread(target=come)
     thread.start()
     try:
