@@ -60,10 +60,10 @@ def test_with_a_full_backup(host, uploads):
 @by_restic
 def test_files_that_come_and_go(host, has_full, uploads):
     """What is removed while restic reads is not missing. It looks at the last one only when it has read some of the large ones."""
-    ran(host, f"cd {FOLDER}/media; truncate --size=200M large-1 large-2 large-3; echo z > z")
-    gone = f"until {LOCKS} | grep -q .; do :; done; sleep 0.5; rm {FOLDER}/media/z"
+    ran(host, f"cd {FOLDER}/media; truncate --size=200M large-1 large-2 large-3 large-4 large-5 large-6; echo z > z")
+    gone = f"until {LOCKS} | grep -q .; do :; done; sleep 0.3; rm {FOLDER}/media/z"
     ran(host, f"systemd-run --unit=going --collect timeout 60 sh -c {shlex.quote(gone)}")
-    assert "saved 5 files" in ran(host, SAVE)
+    assert "saved 8 files" in ran(host, SAVE)
     assert not host.file(f"{FOLDER}/media/z").exists
 
 
