@@ -135,16 +135,18 @@ def test_a_balancer_is_cut_off_from_the_other_alone():
     assert len(them.failures) <= FEW
 
 
+# A reload loses nothing. With a restart the address moves, and a request that the balancer of before had taken is answered by nobody.
 @pytest.mark.parametrize(
-    "how", ["systemctl reload haproxy", "systemctl restart haproxy", "systemctl restart keepalived"]
+    ("how", "lost"),
+    [("systemctl reload haproxy", 0), ("systemctl restart haproxy", FEW), ("systemctl restart keepalived", FEW)],
 )
-def test_a_daemon_is_reloaded_or_restarted(how):
+def test_a_daemon_is_reloaded_or_restarted(how, lost):
     with visitors(ADDRESS, SITE) as them:
         until(lambda: them.asked > 100)
         ran(holder(), how)
         begin = them.asked
         until(lambda: them.asked > begin + 300)
-    assert not them.failures
+    assert len(them.failures) <= lost
 
 
 def test_haproxy_hangs():
