@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.foobar.webstack.plugins.plugin_utils.questions import ask
+from ansible_collections.foobar.webstack.plugins.plugin_utils.questions import answer_of
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import refused
 
 
@@ -20,9 +20,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         args, variables = dict(self._task.args), task_vars or {}
-        outcome = ask(self, "first_contact", args, variables) or self._execute_module(
-            "foobar.webstack.first_contact", module_args=args, task_vars=variables
-        )
+        outcome = answer_of(self, "first_contact", args, variables)
         if outcome.get("failed"):
             return outcome
         who = f"Role {Path(variables.get('role_path') or '').name}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.foobar.webstack.plugins.plugin_utils.questions import ask
+from ansible_collections.foobar.webstack.plugins.plugin_utils.questions import answer_of
 
 ASKED = "webstack_asked"  # in a registered result: the question
 
@@ -26,7 +26,5 @@ class ActionModule(ActionBase):
                 return {
                     name: item for name, item in value.items() if name not in ("warnings", "ansible_facts", "skipped")
                 }
-        answer = ask(self, "listeners", args, variables) or self._execute_module(
-            "foobar.webstack.listeners", module_args=args, task_vars=variables
-        )
+        answer = answer_of(self, "listeners", args, variables)
         return answer if answer.get("failed") else {**answer, ASKED: args}

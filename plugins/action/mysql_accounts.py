@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.foobar.webstack.plugins.plugin_utils.questions import ask
+from ansible_collections.foobar.webstack.plugins.plugin_utils.questions import answer_of
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import refused
 
 
@@ -20,11 +20,10 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         super().run(tmp, task_vars)
         args, variables = dict(self._task.args), task_vars or {}
-        outcome = ask(self, "mysql_accounts", args, variables) if args.get("ask") else None
-        outcome = outcome or self._execute_module(
-            "foobar.webstack.mysql_accounts", module_args=args, task_vars=variables
-        )
-        if outcome.get("failed") or not args.get("ask"):
+        if not args.get("ask"):
+            return self._execute_module("foobar.webstack.mysql_accounts", module_args=args, task_vars=variables)
+        outcome = answer_of(self, "mysql_accounts", args, variables)
+        if outcome.get("failed"):
             return outcome
         who = f"Role {Path(variables.get('role_path') or '').name}"
         return outcome | refused(who, outcome["refusals"], variables, "this host as it is")

@@ -19,7 +19,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.foobar.webstack.plugins.module_utils import names
 from ansible_collections.foobar.webstack.plugins.module_utils.faults import controller_lacks
-from ansible_collections.foobar.webstack.plugins.plugin_utils.questions import ask
+from ansible_collections.foobar.webstack.plugins.plugin_utils.questions import answer_of
 
 SECONDS = 5
 STEPS = 9
@@ -52,10 +52,7 @@ class ActionModule(ActionBase):
 
         name = _name(domain, address, args.get("name_servers") or [], args.get("public_address", ""))
         if report("the name", *name) and report("the address", *_address(domain, address, port, context)):
-            given = {**args, "host_port": host_port}
-            outcome = ask(self, "walk", given, task_vars or {}) or self._execute_module(
-                module_name="foobar.webstack.walk", module_args=given, task_vars=task_vars
-            )
+            outcome = answer_of(self, "walk", {**args, "host_port": host_port}, task_vars or {})
             if outcome.get("failed"):
                 return outcome
             passed = all(report(step["title"], step["saw"], step.get("look", "")) for step in outcome["steps"])

@@ -37,6 +37,13 @@ def ask(action: Any, module: str, args: dict[str, Any], task_vars: dict[str, Any
     return json.loads(rest.partition("\n")[0]) if outcome["rc"] == 0 and answered else None
 
 
+def answer_of(action: Any, module: str, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+    """What a module that changes nothing answers, however it has to be run for that."""
+    return ask(action, module, args, task_vars) or action._execute_module(
+        module_name=f"foobar.webstack.{module}", module_args=args, task_vars=task_vars
+    )
+
+
 @functools.cache
 def _stand_in() -> str:
     return (PLUGINS / "module_utils/stand_in.py").read_text(encoding="utf-8")

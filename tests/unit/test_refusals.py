@@ -44,7 +44,9 @@ def test_what_follows_from_another_fault_is_no_line():
 def ask(monkeypatch):
     """Asks a host by action listeners, whose module gives one answer after the other."""
     monkeypatch.setattr(ActionBase, "run", lambda *_args: {})
-    monkeypatch.setattr(listeners, "ask", lambda *_question: None)
+    monkeypatch.setattr(
+        "ansible_collections.foobar.webstack.plugins.plugin_utils.questions.ask", lambda *_question: None
+    )
 
     def asked(args, variables, answers):
         plugin = listeners.ActionModule.__new__(listeners.ActionModule)

@@ -169,7 +169,9 @@ def test_both_halves_are_told_of_one_port(monkeypatch, args, ports):
     monkeypatch.setattr(action, "_address", lambda _domain, _address, port, _lock: asked.append(port) or ("", ""))
     plugin = action.ActionModule.__new__(action.ActionModule)
     plugin._task = SimpleNamespace(args={"domain": "www.example.com", "address": "127.0.0.1", **args})
-    monkeypatch.setattr(action, "ask", lambda *_question: None)
+    monkeypatch.setattr(
+        "ansible_collections.foobar.webstack.plugins.plugin_utils.questions.ask", lambda *_question: None
+    )
     plugin._execute_module = lambda module_args, **_options: asked.append(module_args["host_port"]) or {"failed": True}
     plugin.run(task_vars={})
     assert asked == [int(port) for port in ports]

@@ -129,8 +129,10 @@ def copies(options: argparse.Namespace) -> int:
             said = dump.dump(options.only, files=options.files)
         case "go-live":
             said = live.go_live(options.confirm)
-        case _:
+        case "end-scratch":
             said = restore.end_scratch()
+        case _:
+            raise AssertionError(f"no such command: {options.command}")
     for words in said:
         print(words)
     return 0
@@ -189,9 +191,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     options = arguments(argv)
-    os.umask(
-        0o022
-    )  # a server has to pass through the folders that are made; files that root alone reads have their mode
+    # A server has to pass through the folders that are made. Files that root alone reads have their mode.
+    os.umask(0o022)
     try:
         match options.command:
             case "status":
@@ -200,25 +201,12 @@ def main(argv: list[str] | None = None) -> int:
                 return mark(options.name)
             case "new-line":
                 return new_line()
-            case (
-                "full"
-                | "files"
-                | "log"
-                | "restore"
-                | "dump"
-                | "go-live"
-                | "end-scratch"
-                | "purge"
-                | "drill"
-                | "check"
-                | "sheet"
-            ):
-                return copies(options)
             case "stream":
                 return stream()
             case "take-line":
                 return take_line()
+            case _:
+                return copies(options)
     except (Refused, OSError) as error:
         print(f"webstack-backup: {in_words(error)}", file=sys.stderr)
         return 1
-    return 0
