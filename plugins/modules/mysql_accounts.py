@@ -349,6 +349,11 @@ PLACES = "".join(
 )
 
 
+def quoted(text: str) -> str:
+    """As a string in SQL."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+
+
 class MariaDB:
     password_plugin, socket_plugin = "mysql_native_password", "unix_socket"
     replica = frozenset({"REPLICATION SLAVE", "BINLOG MONITOR"})
@@ -434,7 +439,8 @@ class MySQL:
         return caching_hash(password, salt, int(rounds))
 
     def identified(self, plugin: str, stored: str = "") -> str:
-        return f"IDENTIFIED WITH {plugin}" + (f" AS '{stored}'" if stored else "")
+        # The salt of a password that somebody has set by hand is of any characters, quotes among them.
+        return f"IDENTIFIED WITH {plugin}" + (f" AS {quoted(stored)}" if stored else "")
 
     def accept(self, stored: list[str], login: Login | None) -> list[str]:
         """The same. Of two hashes, the account has the second already."""
@@ -684,7 +690,7 @@ class Client:
         return tuple(tuple(map(unescaped, line.split("\t"))) for line in self.lines)
 
     def literal(self, text: str) -> str:
-        return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+        return quoted(text)
 
     def close(self) -> None:
         pass

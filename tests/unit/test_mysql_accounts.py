@@ -45,6 +45,16 @@ def test_a_stored_password_is_recognised_whatever_its_rounds():
     assert not module.caching_match("right", "$A$005$THISISACOMBINATIONOFINVALIDSALTANDPASSWORDTHATMUSTNEVERBRBEUSED")
 
 
+def test_a_stored_password_with_quotes_in_its_salt_is_one_string():
+    """Such as the server makes for a password that was set by hand; found where `password` of the inventory is that one."""
+    server = module.MySQL(lambda _statement: [])
+    stored = module.caching_hash("right", "a'b\\c" + SALT[5:], 5000)
+    assert module.caching_match("right", stored)
+    assert server.identified("caching_sha2_password", stored) == (
+        "IDENTIFIED WITH caching_sha2_password AS '" + stored.replace("\\", "\\\\").replace("'", "''") + "'"
+    )
+
+
 def test_a_name_is_no_pattern():
     assert module.grant_pattern("a_b%c-d") == r"a\_b\%c-d"
 
