@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
+import ipaddress
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,11 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.foobar.webstack.plugins.module_utils.atomic import write_atomically
-from ansible_collections.foobar.webstack.plugins.module_utils.certificates import certificate_names, lacks
+from ansible_collections.foobar.webstack.plugins.module_utils.certificates import (
+    certificate_addresses,
+    certificate_names,
+    lacks,
+)
 
 try:
     from cryptography import x509
@@ -35,6 +40,7 @@ RENEW_DAYS = 30  # before the end
 CLOCKS_DIFFER = datetime.timedelta(hours=1)
 
 Pair = tuple["x509.Certificate", "ec.EllipticCurvePrivateKey"]
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class ActionModule(ActionBase):
@@ -48,11 +54,13 @@ class ActionModule(ActionBase):
             argument_spec={
                 "folder": {"type": "path", "required": True},
                 "names": {"type": "list", "elements": "str", "required": True},
+                "addresses": {"type": "list", "elements": "str", "default": []},
             },
         )
         if missing := lacks():
             raise AnsibleActionFail(f"No certificate can be signed: {missing}")
         folder, names = Path(args["folder"]), args["names"]
+        addresses = [ipaddress.ip_address(address) for address in args["addresses"]]
         with self._locked(folder):
             if not self._task.check_mode:
                 for pair_file in folder.rglob(".*.pair"):
@@ -67,12 +75,13 @@ class ActionModule(ActionBase):
                 authority, changed = _make_authority(names[0]), True
                 self._save(folder / "authority", authority)
             leaf = _load(folder / "signed" / names[0])
-            if leaf is None or not _is_valid_for(leaf[0], authority[0], names):
-                leaf, changed = _sign(authority, names), True
+            if leaf is None or not _is_valid_for(leaf[0], authority[0], names, addresses):
+                leaf, changed = _sign(authority, names, addresses), True
                 self._save(folder / "signed" / names[0], leaf)
         return {
             "changed": changed,
             "chain": _certificate_pem(leaf[0]) + _certificate_pem(authority[0]),
+            "authority": _certificate_pem(authority[0]),
             "key": _key_pem(leaf[1]),
         }
 
@@ -128,14 +137,17 @@ def _load(path: Path) -> Pair | None:
         ) from error
 
 
-def _is_valid_for(leaf: x509.Certificate, authority: x509.Certificate, names: list[str]) -> bool:
-    """Whether this authority signed the certificate for exactly these names, and it is not about to expire."""
+def _is_valid_for(
+    leaf: x509.Certificate, authority: x509.Certificate, names: list[str], addresses: list[Address]
+) -> bool:
+    """Whether this authority signed it for exactly these names and addresses, and it is not about to expire."""
     try:
         leaf.verify_directly_issued_by(authority)
     except Exception:  # cryptography raises several types
         return False
     left = leaf.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
-    return set(certificate_names(leaf)) == set(names) and left > datetime.timedelta(days=RENEW_DAYS)
+    same = set(certificate_names(leaf)) == set(names) and set(certificate_addresses(leaf)) == set(addresses)
+    return same and left > datetime.timedelta(days=RENEW_DAYS)
 
 
 def _builder(
@@ -171,15 +183,17 @@ def _make_authority(name: str) -> Pair:
     return builder.add_extension(_usage(signs=True), critical=True).sign(key, hashes.SHA256()), key
 
 
-def _sign(authority: Pair, names: list[str]) -> Pair:
+def _sign(authority: Pair, names: list[str], addresses: list[Address]) -> Pair:
+    uses = [ExtendedKeyUsageOID.SERVER_AUTH, *([ExtendedKeyUsageOID.CLIENT_AUTH] if addresses else [])]
+    alternatives = [*map(x509.DNSName, names), *map(x509.IPAddress, addresses)]
     key = ec.generate_private_key(ec.SECP256R1())
     days = (authority[0].not_valid_after_utc - datetime.datetime.now(datetime.UTC)).days
     builder = _builder(names[0], authority[0].subject, key, min(CERTIFICATE_DAYS, days))
     for extension, critical in (
         (x509.BasicConstraints(ca=False, path_length=None), True),
         (_usage(signs=False), True),
-        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
-        (x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), False),
+        (x509.ExtendedKeyUsage(uses), False),
+        (x509.SubjectAlternativeName(alternatives), False),
         (x509.AuthorityKeyIdentifier.from_issuer_public_key(authority[1].public_key()), False),
     ):
         builder = builder.add_extension(extension, critical=critical)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from ansible_collections.foobar.webstack.plugins.module_utils.faults import controller_lacks
 
 try:
@@ -21,8 +23,17 @@ def lacks() -> str:
 
 def certificate_names(certificate: x509.Certificate) -> list[str]:
     """The domain names that a certificate is for."""
+    return _alternatives(certificate, x509.DNSName)
+
+
+def certificate_addresses(certificate: x509.Certificate) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
+    """The addresses that a certificate is for."""
+    return _alternatives(certificate, x509.IPAddress)
+
+
+def _alternatives(certificate: x509.Certificate, of_type: type) -> list:
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return []
-    return found.value.get_values_for_type(x509.DNSName)
+    return found.value.get_values_for_type(of_type)

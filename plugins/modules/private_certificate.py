@@ -20,6 +20,12 @@ options:
     type: list
     elements: str
     required: true
+  addresses:
+    description: >-
+      The IP addresses that it is for as well. One with addresses is a host's own: it may use it as a client, too.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment: [action_common_attributes]
 attributes:
   check_mode:
@@ -44,6 +50,10 @@ EXAMPLES = r"""
 RETURN = r"""
 chain:
   description: The certificate and the authority's, in PEM.
+  type: str
+  returned: success
+authority:
+  description: The authority's certificate, in PEM.
   type: str
   returned: success
 key:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleActionFail
 from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from loading import load
 
 action = load("plugins/action/private_certificate.py")
@@ -25,10 +26,10 @@ NAMES = ("shop.example.com", "*.example.net")
 def sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(action.ActionBase, "run", lambda *_args, **_options: {})
 
-    def run(*, check_mode: bool = False, names: Iterable[str] = NAMES) -> dict[str, Any]:
+    def run(*, check_mode: bool = False, names: Iterable[str] = NAMES, addresses: Iterable[str] = ()) -> dict[str, Any]:
         plugin = action.ActionModule.__new__(action.ActionModule)
         plugin._task = SimpleNamespace(check_mode=check_mode, args={})
-        args = {"folder": str(tmp_path / "authority"), "names": list(names)}
+        args = {"folder": str(tmp_path / "authority"), "names": list(names), "addresses": list(addresses)}
         plugin.validate_argument_spec = lambda argument_spec: (None, args)
         return plugin.run(task_vars={})
 
@@ -55,6 +56,19 @@ def test_other_names_are_signed_by_the_same_authority(sign):
     first, second = sign(), sign(names=["shop.example.com"])
     assert second["changed"] and first["chain"].count("BEGIN") == 2
     assert first["chain"].split("-----BEGIN")[2] == second["chain"].split("-----BEGIN")[2]
+
+
+def test_a_hosts_certificate_is_for_its_addresses_and_for_a_client(sign):
+    plain = x509.load_pem_x509_certificate(sign(names=["web1"])["chain"].encode())
+    addresses = ["192.0.2.1", "2001:db8::1"]
+    answer = sign(names=["web1"], addresses=addresses)
+    assert answer["changed"] and not sign(names=["web1"], addresses=addresses)["changed"]
+    assert answer["authority"] == answer["chain"][answer["chain"].rindex("-----BEGIN") :]
+    own = x509.load_pem_x509_certificate(answer["chain"].encode())
+    assert list(map(str, action.certificate_addresses(own))) == addresses and not action.certificate_addresses(plain)
+    uses = [found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value for found in (plain, own)]
+    assert [ExtendedKeyUsageOID.CLIENT_AUTH in use for use in uses] == [False, True]
+    assert sign(names=["web1"], addresses=["192.0.2.2"])["changed"]
 
 
 def test_one_near_its_end_is_signed_anew(sign, monkeypatch):
