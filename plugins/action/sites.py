@@ -13,7 +13,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible_collections.foobar.webstack.plugins.module_utils import names as dns_packets
 from ansible_collections.foobar.webstack.plugins.module_utils.faults import controller_lacks
-from ansible_collections.foobar.webstack.plugins.plugin_utils import old_inventories, versions
+from ansible_collections.foobar.webstack.plugins.plugin_utils import old_inventories, several, versions
 from ansible_collections.foobar.webstack.plugins.plugin_utils import sites as wiring
 from ansible_collections.foobar.webstack.plugins.plugin_utils.refusals import WEBSTACK, refused, report
 from ansible_collections.foobar.webstack.plugins.plugin_utils.shell import complaint, run_script
@@ -71,6 +71,9 @@ class ActionModule(ActionBase):
         said, lists = before.get("said"), before.get("lists")
         if said is None:
             said, lists = self._said_of_roles()
+        self._several = self._hosts_of_the_same_sites()
+        if self._several and self._several.balanced:
+            said = {**several.BALANCED, **said}
         sites = self._sound(said)
         self._faults += wiring.clash_faults([site for site in sites if site.is_there])
         if self._for_roles:
@@ -161,7 +164,7 @@ class ActionModule(ActionBase):
     def _sound(self, said: dict[str, Any]) -> list[wiring.Site]:
         """The sites without faults."""
         raw, groups = self._vars.get("sites"), set(self._vars.get("group_names", []))
-        serves = bool({"webservers", "appservers", "dbservers"} & groups)
+        serves = bool({"webservers", "appservers", "dbservers", "loadbalancers"} & groups)
         if "archives" in groups and not serves:
             return []  # what an inventory says for all hosts is not meant for one that keeps the backups of others
         if raw is None:
@@ -184,7 +187,7 @@ class ActionModule(ActionBase):
             before = len(self._faults)
             worked = self._worked_out(str(name), entry)
             self._faults += wiring.entry_faults(str(name), worked, options)
-            site = wiring.Site(str(name), worked, said)
+            site = wiring.Site(str(name), worked, said, *([several.DATABASE_SOCKET] if self._is_cluster() else []))
             if site.is_there and site.has_app and len(self._faults) == before and not site.of_app("entry"):
                 self._faults.append(f"sites.{name}.app.entry: not set; what uWSGI loads, such as shop.wsgi:application")
             if len(self._faults) == before:
@@ -270,21 +273,16 @@ class ActionModule(ActionBase):
                     yield f"{name}: unknown variable{nearest(name, known)}"
 
     def _layout_faults(self, sites: list[wiring.Site]) -> Iterator[str]:
-        groups = self._vars["groups"]
-        web, app, database = (sorted(groups.get(name, [])) for name in ("webservers", "appservers", "dbservers"))
-        others = [host for host in web if host != self._host]
-        known = {site.names[0]: site.name for site in sites if site.is_there}
-        twice = [(names[0], host) for host in others for names in self._raw_sites(host).values() if names[0] in known]
-        if web != app or app != database:
-            yield (
-                "webservers, appservers, dbservers: must hold the same hosts, since nginx, the application and the database of "
-                f"a site meet on unix sockets; mend {self._vars.get('inventory_file') or 'the inventory'}"
-            )
-        for name, host in dict.fromkeys(twice):
-            yield f"sites.{known[name]}: {name} is a site of {host}, too; a site is on one host"
+        groups, where = self._vars["groups"], self._vars.get("inventory_file") or "the inventory"
+        web = groups.get("webservers", [])
+        yield from several.group_faults(groups)
+        if self._several:
+            yield from self._faults_of_several(sites, where)
+        else:
+            yield from self._faults_of_one(sites, where)
         if groups.get("dnsservers") and not dns_packets.dns:
             yield f"dnsservers: {controller_lacks('dnspython', '2.3', 'python3-dnspython')}"
-        if groups.get("dnsservers") and self._host in web and sites and "public_address" not in self._vars:
+        if groups.get("dnsservers") and self._host in web and sites and not self._published(self._host):
             yield "public_address: not set; the address under which visitors reach the host, for the zone that dnsservers publish"
         for site in sites:
             if site.certificate_source == "private" and not site.authority_folder:
@@ -292,6 +290,84 @@ class ActionModule(ActionBase):
                     "certificate_authority_folder: not set; the authority's folder on this machine, which "
                     f"sites.{site.name}.certificate needs"
                 )
+
+    def _faults_of_one(self, sites: list[wiring.Site], where: str) -> Iterator[str]:
+        """Faults of hosts that have no site in common."""
+        groups = self._vars["groups"]
+        web, app, database = (sorted(groups.get(name, [])) for name in ("webservers", "appservers", "dbservers"))
+        if web != app or app != database:
+            yield (
+                "webservers, appservers, dbservers: must hold the same hosts, since nginx, the application and the database of "
+                f"a site meet on unix sockets; mend {where}"
+            )
+        known = {site.names[0]: site.name for site in sites if site.is_there}
+        for host in web:
+            for name, names in self._raw_sites(host).items() if host != self._host else ():
+                if names[0] in known:
+                    yield (
+                        f"sites.{known[names[0]]}: {names[0]} is a site of {host}, too, and is called {name} there; a site of "
+                        "several hosts has one name"
+                    )
+
+    def _faults_of_several(self, sites: list[wiring.Site], where: str) -> Iterator[str]:
+        """Faults of hosts that serve the same sites."""
+        groups = self._vars["groups"]
+        yield from several.number_faults(groups, where)
+        for host in sorted(self._several.addresses):
+            yield from several.address_faults(host, self._several.addresses[host])
+        own = {(site.name, site.names[0]) for site in sites if site.is_there}
+        for host in groups.get("webservers", []):
+            for name, domain in sorted(own ^ self._domains(host)) if self._host in groups["webservers"] else ():
+                has, lacks = (self._host, host) if (name, domain) in own else (host, self._host)
+                yield (
+                    f"sites.{name}: {has} has it, as {domain}, and {lacks} has not; hosts that serve the same sites serve all of them"
+                )
+        if self._is_cluster() and not self._of_inventory("cluster_authority_folder", ""):
+            yield (
+                "cluster_authority_folder: not set; a folder on this machine for the authority by which the hosts know each other. Its "
+                "keys are secret, and it is needed as long as the hosts are"
+            )
+
+    def _hosts_of_the_same_sites(self) -> several.Several | None:
+        """The hosts with a site in common; None if each host is on its own."""
+        groups = self._vars["groups"]
+        web, balancers = (tuple(groups.get(name, [])) for name in ("webservers", "loadbalancers"))
+        if not balancers:
+            found = [site for host in web for site in self._domains(host)] if len(web) > 1 else []
+            if len(found) == len(set(found)):
+                return None
+        databases = tuple(groups.get("dbservers", []))
+        if self._host not in {*web, *balancers, *databases}:
+            return None
+        addresses = {host: self._private_address(host) for host in dict.fromkeys(balancers + web + databases)}
+        virtual = self._of_inventory("load_balancer_virtual_addresses", [])
+        for host in () if self._host in balancers else balancers:  # a group of them may have said it alone
+            virtual = virtual or self._of_host(host, "load_balancer_virtual_addresses", [])
+        return several.Several(self._host, addresses, balancers, web, databases, tuple(map(str, virtual or [])))
+
+    def _domains(self, host: str) -> set[tuple[str, str]]:
+        """The sites of a host, each with its domain."""
+        return {(name, names[0]) for name, names in self._raw_sites(host).items()}
+
+    def _is_cluster(self) -> bool:
+        return bool(self._several and self._several.is_cluster)
+
+    def _private_address(self, host: str) -> str:
+        """The address by which the others reach a host; its ansible_host where it is an IP address."""
+        for name in ("private_address", "ansible_host"):
+            value = str(self._of_host(host, name, ""))
+            if value and (name == "private_address" or not list(several.address_faults(host, value))):
+                return value
+        return ""
+
+    def _of_host(self, host: str, name: str, default: Any) -> Any:
+        """A variable of any host with its templates worked out."""
+        if host == self._host:
+            return self._of_inventory(name, default)
+        try:
+            return self._vars["hostvars"][host].get(name, default)
+        except AnsibleError:
+            return default
 
     def _raw_sites(self, host: str) -> dict[str, list[str]]:
         """The names of each site of another host, without evaluating templates."""
@@ -417,6 +493,10 @@ class ActionModule(ActionBase):
         public = self._of_inventory("public_address", "")
         address = self._of_inventory("walk_address", self._vars.get("ansible_host", self._host))
         port = self._of_inventory("walk_port", "")
+        if self._several and self._several.public:
+            public = public or self._several.public[0]
+            address = self._of_inventory("walk_address", self._several.public[0])
+        behind = {"proxy_protocol": True} if self._several and self._several.balanced else {}
         told = {}
         for site in sites:
             inputs = wiring.told_site(site, ports, public, workers)
@@ -428,7 +508,7 @@ class ActionModule(ActionBase):
                 "certificate": site.certificate_source,
                 "database": site.database_name if site.database is not None else "",
                 "files": wiring.files_of(site),
-                "walk": wiring.walk(site, ports, address, port, public, self._name_servers(site))
+                "walk": {**wiring.walk(site, ports, address, port, public, self._name_servers(site)), **behind}
                 if site.is_there
                 else {},
             }
@@ -438,20 +518,35 @@ class ActionModule(ActionBase):
             serves_names = (
                 "dnsservers" in groups and self._of_inventory("dns_publish", "authoritative") == "authoritative"
             )
-            serves_web = "webservers" in groups
+            serves_web = "webservers" in groups and not (self._several and self._several.balanced)
             http3 = serves_web and boolean(self._of_inventory("nginx_http3", False), strict=False)
             backups = {name: said[name] for name in OF_BACKUPS if name in said}
             host |= wiring.host_inputs(
                 here, lists, said, serves_web=serves_web, serves_names=serves_names, http3=http3,
                 ships_log="dbservers" in groups and bool(backups.get("backup_target")),
             )  # fmt: skip
+            if self._several:
+                told_by_others = self._several.inputs(here)
+                host |= {name: value for name, value in told_by_others.items() if name not in self._vars}
+                host["base_firewall_open"] = self._several.firewall(said) + host["base_firewall_open"]
+                if self._several.balanced:
+                    host["nginx_trusted_proxies"] = self._several.trusted() + lists.get("nginx_trusted_proxies", [])
             if "dbservers" in groups:
                 waits = boolean(backups.get("backup_acknowledge", True), strict=False)
                 host |= wiring.told_backup({**backups, "backup_acknowledge": waits})
             if "dnsservers" in groups:
                 zone = self._of_inventory("dns_zone", "")
                 host["dns_records"] = [*wiring.records(self._web_names(), zone), *lists.get("dns_records", [])]
-        return {**wiring.told_names(sites, self._renewed), "sites": told, "host": host}
+        cluster = self._is_cluster()
+        return {
+            **wiring.told_names(sites, self._renewed),
+            "sites": told,
+            "host": host,
+            "cluster": cluster,
+            "address": self._several.addresses[self._host] if cluster else "",
+            # Each node of a cluster has all data; one of them keeps the backups.
+            "backs_up": not cluster or self._host == self._vars["groups"]["dbservers"][0],
+        }
 
     def _of_inventory(self, name: str, default: Any) -> Any:
         """A variable of the host with its templates worked out."""
@@ -466,11 +561,17 @@ class ActionModule(ActionBase):
     def _web_names(self) -> list[tuple[str, str]]:
         """The names of all sites of all web servers, each with the address of its host."""
         return [
-            (name, str(self._vars["hostvars"][host].get("public_address")))
+            (name, address)
             for host in self._vars["groups"].get("webservers", [])
             for names in self._raw_sites(host).values()
             for name in names
+            for address in self._published(host)
         ]
+
+    def _published(self, host: str) -> list[str]:
+        """The addresses at which visitors reach a web server: the virtual ones, where it is behind some."""
+        own = self._of_host(host, "public_address", "")
+        return [str(own)] if own else self._several.public if self._several else []
 
     def _name_servers(self, site: wiring.Site) -> list[str]:
         """The addresses of the name servers of this inventory that have the site's zone."""

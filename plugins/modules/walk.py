@@ -66,6 +66,10 @@ options:
     description: What the application is asked about its database.
     type: str
     default: /healthz
+  proxy_protocol:
+    description: Whether the host's nginx takes connections by the PROXY protocol alone, as behind load balancers.
+    type: bool
+    default: false
   maintenance:
     description: The file that is there while the site is under maintenance.
     type: path
@@ -145,6 +149,8 @@ class Walk:
 
     def get(self, path: str, host: str) -> tuple[int, bytes]:
         sock = socket.create_connection(("127.0.0.1", self.params["host_port"]), SECONDS)
+        if self.params["proxy_protocol"]:
+            sock.sendall(b"PROXY UNKNOWN\r\n")
         if self.params["tls"]:
             # Step 2 verifies the certificate.
             context = ssl.create_default_context()
@@ -280,6 +286,7 @@ def main() -> None:
             "page_path": {"type": "str", "default": "/"},
             "page_status": {"type": "int"},
             "health_path": {"type": "str", "default": "/healthz"},
+            "proxy_protocol": {"type": "bool", "default": False},
             "maintenance": {"type": "path"},
             "static_url": {"type": "str"},
             "static_path": {"type": "path"},

@@ -41,7 +41,9 @@ READER = {"name": "webstack-binlog", "auth": "socket", "replication": True}
 ACKNOWLEDGE_MS = 2000
 YEAR = 31536000  # seconds
 # Inputs that the sites of a host are turned into. The inventory's own entries are added.
-LISTS = ("base_firewall_open", "dns_records", "nginx_sites", "mysql_databases", "mysql_users", "backup_paths")
+LISTS = (
+    "base_firewall_open", "dns_records", "nginx_sites", "nginx_trusted_proxies", "mysql_databases", "mysql_users", "backup_paths",
+)  # fmt: skip
 
 
 @cache
@@ -101,6 +103,7 @@ class Site:
     entry: Entry
     # Role inputs that the inventory sets outside of `sites`: defaults for all sites.
     said: dict[str, Any] = field(default_factory=dict)
+    database_socket: str = DATABASE_SOCKET
 
     @property
     def is_there(self) -> bool:
@@ -361,9 +364,9 @@ def database_environment(site: Site) -> tuple[dict[str, str], dict[str, str]]:
     # The password may hold any character, so it is URL-encoded.
     url = (
         f"{site.database.get('scheme') or 'mysql'}://{name}:{quote(password, safe='')}@localhost/{name}"
-        f"?unix_socket={DATABASE_SOCKET}&charset=utf8mb4"
+        f"?unix_socket={site.database_socket}&charset=utf8mb4"
     )
-    parts = {"DB_NAME": name, "DB_USER": name, "DB_HOST": "localhost", "DB_SOCKET": DATABASE_SOCKET}
+    parts = {"DB_NAME": name, "DB_USER": name, "DB_HOST": "localhost", "DB_SOCKET": site.database_socket}
     return parts, {"DATABASE_URL": url, "DB_PASSWORD": password}
 
 
@@ -493,11 +496,11 @@ def host_inputs(
 
 def records(names: list[tuple[str, str]], zone: Any) -> list[Entry]:
     """The DNS records of those names, each with an address, that are in a zone."""
-    return [
-        {"name": f"{name}.", "type": "AAAA" if ":" in address else "A", "values": [address]}
-        for name, address in names
-        if in_zone(name, zone)
-    ]
+    values: dict[tuple[str, str], list[str]] = {}
+    for name, address in dict.fromkeys(names):
+        if in_zone(name, zone):
+            values.setdefault((name, "AAAA" if ":" in address else "A"), []).append(address)
+    return [{"name": f"{name}.", "type": kind, "values": found} for (name, kind), found in values.items()]
 
 
 def walk(

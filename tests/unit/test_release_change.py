@@ -420,7 +420,7 @@ def test_requests_are_read_from_uwsgis_counters(host, slot):
 def at_the_door(monkeypatch: pytest.MonkeyPatch, app: Any, *answers: tuple[int, str]) -> None:
     app.config["public_url"] = "https://www.example.com"
     said = list(answers)
-    monkeypatch.setattr(change, "ask_at_the_door", lambda url, path: said.pop(0) if len(said) > 1 else said[0])
+    monkeypatch.setattr(change, "ask_at_the_door", lambda url, path, **_how: said.pop(0) if len(said) > 1 else said[0])
 
 
 def test_the_public_address_has_to_answer_with_the_release(host, monkeypatch):

@@ -589,6 +589,8 @@ def test_the_door_is_asked_on_this_host_by_the_name_of_the_site():
         assert asking.ask_at_the_door(url, "/healthz") == (200, f"release {GOOD} /healthz")
         status, said = asking.ask_at_the_door(url.replace("http", "https", 1), "/healthz")
         assert status == 0 and "SSL" in said
+        # This door does not know the PROXY protocol.
+        assert asking.ask_at_the_door(url, "/healthz", proxy_protocol=True) != (200, f"release {GOOD} /healthz")
         server.shutdown()
     status, said = asking.ask_at_the_door(url, "/healthz")
     assert status == 0 and "refused" in said

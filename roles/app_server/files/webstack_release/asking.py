@@ -64,10 +64,11 @@ def requests_so_far(counters: Path) -> int:
     return 0
 
 
-def ask_at_the_door(url: str, path: str, seconds: float = 5) -> Answer:
+def ask_at_the_door(url: str, path: str, *, proxy_protocol: bool = False, seconds: float = 5) -> Answer:
     """GET `path` from the nginx of this host, with the site's name.
 
-    The certificate is not verified: the question is which release answers.
+    The certificate is not verified: the question is which release answers. With `proxy_protocol` it is asked as by a load
+    balancer, and not on behalf of a visitor.
     """
     site = urlsplit(url)
     host = site.hostname or ""
@@ -75,6 +76,8 @@ def ask_at_the_door(url: str, path: str, seconds: float = 5) -> Answer:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         raw = socket.create_connection(("127.0.0.1", port_of(site)), timeout=seconds)
+        if proxy_protocol:
+            raw.sendall(b"PROXY UNKNOWN\r\n")
         with context.wrap_socket(raw, server_hostname=host) if site.scheme == "https" else raw as stream:
             connection = http.client.HTTPConnection(host, timeout=seconds)
             connection.sock = stream

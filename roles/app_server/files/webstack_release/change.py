@@ -408,7 +408,7 @@ class Change:
         url, path = self.config["public_url"], self.config["health_path"]
         if not url or not release:
             return False
-        status, body = ask_at_the_door(url, path)
+        status, body = ask_at_the_door(url, path, proxy_protocol=self.config.get("public_proxy_protocol", False))
         right, self.door_said = self.slots.judge(path, status, body, release)
         return right
 
