@@ -24,7 +24,13 @@ TOOL = "/usr/local/sbin/webstack-release"
 # To wait for another change. One whose controller was cut off ends by itself.
 BUSY_SECONDS = 30
 QUESTIONS = ("status", "plan")
-CHANGES = ("deploy", "rollback", "renew")
+CHANGES = ("deploy", "stage", "migrate", "switch", "rollback", "undo", "renew", "admit")
+VERDICTS = {
+    "live": True,
+    "staged": True,
+    "migrated": True,
+    "unchanged": False,
+}  # of a change without a fault: whether it changed anything
 # Keys of the answers of older versions of the tool: a host has its version until the next converge.
 KEYS_BEFORE = {"fits": "matches_host_python", "held": "rolled_back_declared", "settled": "committed"}
 # The answer of a host without the tool.
@@ -59,6 +65,13 @@ class ActionModule(ActionBase):
             return self._plan(args["arguments"])
         if self._task.check_mode:
             return {"changed": not self._is_live(args["request"]), "answer": NOTHING_LIVE}
+        if args["step"] == "admit":
+            self._call("admit")
+            return (
+                self._follow(args["request"], list(args["request"]["seen"]))
+                if args["request"].get("id")
+                else {"changed": False}
+            )
         return self._change({"kind": args["step"], **args["request"], "by": f"{_user()}@{socket.gethostname()}"})
 
     def _installed(self) -> bool:
@@ -110,16 +123,21 @@ class ActionModule(ActionBase):
                 told = busy
                 self._show(f"waiting: {busy}")
             time.sleep(1)
-        seen: list[str] = []
+        return self._follow({**request, "id": answer["id"]}, [], until="admit" if request.get("drained") else "")
+
+    def _follow(self, request: dict[str, Any], seen: list[str], until: str = "") -> dict[str, Any]:
+        """Shows the output of a change to its verdict, or until it has come to the phase `until`."""
         while True:
-            progress = self._call("follow", answer["id"], str(len(seen)))
+            progress = self._call("follow", request["id"], str(len(seen)))
             seen += progress["lines"]
             for line in progress["lines"]:
                 self._show(line)
-            if progress["verdict"] in ("live", "unchanged"):
-                return {"changed": progress["verdict"] == "live", "answer": progress}
+            if progress["verdict"] in VERDICTS:
+                return {"changed": VERDICTS[progress["verdict"]], "answer": progress}
             if progress["verdict"]:
                 return {"failed": True, "changed": False, "msg": _reason(request["kind"], progress, seen)}
+            if until and progress["phase"] == until:
+                return {"changed": True, "answer": {**progress, **request, "seen": seen}}
 
     def _show(self, line: str) -> None:
         Display().display(f"  {self._host} | {line}")

@@ -7,7 +7,7 @@ module: app_release
 short_description: Change what is live of an application, or ask what is, by webstack-release on the host
 description:
   - The work is done on the host by C(webstack-release), which the role app_server installs. A change
-    (C(deploy), C(rollback), C(renew)) runs there as a unit of its own and goes on without the
+    (all that is not C(plan) or C(status)) runs there as a unit of its own and goes on without the
     controller; the task shows what it says and ends with its verdict.
   - In check mode only C(plan) and C(status) run. A change reports that it would be one, unless it is the
     C(deploy) of a commit that was sent and is live already.
@@ -19,7 +19,7 @@ options:
   step:
     description: What to do.
     type: str
-    choices: [status, plan, deploy, rollback, renew]
+    choices: [status, plan, deploy, stage, migrate, switch, rollback, undo, renew, admit]
     required: true
   arguments:
     description: Of C(plan), the digests of what is declared and of the settings.
@@ -31,6 +31,10 @@ options:
       Of C(deploy), C(version), C(declared), and for a commit that was sent C(commit) and C(archive);
       of C(rollback), C(release), by default the last verified one before the live one;
       of C(renew), C(warm), whether the slot before stays warm.
+      With several hosts, the steps of a deploy are C(stage), as C(deploy), with C(moment), the first part of the release's
+      name, and C(names), those of live releases of other hosts; C(migrate), on one of them, and C(switch), on one after the
+      other, with C(release); and C(undo), which goes back to C(release) because of another host. With C(drained), a change
+      stops before the release is watched, and goes on by C(admit), of which the request is the answer.
     type: dict
     default: {}
 extends_documentation_fragment: [action_common_attributes]

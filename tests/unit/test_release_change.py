@@ -63,10 +63,11 @@ def host(application: Any, slot: Callable[..., Any], monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(application.repository, "fetch", lambda version: COMMIT)
     monkeypatch.setattr(application.repository, "archive", lambda commit: Path("/no/tar"))
 
-    def build(commit: str, version: str, tar: Path) -> str:
-        a_release(application, NEXT, commit=commit, version=version, declared=application.config["declared"])
-        application.paths.mark(NEXT, "verified").unlink()
-        return NEXT
+    def build(commit: str, version: str, tar: Path, moment: str) -> str:
+        release = f"{moment or NEXT.partition('-')[0]}-{commit[:12]}"
+        a_release(application, release, commit=commit, version=version, declared=application.config["declared"])
+        application.paths.mark(release, "verified").unlink()
+        return release
 
     monkeypatch.setattr(application.builder, "build", build)
     monkeypatch.setattr(application.builder, "check", lambda release: None)

@@ -143,11 +143,14 @@ class Builder:
                 path.touch(0o640, exist_ok=False)  # fails if a folder is there
             shutil.chown(path, self.config["user"], self.config["user"])
 
-    def build(self, commit: str, version: str, tar: Path) -> str:
-        """Builds a release of a commit at its final path. Afterwards only root can change it."""
+    def build(self, commit: str, version: str, tar: Path, moment: str = "") -> str:
+        """Builds a release of a commit at its final path. Afterwards only root can change it.
+
+        Its name begins with `moment`, by default the present one.
+        """
         if not re.fullmatch(r"[0-9a-f]{40,64}", commit):
             raise ReleaseError(f"'{commit}' is not a full commit")
-        moment = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d%H%M%S")
+        moment = moment or datetime.datetime.now(datetime.UTC).strftime("%Y%m%d%H%M%S")
         release = f"{moment}-{commit[:12]}"
         place = self.paths.releases / release
         place.mkdir(mode=0o755)

@@ -33,11 +33,13 @@ FAILURES_SEEN = 3
 SHARE_ALLOWED = 0.02
 BACK_SECONDS = 60  # before a rollback: the failures that are its reason
 DOOR_TRIES = 5
+SILENT = ("unchanged", "staged", "migrated")  # verdicts without a change of what is live
 # Defaults for release.json of older versions of the role.
 LATER: dict[str, Any] = {
     "migrate_seconds": 3600, "shared_files": [], "preload": False, "worker_data_mb": 0, "socket_group": "",
     "shared_published": None, "folder": "", "pip_packages": [],
 }  # fmt: skip
+ADMIT_SECONDS = 20  # to wait for visitors; a controller that was cut off sends none
 LEFT_OVER_SECONDS = 3600  # older archives and requests belong to changes that never began
 
 
@@ -99,6 +101,7 @@ class Application:
             "trouble": trouble,
             "damage": self.damage(slot),
             "at_boot": self.at_boot(slot, release) if verified else "",
+            "drained": self.paths.drained.exists(),
             **{key: record.get(key) for key in ("commit", "repository", "version", "declared")},
         }
 
@@ -188,8 +191,13 @@ class Change:
             "before_requests": self.slots.requests(live),
         }
         self.journal.begin(Record(**asked, since=time.time(), **before))
-        steps = {"deploy": self.deploy, "rollback": self.rollback, "renew": self.renew}
+        steps = {
+            "deploy": self.deploy, "stage": self.stage, "migrate": self.migrate, "switch": self.switch_to_staged,
+            "rollback": self.rollback, "undo": self.rollback, "renew": self.renew,
+        }  # fmt: skip
         try:
+            if request.get("drained"):
+                self.paths.drained.touch()
             verdict = steps[request["kind"]](request)
         except Exception as error:  # whatever it is, the change is undone
             if self.journal.record.verified:
@@ -199,45 +207,47 @@ class Change:
             self.fail(in_words(error))
         else:
             self.journal.write_verdict(verdict, "\n".join(self.not_undone))
-        if self.journal.record.verdict != "unchanged":
+        if self.journal.record.verdict not in SILENT:
             self.notify(self.journal.record)
-        return self.journal.record.verdict in ("live", "unchanged")
+        return self.journal.record.verdict in ("live", *SILENT)
 
     # The kinds of changes. Each returns the verdict, or raises an error
 
     def deploy(self, request: dict[str, Any]) -> str:
         """Builds a release of a commit, unless it is live already, and makes it live."""
-        version = request["version"]
-        self.app.builder.make_folders()
-        commit, tar = request.get("commit"), request.get("archive")
-        if not tar:
-            self.journal.enter("fetch", f"fetch {version} of {self.config['repository']}")
-            commit = self.app.repository.fetch(version)
-        live = self.app.status()
-        same = live["commit"] == commit and live["declared"] == self.config["declared"]
-        if same and live["matches_host_python"] and live["active"]:
-            if tar:
-                Path(tar).unlink(missing_ok=True)
-            self.journal.note(commit=commit, release=live["release"])
-            self.journal.say(f"{version} is commit {commit[:12]}, which is live already")
-            if self.app.is_committed(live["slot"]) and not live["trouble"]:
+        commit = self.fetch(request)
+        if live := self.live_already(request, commit):
+            if live["whole"]:
                 return "unchanged"
             self.switch(live["release"])  # repairs links, boot and jobs
             return "live"
-        self.await_migration()
-        if tar:
-            os.utime(tar)  # it may be older than LEFT_OVER_SECONDS, and `sweep` would remove it
-        self.journal.enter("build", f"build a release of commit {commit[:12]}", commit=commit)
-        self.sweep()
-        release = self.app.builder.build(commit, version, Path(tar) if tar else self.app.repository.archive(commit))
-        self.journal.note(release=release)
-        self.check(release)
-        if self.config["migrate_command"]:
-            self.journal.enter("migrate", "migrate the database")
-            self.announce_migration(release)
-            for line in self.app.builder.migrate(release):
-                self.journal.say(f"  {line}")
+        release = self.build(request, commit)
+        self.migrate({"release": release})
         self.switch(release)
+        return "live"
+
+    def stage(self, request: dict[str, Any]) -> str:
+        """Of a deploy to several hosts, what all of them do at the same time."""
+        commit = self.fetch(request)
+        live = self.live_already(request, commit)
+        if not live:
+            self.build(request, commit)
+        return "unchanged" if live and live["whole"] else "staged"
+
+    def migrate(self, request: dict[str, Any]) -> str:
+        """Of a deploy to several hosts, what one of them does for all."""
+        release = self.staged(request)
+        if not self.config["migrate_command"]:
+            return "unchanged"
+        self.journal.enter("migrate", "migrate the database")
+        self.announce_migration(release)
+        for line in self.app.builder.migrate(release):
+            self.journal.say(f"  {line}")
+        return "migrated"
+
+    def switch_to_staged(self, request: dict[str, Any]) -> str:
+        """Of a deploy to several hosts, what they do one after the other."""
+        self.switch(self.staged(request))
         return "live"
 
     def rollback(self, request: dict[str, Any]) -> str:
@@ -276,6 +286,61 @@ class Change:
         return "live"
 
     # Their steps
+
+    def fetch(self, request: dict[str, Any]) -> str:
+        """Brings a commit to the host; returns its full name."""
+        self.app.builder.make_folders()
+        if request.get("archive"):
+            return str(request["commit"])
+        version = request["version"]
+        self.journal.enter("fetch", f"fetch {version} of {self.config['repository']}")
+        return self.app.repository.fetch(version)
+
+    def live_already(self, request: dict[str, Any], commit: str) -> dict[str, Any]:
+        """The status if the commit is live, with `whole`, whether nothing of it needs a repair; else empty."""
+        live = self.app.status()
+        same = live["commit"] == commit and live["declared"] == self.config["declared"]
+        if not (same and live["matches_host_python"] and live["active"]):
+            return {}
+        if request.get("archive"):
+            Path(request["archive"]).unlink(missing_ok=True)
+        self.journal.note(commit=commit, release=live["release"])
+        self.journal.say(f"{request['version']} is commit {commit[:12]}, which is live already")
+        return {**live, "whole": self.app.is_committed(live["slot"]) and not live["trouble"]}
+
+    def build(self, request: dict[str, Any], commit: str) -> str:
+        """Builds a release of a commit, and imports it. With several hosts, all give it the same name.
+
+        `moment` is the first part of a new name, and `names` are those that other hosts have given to live releases: one of
+        the same commit is taken.
+        """
+        self.await_migration()
+        tar, version = request.get("archive"), request["version"]
+        if tar:
+            os.utime(tar)  # it may be older than LEFT_OVER_SECONDS, and `sweep` would remove it
+        self.journal.enter("build", f"build a release of commit {commit[:12]}", commit=commit)
+        release = next((name for name in request.get("names", []) if name.endswith(f"-{commit[:12]}")), "")
+        moment = release.partition("-")[0] or request.get("moment", "")
+        self.sweep()
+        archive = Path(tar) if tar else self.app.repository.archive(commit)
+        if self.releases.verified(release):  # it was live here once
+            archive.unlink()
+        else:
+            release = self.app.builder.build(commit, version, archive, moment)
+        self.journal.note(release=release)
+        self.check(release)
+        return release
+
+    def staged(self, request: dict[str, Any]) -> str:
+        """The release that a change before has built."""
+        release = request["release"]
+        record = self.releases.record(release)
+        if not record or not self.releases.place(release).is_dir():
+            raise ReleaseError(
+                f"release {release} is not on this host any more: another change has come between; deploy it again"
+            )
+        self.journal.note(release=release, commit=record["commit"])
+        return release
 
     def announce_migration(self, release: str) -> None:
         """Runs the host's programs that must know of a migration before it begins, as root: each gets application and release.
@@ -370,6 +435,8 @@ class Change:
         self.journal.enter("watch", f"watch it for {seconds} s")
         if door and not any(self.at_the_door(release) or self.sleep(LOOK_SECONDS) for _try in range(DOOR_TRIES)):
             raise ReleaseError(f"{self.config['public_url']} does not answer with release {release}: {self.door_said}")
+        if self.paths.drained.exists():
+            self.await_visitors()
         ends, count_at, wrong = time.monotonic() + seconds, 0.0, 0
         while True:
             right, words = self.slots.healthy(slot, release)
@@ -389,13 +456,20 @@ class Change:
                 return
             self.sleep(LOOK_SECONDS)
 
+    def await_visitors(self) -> None:
+        """Waits until the balancers send visitors again: a release that nobody uses needs no watching."""
+        self.journal.enter("admit", "wait for visitors")
+        deadline = time.monotonic() + ADMIT_SECONDS
+        while self.paths.drained.exists() and time.monotonic() < deadline:
+            self.sleep(LOOK_SECONDS)
+
     def usual_share(self, slot: str) -> float:
         """Failure share of the previous slot since the change began.
 
         For a rollback it counts as 100 %: failures common to both releases must not block going back.
         """
         record = self.journal.record
-        back = record.kind == "rollback"
+        back = record.kind in ("rollback", "undo")
         # Not from before the slot had this release.
         since = max(record.since - (BACK_SECONDS if back else 0), self.slots.bound_at(slot))
         failed = self.slots.failures(slot, since)

@@ -45,7 +45,7 @@ def start(app: Application, request: dict[str, Any]) -> str:
         raise Busy(paths)
     recover(paths.app)
     free_megabytes = shutil.disk_usage(paths.home if paths.home.exists() else "/").free // 2**20
-    if request["kind"] == "deploy" and free_megabytes < app.config["disk_mb"]:
+    if request["kind"] in ("deploy", "stage") and free_megabytes < app.config["disk_mb"]:
         raise ReleaseError(
             f"{paths.home} has {free_megabytes} MB left; a release is only built with {app.config['disk_mb']} MB or more"
         )
@@ -95,7 +95,7 @@ def follow(app: Application, identity: str, after: int) -> dict[str, Any]:
         lines = journal.said()[after:] if journal.record.id == identity else []
         record = journal.of(identity)
         if lines or record.verdict or time.monotonic() > deadline:
-            known = {key: getattr(record, key) for key in ("verdict", "reason", "release", "phases")}
+            known = {key: getattr(record, key) for key in ("verdict", "reason", "release", "phase", "phases")}
             return {"lines": lines, "before": record.before_release, **known}
         if not running:
             if not record.id:
@@ -304,6 +304,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     recovery = commands.add_parser("recover")
     recovery.add_argument("--ended", action="store_true")
     recovery.add_argument("--boot", action="store_true")
+    commands.add_parser("admit")
     commands.add_parser("cool")
     commands.add_parser("retire")
     return parser.parse_args(argv)
@@ -360,6 +361,9 @@ def main(argv: list[str] | None = None) -> int:
                 if not (options.ended or options.boot) and app.busy():
                     raise Busy(app.paths)
                 recover(options.app, ended=options.ended, boot=options.boot)
+            case "admit":
+                app.paths.drained.unlink(missing_ok=True)
+                print(json.dumps({}))
             case "cool":
                 cool(app)
             case "retire":

@@ -115,6 +115,11 @@ class Layout:
         return self.state / "change.json"
 
     @property
+    def drained(self) -> Path:
+        """Exists while no balancer should send visitors to this host."""
+        return self.state / "drained"
+
+    @property
     def progress(self) -> Path:
         """The output of that change, one line for each step."""
         return self.state / "change.log"

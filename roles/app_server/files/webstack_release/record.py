@@ -21,7 +21,7 @@ class Record:
     """One change of what is live."""
 
     id: str = ""
-    kind: str = ""  # deploy, rollback or renew
+    kind: str = ""  # deploy, rollback or renew; with several hosts also stage, migrate, switch or undo
     by: str = ""  # user@machine
     version: str = ""  # what the operator called the commit
     since: float = 0  # seconds of the epoch
@@ -36,7 +36,7 @@ class Record:
     phases: dict[str, float] = field(default_factory=dict)  # seconds of each
     exposed: bool = False  # visitors may have reached the release
     verified: bool = False  # the release stays live
-    verdict: str = ""  # live, unchanged, failed, reverted or cut off; empty while it runs
+    verdict: str = ""  # live, unchanged, staged, migrated, failed, reverted or cut off; empty while it runs
     reason: str = ""
 
     @property
