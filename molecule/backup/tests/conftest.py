@@ -2,7 +2,8 @@
 
 import pytest
 import testinfra
-from copies import FOLDER, FULL, REPOSITORY, SERVERS, fulls, log_folder, ran, sql
+from copies import FOLDER, FULL, REPOSITORY, SERVERS, fulls, log_folder, make_repository, ran, sql
+from scenario import at_once
 
 SAVED = "/var/lib/webstack-backup/files.json"
 
@@ -11,6 +12,14 @@ SAVED = "/var/lib/webstack-backup/files.json"
 def host(request):
     """Those that have a database."""
     return testinfra.get_host(f"docker://{request.param}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_repositories():
+    hosts = [testinfra.get_host(f"docker://{name}") for name in SERVERS]
+    at_once(
+        lambda host: make_repository(host, REPOSITORY), [host for host in hosts if not host.file(REPOSITORY).exists]
+    )
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import testinfra
 from conftest import begin, go_on
-from copies import FULL, PASSPHRASE, SOCKET, by_restic, on_one, position, ran, refused, sql
+from copies import FULL, PASSPHRASE, SOCKET, by_restic, make_repository, on_one, position, ran, refused, sql
 from scenario import names, until
 from test_sheet import by_its_commands
 
@@ -123,12 +123,17 @@ OWN = f"{RESTIC} --repo rclone:{NAME}"
 
 
 @pytest.fixture
-def there(host):
+def there(host, target):
     """Full backups go to the target; the folder in which they lie there."""
+    name = host.backend.name.split("-")[1]
+    folder = f"/srv/webstack-backup/{name}/restic"
+    if not target.file(f"{folder}/config").exists:
+        ran(target, f"rm -rf {folder}")
+        make_repository(target, folder, f"/etc/webstack-archive/passphrases/{name}", "webstack-archive")
     ran(host, f"cp -a {SETTINGS} /root/settings; cp -a {KNOWN} /root/known")
     settings = {**json.loads(ran(host, f"cat {SETTINGS}")), "repository": "target"}
     ran(host, f"echo {shlex.quote(json.dumps(settings))} > {SETTINGS}")
-    yield f"/srv/webstack-backup/{host.backend.name.split('-')[1]}/restic"
+    yield folder
     ran(host, f"mv /root/settings {SETTINGS}; mv /root/known {KNOWN}; webstack-backup end-scratch")
 
 
