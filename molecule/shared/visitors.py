@@ -64,9 +64,15 @@ class Visitors:
         writer.write(f"GET / HTTP/1.1\r\nHost: {self.name}\r\n\r\n".encode())
         await writer.drain()
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        body = await reader.readexactly(int(head.split("content-length:")[1].split()[0]))
         if head.split()[1] != "200":
             raise ValueError(head.split("\r\n")[0])
+        if "content-length:" in head:
+            body = await reader.readexactly(int(head.split("content-length:")[1].split()[0]))
+        else:  # in chunks, each with its length before and a line's end after it
+            body = b""
+            while size := int(await reader.readline(), 16):
+                body += (await reader.readexactly(size + 2))[:size]
+            await reader.readline()
         return body.decode().strip()
 
     def answered(self, said: str, kept: Connection | None) -> None:

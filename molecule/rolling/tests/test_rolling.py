@@ -1,0 +1,87 @@
+"""Two hosts that share a site: a release is built on both, migrated once, and goes live on one after the other, while visitors come."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import testinfra
+from scenario import Host, Run, names, playbook, until
+from virtual import virtual_address
+from visitors import visitors
+
+ADDRESS = str(virtual_address().ip)
+SITE = "www.example.com"
+BROKEN = "cp /etc/hello/uwsgi.ini /root/uwsgi.ini && echo no-such-option=1 >> /etc/hello/uwsgi.ini"
+MENDED = "mv /root/uwsgi.ini /etc/hello/uwsgi.ini"
+
+
+def hosts() -> list[Host]:
+    return [testinfra.get_host(f"docker://{name}") for name in names()]
+
+
+def status(host: Host) -> dict:
+    return json.loads(host.check_output("webstack-release hello status --json"))
+
+
+def releases() -> set[str]:
+    return {status(host)["release"] for host in hosts()}
+
+
+def history(host: Host) -> list[dict]:
+    return [json.loads(line) for line in host.check_output("cat /var/lib/hello/history").splitlines() if line]
+
+
+def deploy(ref: str, *arguments: str, **variables) -> Run:
+    return playbook(*arguments, name="../../playbooks/deploy.yml", ref=ref, **variables)
+
+
+def other() -> str:
+    """One of two branches, whichever is not live."""
+    return "better" if status(hosts()[0])["version"] != "better" else "main"
+
+
+@pytest.fixture(autouse=True)
+def all_well():
+    """After each test both hosts serve one release, are whole, and get visitors from both balancers."""
+    yield
+    assert len(releases()) == 1
+    for host in hosts():
+        assert status(host)["committed"] and not status(host)["drained"]
+        until(lambda host=host: host.run("webstack-balance status").rc == 0)
+
+
+def test_a_commit_is_shipped_to_both_and_no_visitor_notices():
+    ref, before = other(), {host.backend.name: len(history(host)) for host in hosts()}
+    with visitors(ADDRESS, SITE) as them:
+        until(lambda: them.asked > 100)
+        deploy(ref).must_succeed().must_say("wait for visitors", "requests, 0 failed")
+    assert not them.failures
+    assert {status(host)["version"] for host in hosts()} == {ref}
+    assert len(releases()) == 1, "under one name"
+    done = {host.backend.name: history(host)[before[host.backend.name] :] for host in hosts()}
+    assert sorted(entry["kind"] for entries in done.values() for entry in entries) == [
+        "migrate", "stage", "stage", "switch", "switch",
+    ]  # fmt: skip
+    first, second = (next(entry for entry in done[name] if entry["kind"] == "switch") for name in names())
+    assert first["ended"] < second["since"], "one after the other"
+    assert deploy(ref).must_succeed().changed == []
+
+
+def test_where_the_second_host_refuses_the_first_goes_back():
+    before, second = releases(), hosts()[1]
+    second.check_output(BROKEN)
+    try:
+        with visitors(ADDRESS, SITE) as them:
+            until(lambda: them.asked > 100)
+            deploy(other()).must_fail(
+                "unknown config directive: no-such-option",
+                f"it is back on {next(iter(before))}, since {names()[1]} refused it",
+                f"it has what it had, since {names()[1]} refused it",
+            )
+    finally:
+        second.check_output(MENDED)
+    assert not them.failures
+    assert releases() == before
+    kinds = [(entry["kind"], entry["verdict"]) for entry in history(hosts()[0])[-2:]]
+    assert kinds == [("switch", "live"), ("undo", "live")]
