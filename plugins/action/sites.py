@@ -33,7 +33,9 @@ OF_A_SITE = {
     "certificate_reload": "nowhere: nginx is reloaded",
 }
 # Of these follows what several roles are told.
-OF_NGINX = ("nginx_answer_seconds", "nginx_challenge_root", "nginx_http_port", "nginx_https_port")
+OF_NGINX = (
+    "nginx_answer_seconds", "nginx_challenge_root", "nginx_challenge_port", "nginx_http_port", "nginx_https_port",
+)  # fmt: skip
 # Of these follows what role mysql does for role backup.
 OF_BACKUPS = (
     "mysql_vendor", "mysql_acknowledge_timeout_ms", "mysql_binlog_expires", "mysql_binlog_days",

@@ -15,7 +15,7 @@ from typing import Any
 
 from ansible_collections.foobar.webstack.plugins.module_utils.faults import CONTROL, shown
 from ansible_collections.foobar.webstack.plugins.plugin_utils import formats
-from ansible_collections.foobar.webstack.plugins.plugin_utils.formats import is_network, is_port
+from ansible_collections.foobar.webstack.plugins.plugin_utils.formats import is_address, is_network, is_port
 
 Inputs = dict[str, Any]
 Faults = Iterator[str]
@@ -72,14 +72,15 @@ def nginx_faults(inputs: Inputs) -> list[str]:
 
 
 def _number_faults(inputs: Inputs) -> Faults:
-    for name in ("nginx_http_port", "nginx_https_port", "nginx_status_port"):
+    for name in ("nginx_http_port", "nginx_https_port", "nginx_status_port", "nginx_challenge_port"):
         if not is_port(inputs[name]):
             yield f"{name}: {inputs[name]} is not a port; {formats.PORTS}"
     if inputs["nginx_http2_port"] != "0" and not is_port(inputs["nginx_http2_port"]):
         yield f"nginx_http2_port: {inputs['nginx_http2_port']} is not a port; {formats.PORTS}, 0 stands for none"
     ports: dict[str, str] = {}
     https = ["nginx_https_port"] if any(_given(site, "certificate") for site in inputs["nginx_sites"] or []) else []
-    for name in ("nginx_http_port", *https, "nginx_http2_port", "nginx_status_port"):
+    peers = ["nginx_challenge_port"] if inputs["nginx_challenge_peers"] else []
+    for name in ("nginx_http_port", *https, "nginx_http2_port", "nginx_status_port", *peers):
         first = ports.setdefault(str(int(inputs[name])), name)
         if first != name and int(inputs[name]) > 0:
             yield f"{name}: {inputs[name]} is {first} too; each needs a port of its own"
@@ -89,6 +90,11 @@ def _number_faults(inputs: Inputs) -> Faults:
     yield from formats.least_faults(inputs, LEAST)
     if inputs["nginx_challenge_root"]:
         yield from _file_faults("nginx_challenge_root", inputs["nginx_challenge_root"])
+    elif peers:
+        yield "nginx_challenge_peers: they would ask for challenges that have no folder here; set nginx_challenge_root"
+    for index, address in enumerate(inputs["nginx_challenge_peers"] or []):
+        if not is_address(address):
+            yield f"nginx_challenge_peers[{index}]: '{shown(address)}' is no IP address"
     connections = int(inputs["nginx_worker_connections"])
     if int(inputs["nginx_open_files"]) < 2 * connections:
         yield (

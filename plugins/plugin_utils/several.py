@@ -14,7 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ansible_collections.foobar.webstack.plugins.plugin_utils.sites import Entry, Site, nginx_ports, role_options
+from ansible_collections.foobar.webstack.plugins.plugin_utils.sites import (
+    Entry,
+    Site,
+    nginx_ports,
+    number,
+    role_options,
+)
 
 GROUPS = ("loadbalancers", "webservers", "appservers", "dbservers", "dnsservers", "archives")
 # Web servers behind load balancers, which may be the same hosts.
@@ -69,6 +75,9 @@ class Several:
             found += [{"port": 80}, {"port": 443}]
         if self.balanced and self.host in self.web and self._of(self.balancers):
             found += [{"port": port, "from": self._of(self.balancers)} for port in nginx_ports(said).values()]
+        if self.host in self.web and self._of(self.web):
+            port = number(said.get("nginx_challenge_port"), role_options("nginx")["nginx_challenge_port"]["default"])
+            found.append({"port": port, "from": self._of(self.web)})
         if self.is_cluster and self.host in self.databases:
             found += [{"port": port, "from": self._of(self.databases)} for port in GALERA_PORTS]
             askers = self._of(tuple(dict.fromkeys(self.web + self.databases)))
@@ -80,6 +89,8 @@ class Several:
         told: dict[str, Any] = {}
         if self.balanced and self.host in self.web:
             told |= {**PORTS, "nginx_proxy_protocol": True}
+        if self.host in self.web and any(site.has_certificate and site.certificate_source == "acme" for site in sites):
+            told["nginx_challenge_peers"] = self._of(self.web)
         if self.host in self.balancers:
             told |= {
                 "base_firewall_vrrp_from": self._of(self.balancers),

@@ -74,7 +74,7 @@ def test_three_equal_hosts_are_balancer_web_server_and_database_each():
 def test_each_port_is_open_for_those_who_need_it():
     opened = {entry["port"]: entry.get("from") for entry in told()["host"]["base_firewall_open"]}
     others = ["10.0.0.12", "10.0.0.13"]
-    assert opened == {80: None, 443: None, **dict.fromkeys((8080, 8443, 4567, 4568, 4444, 3307, 3308), others)}
+    assert opened == {80: None, 443: None, **dict.fromkeys((8080, 8443, 8097, 4567, 4568, 4444, 3307, 3308), others)}
 
 
 def test_roles_that_a_host_has_not_are_told_nothing():
@@ -87,7 +87,7 @@ def test_roles_that_a_host_has_not_are_told_nothing():
     assert (
         "load_balancer_address" not in web and "mysql_cluster_nodes" not in web and "database_proxy_address" not in web
     )
-    assert {entry["port"] for entry in web["base_firewall_open"]} == {8080, 8443}
+    assert {entry["port"] for entry in web["base_firewall_open"]} == {8080, 8443, 8097}
     assert web["base_firewall_open"][0]["from"] == ["10.0.0.11", "10.0.0.12"]
     assert told("db1", groups=groups)["sites"]["shop"]["walk"]["address"] == "10.0.0.100"
 
