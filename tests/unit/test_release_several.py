@@ -82,6 +82,9 @@ def test_a_host_that_goes_back_for_another_ships_the_same_again(host):  # noqa: 
         known = carry_out(host, {"kind": kind, "release": GOOD})
         assert (known.verdict, known.release) == ("live", GOOD)
         assert again(host).plan("repo v2", host.config["settings"])["ship"] == ships
+        assert host.releases.verified(NAME) == (kind == "rollback"), (
+            "no way back leads to what another host has refused"
+        )
 
 
 def test_failures_of_both_releases_do_not_keep_a_host_from_going_back(host):  # noqa: F811

@@ -36,6 +36,10 @@ def deploy(ref: str, *arguments: str, **variables) -> Run:
     return playbook(*arguments, name="../../playbooks/deploy.yml", ref=ref, **variables)
 
 
+def rollback(release: str = "") -> Run:
+    return playbook(name="../../playbooks/rollback.yml", release=release)
+
+
 def other() -> str:
     """One of two branches, whichever is not live."""
     return "better" if status(hosts()[0])["version"] != "better" else "main"
@@ -83,5 +87,27 @@ def test_where_the_second_host_refuses_the_first_goes_back():
         second.check_output(MENDED)
     assert not them.failures
     assert releases() == before
+    assert len({status(host)["before"] for host in hosts()}) == 1, "what was refused is nothing to go back to"
     kinds = [(entry["kind"], entry["verdict"]) for entry in history(hosts()[0])[-2:]]
     assert kinds == [("switch", "live"), ("undo", "live")]
+
+
+def test_a_rollback_is_the_same_on_both_hosts():
+    first, second = hosts()
+    (newest,) = releases()
+    (before,) = {status(host)["before"] for host in hosts()}
+    with visitors(ADDRESS, SITE) as them:
+        until(lambda: them.asked > 100)
+        rollback().must_succeed().must_say("wait for visitors")
+        assert releases() == {before}
+        # Somebody has done it on one of them alone.
+        first.check_output(f"webstack-release hello rollback {newest}")
+        rollback().must_be_refused(
+            f"different ones live: {names()[0]} {newest}, {names()[1]} {before}; name the one for all"
+        )
+        rollback("20200101000000-c0ffee").must_be_refused("'20200101000000-c0ffee' is no verified release of this host")
+        rollback(newest).must_succeed()
+    assert not them.failures
+    assert releases() == {newest}
+    assert history(first)[-1]["kind"] == "rollback" and history(first)[-1]["release"] == newest
+    assert (history(second)[-1]["kind"], history(second)[-1]["release"]) == ("rollback", newest)

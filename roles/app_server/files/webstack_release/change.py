@@ -493,11 +493,12 @@ class Change:
             f"release {record.release} is verified and serves, but its change is not complete; the next run completes it:"
         ):
             self.releases.accept(record.release)
-            if record.kind == "rollback" and self.releases.age(record.release) < self.releases.age(
-                record.before_release
-            ):
+            is_older = self.releases.age(record.release) < self.releases.age(record.before_release)
+            if record.kind == "rollback" and is_older:
                 why = f"release {record.before_release} was rolled back by {record.by or 'somebody'}"
                 self.releases.reject(record.before_release, why)
+            if record.kind == "undo" and is_older:  # another host has refused it
+                self.paths.mark(record.before_release, "verified").unlink(missing_ok=True)
             self.slots.boot(record.slot)
             self.slots.point(record.slot, record.release)
             self.app.jobs.look_at(record.slot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
 import json
 import os
@@ -220,11 +221,23 @@ def wrong(app: Application, status: dict[str, Any]) -> list[str]:
         lines.append("it runs with settings or libraries of before; a converge mends that")
     if not status["release"] and not busy:
         lines.append("it is not verified")
+    if status["drained"] and not busy:
+        lines.append(
+            "load balancers may send no visitors to this host, since a run was cut off; the next deploy has them do so"
+        )
     if not status["committed"] and not status["trouble"] and (off := app.jobs.off()):
         lines.append(f"of its background jobs, {', '.join(off)} is stopped; a converge starts it")
     elif not (busy or status["committed"] or status["trouble"] or status["damage"]):
         lines.append("its last change did not come to its end, or was undone in part; a converge mends that")
     return lines
+
+
+def ways_back(app: Application, status: dict[str, Any]) -> dict[str, Any]:
+    """Which release a rollback would make live, empty for none, and all that it can be told to."""
+    before = ""
+    with contextlib.suppress(ReleaseError):
+        before = app.releases.before(status["release"])
+    return {"before": before, "verified": [name for name in app.releases.names() if app.releases.verified(name)]}
 
 
 def tell(app: Application, status: dict[str, Any]) -> list[str]:
@@ -321,7 +334,7 @@ def main(argv: list[str] | None = None) -> int:
                 status = app.status()
                 overview = tell(app, status)
                 print(
-                    json.dumps({**status, "overview": overview, "wrong": wrong(app, status)})
+                    json.dumps({**status, **ways_back(app, status), "overview": overview, "wrong": wrong(app, status)})
                     if options.json
                     else "\n".join(overview)
                 )
