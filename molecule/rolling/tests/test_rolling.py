@@ -111,3 +111,43 @@ def test_a_rollback_is_the_same_on_both_hosts():
     assert releases() == {newest}
     assert history(first)[-1]["kind"] == "rollback" and history(first)[-1]["release"] == newest
     assert (history(second)[-1]["kind"], history(second)[-1]["release"]) == ("rollback", newest)
+
+
+def in_phase(host: Host, phase: str) -> bool:
+    change = json.loads(host.run("cat /var/lib/hello/change.json").stdout or "{}")
+    return change.get("phase") == phase and not change.get("verdict")
+
+
+def test_a_run_that_is_killed_is_made_up_for_by_the_next():
+    ref, (first, second) = other(), hosts()
+    with visitors(ADDRESS, SITE) as them:
+        until(lambda: them.asked > 100)
+        with pytest.raises(subprocess.TimeoutExpired):
+            playbook(name="../../playbooks/deploy.yml", ref=ref, kill_when=lambda: in_phase(first, "admit"))
+        # Without its controller it goes on to a verdict, and has no visitors from then on.
+        until(lambda: status(first)["version"] == ref and status(first)["committed"])
+        assert status(first)["drained"] and status(second)["version"] != ref
+        assert "may send no visitors to this host" in first.check_output("webstack-release hello status")
+        deploy(ref).must_succeed()
+    assert not them.failures
+    assert {status(host)["version"] for host in hosts()} == {ref}
+
+
+def test_a_host_that_missed_a_deploy_gets_the_release_that_the_other_has():
+    ref, (first, second) = other(), hosts()
+    deploy(ref, "--limit", names()[0]).must_succeed()
+    assert status(first)["version"] == ref and status(second)["version"] != ref
+    migrations = [entry for host in hosts() for entry in history(host) if entry["kind"] == "migrate"]
+    deploy(ref).must_succeed()
+    assert len(releases()) == 1
+    assert migrations == [entry for host in hosts() for entry in history(host) if entry["kind"] == "migrate"]
+
+
+def test_what_is_declared_is_shipped_to_both_by_a_converge(converge):
+    ref = other()
+    with visitors(ADDRESS, SITE) as them:
+        until(lambda: them.asked > 100)
+        converge(version=ref).must_succeed()
+    assert not them.failures
+    assert {status(host)["version"] for host in hosts()} == {ref}
+    assert converge(version=ref).must_succeed().changed == []
