@@ -67,7 +67,27 @@ def test_a_change_is_followed_to_its_verdict(monkeypatch):
     assert follows == [["follow", "7", "0"], ["follow", "7", "2"]]
 
 
-@pytest.mark.parametrize(("verdict", "changed", "failed"), [("unchanged", False, False), ("reverted", False, True)])
+def test_a_change_of_a_drained_host_waits_for_visitors_until_it_is_told_of_them(monkeypatch):
+    waiting = {**progress("", "two"), "phase": "admit"}
+    host = Host(
+        monkeypatch, {"id": "7"}, {**progress("", "one"), "phase": "flip"}, waiting, {}, progress("live", "three")
+    )
+    stopped = host.run("switch", request={"release": "r2", "drained": True})
+    assert stopped["changed"] and stopped["answer"]["verdict"] == ""
+    assert host.run("admit", request=stopped["answer"])["answer"]["verdict"] == "live"
+    assert host.asked[-2:] == [["admit"], ["follow", "7", "2"]]
+    assert host.shown == ["one", "two", "three"]
+
+
+def test_a_host_that_changes_nothing_is_told_of_visitors_too(monkeypatch):
+    host = Host(monkeypatch, {})
+    assert not host.run("admit")["changed"] and host.asked == [["admit"]]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "changed", "failed"),
+    [("unchanged", False, False), ("staged", True, False), ("migrated", True, False), ("reverted", False, True)],
+)
 def test_a_verdict_decides_what_a_change_is(monkeypatch, verdict, changed, failed):
     outcome = Host(monkeypatch, {"id": "7"}, progress(verdict, reason="why")).run("rollback")
     assert (outcome["changed"], outcome.get("failed", False)) == (changed, failed)

@@ -58,6 +58,7 @@ def test_three_equal_hosts_are_balancer_web_server_and_database_each():
     assert host["database_proxy_address"] == host["mysql_cluster_address"] == "10.0.0.11"
     assert host["database_proxy_servers"] == host["mysql_cluster_nodes"]
     assert host["mysql_cluster_key"] == host["database_proxy_key"] == "/etc/ssl/webstack-host/key.pem"
+    assert answer["hosts"] == EQUAL["appservers"], "to which its code is shipped together"
     inputs = answer["sites"]["shop"]["inputs"]
     assert (
         inputs["app_server_public_url"] == "https://www.shop.example:8443"

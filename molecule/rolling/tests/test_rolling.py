@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 import pytest
 import testinfra
@@ -53,6 +54,14 @@ def all_well():
     for host in hosts():
         assert status(host)["committed"] and not status(host)["drained"]
         until(lambda host=host: host.run("webstack-balance status").rc == 0)
+
+
+def test_the_first_release_is_the_same_on_both_and_was_migrated_once():
+    first = [history(host)[:3] for host in hosts()]
+    kinds = [[(entry["kind"], entry["verdict"]) for entry in entries] for entries in first]
+    assert kinds[0] == [("stage", "staged"), ("migrate", "migrated"), ("switch", "live")]
+    assert kinds[1][:2] == [("stage", "staged"), ("switch", "live")]
+    assert first[0][2]["release"] == first[1][1]["release"]
 
 
 def test_a_commit_is_shipped_to_both_and_no_visitor_notices():
