@@ -22,12 +22,16 @@ def quick_repositories():
     )
 
 
-@pytest.fixture
-def has_full(host):
-    """Any full of the server's log: it takes seconds, so that tests share one where that makes no difference."""
+def make_full_if_none(host):
     same_line = 'last=/var/lib/webstack-backup/full.json; test -e $last && grep -q "$(cat %s/line)" $last'
     if not (host.file(REPOSITORY).exists and fulls(host) and host.run(same_line % log_folder(host)).rc == 0):
         ran(host, FULL)
+
+
+@pytest.fixture
+def has_full(host):
+    """Any full of the server's log: it takes seconds, so that tests share one where that makes no difference."""
+    make_full_if_none(host)
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ RESTIC = f"restic --repo {REPOSITORY} --password-file {PASSPHRASE} --no-cache --
 
 SERVERS = [name for name in names() if "target" not in name]
 # What is a matter of restic is tried with the version of each Debian, and what is neither's nor the server's on one host.
-by_restic = pytest.mark.parametrize("host", [name for name in SERVERS if "vendor" not in name], indirect=True)
+OF_EACH_RESTIC = [name for name in SERVERS if "vendor" not in name]
+by_restic = pytest.mark.parametrize("host", OF_EACH_RESTIC, indirect=True)
 on_one = pytest.mark.parametrize("host", [name for name in SERVERS if "debian12" in name], indirect=True)
 
 

@@ -115,6 +115,7 @@ def test_to_the_end_under_a_writer(host, backed_up):
     assert acknowledged - there == set()
 
 
+@on_one
 def test_refusals_that_change_nothing(host, written):
     refused(host, confirmed(host), "there is no restored server that could become the live one")
     ran(host, "webstack-backup restore --to latest")

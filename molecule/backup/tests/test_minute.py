@@ -4,11 +4,12 @@ import json
 import re
 import shlex
 import subprocess
+from pathlib import Path
 
 import pytest
 import testinfra
 from conftest import begin, go_on
-from copies import FULL, SOCKET, by_restic, log_folder, on_one, position, ran, refused, sql
+from copies import FULL, SOCKET, by_restic, log_folder, make_repository, on_one, position, ran, refused, sql
 from scenario import names, until
 from test_sheet import by_its_commands
 from test_shipping import Writing, restart
@@ -111,8 +112,10 @@ def ready_without_target(host):
     )
 
 
-def test_a_chain_of_several_minutes(host, minutes):
+def test_a_chain_of_several_minutes(host, minutes, target):
     """Files that the host has no more are in an older snapshot; what is in between is refused where it is gone there."""
+    folder = repository(host).rpartition(":")[2]
+    make_repository(target, folder, f"/etc/webstack-archive/passphrases/{Path(folder).name}", "keeper")
     begin(host)
     ran(host, "systemctl start webstack-backup.service")
     ran(host, SAVE)

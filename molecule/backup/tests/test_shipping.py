@@ -2,11 +2,13 @@
 
 import contextlib
 import datetime
+import functools
 import hashlib
 import json
 import os
 import re
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -62,11 +64,6 @@ for thread in threads: thread.join()
 """
 
 
-def pytest_generate_tests(metafunc):
-    if "database" in metafunc.fixturenames:
-        metafunc.parametrize("database", DATABASES, indirect=True, ids=lambda name: name.split("-")[1])
-
-
 def host(name):
     return testinfra.get_host(f"docker://{name}")
 
@@ -88,26 +85,44 @@ def without_a_full():
 
 
 @pytest.fixture
-def database(request):
-    """A database server whose log the target has."""
-    return ready(host(request.param))
-
-
-@pytest.fixture
 def databases():
-    """All of them, for what mostly waits."""
+    """The database servers, whose logs the target has."""
     return at_once(ready, [host(container) for container in DATABASES])
+
+
+def docker(verb):
+    subprocess.run(["docker", verb, TARGET], check=True, capture_output=True)
+
+
+# The target is frozen, and runs again, when the tests of all servers have come to that point.
+FREEZE, THAW = (threading.Barrier(len(DATABASES), functools.partial(docker, verb)) for verb in ("pause", "unpause"))
+
+
+def on_all(check):
+    """A test of one database server, made on all of them at the same time: mostly it waits."""
+
+    def checked(database):
+        try:
+            check(database)
+        except threading.BrokenBarrierError:
+            pass  # one that has failed does not come to that point, and is told
+        except BaseException:
+            for barrier in (FREEZE, THAW):
+                barrier.abort()
+            raise
+
+    @functools.wraps(check)
+    def test(databases):
+        at_once(checked, databases)
+
+    del test.__wrapped__  # pytest would look there for what the test takes
+    return test
 
 
 @pytest.fixture(autouse=True)
 def ended():
     yield
     Writing.end_all()
-
-
-@pytest.fixture
-def target():
-    return host(TARGET)
 
 
 def sql(server, *statements):
@@ -265,6 +280,7 @@ def test_a_dry_run_of_a_converged_host_changes_nothing(converge):
     assert converge("--check").must_succeed().changed == []
 
 
+@on_all
 def test_the_log_at_the_target_is_the_servers_byte_by_byte(database):
     """Definitions, temporary tables, an account, text in all alphabets, a large value, a large transaction, three files."""
     sql(
@@ -289,6 +305,7 @@ def test_the_log_at_the_target_is_the_servers_byte_by_byte(database):
     assert len(own) >= 3 and sum(map(len, own.values())) > 20_000_000
 
 
+@on_all
 def test_status_says_what_is_promised(database):
     words, code = status(database)
     file, position = end_of_log(database)
@@ -297,11 +314,8 @@ def test_status_says_what_is_promised(database):
     assert "each waits for it, 2000 ms at most" in words
 
 
-def test_a_server_that_is_restarted_is_followed(databases):
-    at_once(is_followed_after_a_restart, databases)
-
-
-def is_followed_after_a_restart(database):
+@on_all
+def test_a_server_that_is_restarted_is_followed(database):
     unit = "mariadb" if is_mariadb(database) else "mysql"
     before = end_of_log(database)
     database.check_output("systemctl restart %s.service", unit)
@@ -312,12 +326,9 @@ def is_followed_after_a_restart(database):
     assert writing.acknowledged().keys() <= writing.found(copies(database)).keys()
 
 
-def test_a_server_that_begins_another_line_is_followed_into_it(databases):
+@on_all
+def test_a_server_that_begins_another_line_is_followed_into_it(database):
     """Its log is gone, and the id with it: what is written now does not go on where the target's copy ends."""
-    at_once(is_followed_into_another_line, databases)
-
-
-def is_followed_into_another_line(database):
     unit, old, before = "mariadb" if is_mariadb(database) else "mysql", folder(database), copies(database)
     database.check_output("systemctl stop %s.service && rm -r /var/lib/mysql-binlog/*", unit)
     database.check_output("systemctl start %s.service", unit)
@@ -336,12 +347,9 @@ def is_followed_into_another_line(database):
     } == before
 
 
-def test_the_ledger_tells_which_rows_lie_before_a_moment(databases):
+@on_all
+def test_the_ledger_tells_which_rows_lie_before_a_moment(database):
     """For each of its lines while rows are written, and for a mark."""
-    at_once(moments_are_exact, databases)
-
-
-def moments_are_exact(database):
     writing = Writing(database, pause=0.005).wait_for(100)
     # As role app_server does before a migration.
     mark = database.check_output("run-parts --arg=shop --arg=release-7 /etc/webstack/before-migration.d")
@@ -381,6 +389,7 @@ def test_a_quiet_server_does_not_fill_the_ledger(databases):
         assert size > 0 and after - size <= 2 * 90
 
 
+@on_all
 def test_nothing_acknowledged_is_lost_with_the_server(database):
     """kill -9 of the server, while four writers write."""
     unit = "mariadb" if is_mariadb(database) else "mysql"
@@ -394,11 +403,8 @@ def test_nothing_acknowledged_is_lost_with_the_server(database):
     print(f"{name(database)}: 0 of {len(acknowledged)} lost")
 
 
-def test_a_streamer_that_is_killed_each_second_leaves_no_hole_and_nothing_twice(databases):
-    at_once(nothing_is_lost_by_kills, databases)
-
-
-def nothing_is_lost_by_kills(database):
+@on_all
+def test_a_streamer_that_is_killed_each_second_leaves_no_hole_and_nothing_twice(database):
     def shown(what):
         return database.check_output(f"systemctl show --property={what} --value webstack-binlog.service")
 
@@ -420,11 +426,13 @@ def nothing_is_lost_by_kills(database):
     print(f"{name(database)}: {len(acknowledged)} rows, 0 missing, 0 twice")
 
 
-def test_a_torn_tail_at_the_target_is_cut(database, target):
+@on_all
+def test_a_torn_tail_at_the_target_is_cut(database):
     file, position = end_of_log(database)
     path = f"{folder(database)}/{file}"
     database.check_output("systemctl stop webstack-binlog.service")
-    target.check_output("head -c 1000 %s > /tmp/torn && cat /tmp/torn >> %s", path, path)
+    target, torn = host(TARGET), f"/tmp/torn-{name(database)}"
+    target.check_output("head -c 1000 %s > %s && cat %s >> %s", path, torn, torn, path)
     assert target.file(path).size == position + 1000
     database.check_output("systemctl start webstack-binlog.service")
     whole(database)
@@ -452,33 +460,29 @@ def kill(server, writing, *after):
     return acknowledged
 
 
+@on_all
 def test_nothing_acknowledged_is_lost_with_the_host(database):
     """While four writers write."""
     assert len(kill(database, Writing(database).wait_for(500))) >= 500
 
 
-def thaw():
-    subprocess.run(["docker", "unpause", TARGET], check=True, capture_output=True)
-
-
 @pytest.fixture
-def frozen():
-    """Freezes the target; it runs again afterwards."""
-
-    def freeze():
-        subprocess.run(["docker", "pause", TARGET], check=True, capture_output=True)
-
-    yield freeze
+def thawed():
+    """For tests that freeze the target: it runs again afterwards."""
+    yield
     Writing.end_all()
+    for barrier in (FREEZE, THAW):
+        barrier.reset()
     subprocess.run(["docker", "unpause", TARGET], check=False, capture_output=True)
-    for container in DATABASES:
-        whole(host(container), 120)
+    at_once(lambda container: whole(host(container), 120), DATABASES)
 
 
-def test_a_frozen_target_stops_commits_for_a_moment_and_is_told_in_words(database, frozen):
+@pytest.mark.usefixtures("thawed")
+@on_all
+def test_a_frozen_target_stops_commits_for_a_moment_and_is_told_in_words(database):
     writing = Writing(database).wait_for(200)
     whole_before = state(database)["since"]
-    frozen()
+    FREEZE.wait()
     time.sleep(0.5)
     waiting = len(writing.acknowledged())
     time.sleep(0.8)
@@ -493,7 +497,7 @@ def test_a_frozen_target_stops_commits_for_a_moment_and_is_told_in_words(databas
     told = re.search(words, status(database)[0])[1]
     assert status(database)[1] == 1
     assert state(database)["behind_bytes"] > 0 and state(database)["since"] > whole_before
-    thaw()
+    THAW.wait()
     writing.wait_for(100)
     until(lambda: state(database)["acknowledged"], 120)  # while it is written to
     writing.wait_for(100).end()
@@ -504,7 +508,9 @@ def test_a_frozen_target_stops_commits_for_a_moment_and_is_told_in_words(databas
     print(f"{name(database)}: {told} commits without protection were counted")
 
 
-def test_of_the_log_only_what_is_old_and_at_the_target_is_removed(database, frozen):
+@pytest.mark.usefixtures("thawed")
+@on_all
+def test_of_the_log_only_what_is_old_and_at_the_target_is_removed(database):
     def age():
         database.check_output("touch --date='8 days ago' /var/lib/mysql-binlog/binlog.[0-9]*[0-9]")
 
@@ -538,26 +544,29 @@ def test_of_the_log_only_what_is_old_and_at_the_target_is_removed(database, froz
     database.check_output("systemctl start webstack-binlog.service")
     whole(database)
     # Nor when it is not known what the target has.
-    frozen()
+    FREEZE.wait()
     age()
     words, frozen_left = purged()
     assert words.startswith("nothing of the log is removed: webstack-archive@") and frozen_left == left
-    thaw()
+    THAW.wait()
     whole(database)
     age()
     assert purged()[1] == [end_of_log(database)[0]]
     is_identical(database)
 
 
-def test_a_host_that_dies_after_its_target_loses_only_what_was_said_to_be_unprotected(database, frozen):
+@pytest.mark.usefixtures("thawed")
+@on_all
+def test_a_host_that_dies_after_its_target_loses_only_what_was_said_to_be_unprotected(database):
     """Frozen, the target acknowledges nothing; the writers wait, and what they wait for is not acknowledged."""
     writing = Writing(database).wait_for(200)
-    frozen()
+    FREEZE.wait()
     time.sleep(1)
     # The second is for what the target's kernel had received before it froze.
-    assert len(kill(database, writing, thaw, lambda: time.sleep(1))) >= 200
+    assert len(kill(database, writing, THAW.wait, lambda: time.sleep(1))) >= 200
 
 
+@on_all
 def test_the_key_and_what_it_opens_are_in_no_process_list_and_no_journal(database):
     secret = (KEYS / database.backend.name).read_text().splitlines()[2]
     with watched([database], secret, "cmdline", "environ") as met:
@@ -569,6 +578,7 @@ def test_the_key_and_what_it_opens_are_in_no_process_list_and_no_journal(databas
         assert database.file(path).mode in (0o600, 0o400)
 
 
+@on_all
 def test_the_streamer_may_read_the_log_and_nothing_else(database):
     as_streamer = CLIENT.replace('user="root"', 'user="webstack-binlog"')
     done = database.run("runuser -u webstack-binlog -- python3 -c %s %s", as_streamer, "SELECT * FROM app.written")
@@ -582,6 +592,7 @@ def test_the_streamer_may_read_the_log_and_nothing_else(database):
     assert done.rc != 0 and "Access denied" in done.stderr
 
 
+@on_all
 def test_a_log_that_was_purged_too_early_is_a_hole_and_said_to_be_one(database):
     database.check_output("systemctl stop webstack-binlog.service")
     before = end_of_log(database)[0]
@@ -607,6 +618,7 @@ def test_a_log_that_was_purged_too_early_is_a_hole_and_said_to_be_one(database):
     is_identical(database)
 
 
+@on_all
 def test_a_log_that_was_begun_anew_is_not_mixed_with_the_one_before(database):
     there = copies(database)
     database.check_output("systemctl stop webstack-binlog.service")
@@ -631,11 +643,12 @@ with open(sys.argv[1], "ab") as file:
 """
 
 
-def test_what_somebody_else_has_appended_is_told(database, target):
+@on_all
+def test_what_somebody_else_has_appended_is_told(database):
     """Also once the server has written past it, in the middle of an event of its own."""
     (file, position), there = end_of_log(database), folder(database)
     database.check_output("systemctl stop webstack-binlog.service")
-    target.check_output("python3 -c %s %s", FORGERY, f"{there}/{file}")
+    host(TARGET).check_output("python3 -c %s %s", FORGERY, f"{there}/{file}")
     database.check_output("systemctl start webstack-binlog.service")
     told = f"the target has the log up to {file}:{position + 31}, "
     until(lambda: f"{told}and this server up to {file}:{position}: somebody else" in status(database)[0])
@@ -651,22 +664,38 @@ def test_what_somebody_else_has_appended_is_told(database, target):
 # Runs of the playbook
 
 
-def test_without_acknowledgement_a_frozen_target_stops_nobody(converge, restored, frozen):
+@pytest.mark.usefixtures("thawed", "restored")  # in this order: the target has all when commits wait for it again
+def test_without_acknowledgement_a_frozen_target_stops_nobody_and_one_that_is_declared_no_more_is_left(converge):
     converge(backup_acknowledge=False).must_succeed()
     servers = [host(container) for container in DATABASES]
-    for server in servers:
-        until(lambda server=server: not state(server)["declared"] and not state(server)["behind_bytes"])
-        assert "what is behind is lost with this host" in status(server)[0] and status(server)[1] == 0
-    frozen()
-    for server in servers:
-        longest = max(
-            seconds(done) - seconds(begun)
-            for begun, done in Writing(server).wait_for(500).end().acknowledged().values()
-        )
-        assert longest < 1.5, f"{name(server)}: {longest}"
-        until(lambda server=server: state(server)["behind_bytes"] > 0)
-    thaw()
-    converge().must_succeed()
+    at_once(may_be_behind, servers)
+    docker("pause")
+    at_once(goes_on, servers)
+    docker("unpause")
+    without = {"backup_acknowledge": False, "backup_target": {}}
+    converge(**without).must_succeed()
+    at_once(is_left, servers)
+    assert converge(**without).must_succeed().changed == []
+
+
+def may_be_behind(server):
+    until(lambda: not state(server)["declared"] and not state(server)["behind_bytes"])
+    assert "what is behind is lost with this host" in status(server)[0] and status(server)[1] == 0
+
+
+def goes_on(server):
+    rows = Writing(server).wait_for(500).end().acknowledged().values()
+    longest = max(seconds(done) - seconds(begun) for begun, done in rows)
+    assert longest < 1.5, f"{name(server)}: {longest}"
+    until(lambda: state(server)["behind_bytes"] > 0)
+
+
+def is_left(server):
+    assert not server.service("webstack-binlog").is_running
+    for path in ("/etc/webstack-backup/key", "/etc/systemd/system/webstack-binlog.service"):
+        assert not server.file(path).exists, path
+    assert copies(server)
+    assert "is lost with this host" in status(server)[0]
 
 
 def seconds(moment):
@@ -674,19 +703,8 @@ def seconds(moment):
     return time.mktime(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction}")
 
 
-def test_a_target_that_is_declared_no_more_is_left(converge, restored):
-    converge(backup_target={}).must_succeed()
-    for container in DATABASES:
-        server = host(container)
-        assert not server.service("webstack-binlog").is_running
-        for path in ("/etc/webstack-backup/key", "/etc/systemd/system/webstack-binlog.service"):
-            assert not server.file(path).exists, path
-        assert copies(server)
-        assert "is lost with this host" in status(server)[0]
-    assert converge(backup_target={}).must_succeed().changed == []
-
-
-def test_a_target_with_another_key_is_not_talked_to(database, target):
+@on_all
+def test_a_target_with_another_key_is_not_talked_to(database):
     before = copies(database)
     known = database.file("/etc/webstack-backup/known_hosts").content_string
     other = (KEYS / f"{DATABASES[0]}.pub").read_text().split()[1]

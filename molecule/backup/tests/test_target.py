@@ -1,5 +1,6 @@
 """What a host that has lost its own log restores from: the log that the target has."""
 
+import contextlib
 import json
 import re
 import shlex
@@ -7,9 +8,21 @@ import subprocess
 
 import pytest
 import testinfra
-from conftest import begin, go_on
-from copies import FULL, PASSPHRASE, SOCKET, by_restic, make_repository, on_one, position, ran, refused, sql
-from scenario import names, until
+from conftest import begin, go_on, make_full_if_none
+from copies import (
+    FULL,
+    OF_EACH_RESTIC,
+    PASSPHRASE,
+    SOCKET,
+    by_restic,
+    make_repository,
+    on_one,
+    position,
+    ran,
+    refused,
+    sql,
+)
+from scenario import at_once, names, until
 from test_sheet import by_its_commands
 
 TARGET = next(name for name in names() if "-target-" in name)
@@ -122,19 +135,38 @@ RESTIC = f'restic -o rclone.program="$({PROGRAM})" --password-file {PASSPHRASE} 
 OWN = f"{RESTIC} --repo rclone:{NAME}"
 
 
-@pytest.fixture
-def there(host, target):
+@contextlib.contextmanager
+def at_target(host):
     """Full backups go to the target; the folder in which they lie there."""
-    name = host.backend.name.split("-")[1]
-    folder = f"/srv/webstack-backup/{name}/restic"
-    if not target.file(f"{folder}/config").exists:
-        ran(target, f"rm -rf {folder}")
-        make_repository(target, folder, f"/etc/webstack-archive/passphrases/{name}", "webstack-archive")
     ran(host, f"cp -a {SETTINGS} /root/settings; cp -a {KNOWN} /root/known")
     settings = {**json.loads(ran(host, f"cat {SETTINGS}")), "repository": "target"}
     ran(host, f"echo {shlex.quote(json.dumps(settings))} > {SETTINGS}")
-    yield folder
-    ran(host, f"mv /root/settings {SETTINGS}; mv /root/known {KNOWN}; webstack-backup end-scratch")
+    try:
+        yield f"/srv/webstack-backup/{host.backend.name.split('-')[1]}/restic"
+    finally:
+        ran(host, f"mv /root/settings {SETTINGS}; mv /root/known {KNOWN}; webstack-backup end-scratch")
+
+
+@pytest.fixture
+def none_there(host, has_full, target):
+    """The folder in which the first of them will lie."""
+    with at_target(host) as folder:
+        ran(target, f"rm -rf {folder}")
+        yield folder
+    ran(target, f"rm -rf {folder}")
+
+
+@pytest.fixture
+def there(host, has_full, target):
+    with at_target(host) as folder:
+        made_there(host, folder, target)
+        yield folder
+
+
+def made_there(host, folder, target):
+    if not target.file(f"{folder}/config").exists:
+        passphrase = f"/etc/webstack-archive/passphrases/{host.backend.name.split('-')[1]}"
+        make_repository(target, folder, passphrase, "webstack-archive")
 
 
 def snapshots(host):
@@ -148,8 +180,8 @@ def kept(target, folder):
 
 
 @by_restic
-def test_a_full_backup_at_the_target(host, has_full, there, target):
-    ran(target, f"rm -rf {there}")
+@pytest.mark.usefixtures("none_there")
+def test_a_full_backup_at_the_target(host):
     begin(host)
     ran(host, "systemctl start webstack-backup.service")  # in its sandbox
     go_on(host)
@@ -160,7 +192,7 @@ def test_a_full_backup_at_the_target(host, has_full, there, target):
 
 
 @on_one
-def test_the_commands_of_the_sheet(host, has_full, there, target):
+def test_the_commands_of_the_sheet(host, there, target):
     """On what the target has, which somebody has brought."""
     begin(host)
     ran(host, FULL)
@@ -178,7 +210,7 @@ def test_the_commands_of_the_sheet(host, has_full, there, target):
 
 
 @by_restic
-def test_a_stolen_key(host, has_full, there, target):
+def test_a_stolen_key(host, there, target):
     """Neither removes nor changes what is there, whatever it asks for; and it has no way into another folder."""
     ran(host, FULL)
     before, one = kept(target, there), snapshots(host)[0]
@@ -192,24 +224,32 @@ def test_a_stolen_key(host, has_full, there, target):
     ran(host, "webstack-backup restore --to full")
 
 
-@by_restic
-def test_a_target_without_room(host, has_full, there, target):
-    """The backup does not count and leaves nothing broken behind: the next one that has room is whole."""
-    ran(target, f"rm -rf {there} && install -d -m 0700 -o webstack-archive {there}")
-    ran(target, f"mount -t tmpfs -o size=1m,mode=0700,uid=$(id -u webstack-archive) none {there}")
-    try:
-        refused(host, f"timeout 300 {FULL}", f"no space left at rclone:{NAME}")
-        assert snapshots(host) == []
-        ran(target, f"mount -o remount,size=200m {there}")
-        ran(host, FULL)
-        assert len(snapshots(host)) == 2
-        ran(host, f"{OWN} check --read-data")
-    finally:
-        ran(target, f"umount {there}")
+def test_a_target_without_room(target):
+    """The backup does not count and leaves nothing broken behind: the next one that has room is whole. On both at once, since
+    restic tries for most of a minute."""
+    hosts = [testinfra.get_host(f"docker://{name}") for name in OF_EACH_RESTIC]
+    at_once(lambda host: counts_when_there_is_room(host, target), hosts)
+
+
+def counts_when_there_is_room(host, target):
+    make_full_if_none(host)
+    with at_target(host) as there:
+        ran(target, f"rm -rf {there} && install -d -m 0700 -o webstack-archive {there}")
+        ran(target, f"mount -t tmpfs -o size=1m,mode=0700,uid=$(id -u webstack-archive) none {there}")
+        try:
+            made_there(host, there, target)
+            refused(host, f"timeout 300 {FULL}", f"no space left at rclone:{NAME}")
+            assert snapshots(host) == []
+            ran(target, f"mount -o remount,size=200m {there}")
+            ran(host, FULL)
+            assert len(snapshots(host)) == 2
+            ran(host, f"{OWN} check --read-data")
+        finally:
+            ran(target, f"umount {there}")
 
 
 @by_restic
-def test_a_target_that_freezes(host, has_full, there):
+def test_a_target_that_freezes(host, there):
     """Before a full backup, and in the middle of one: each call ends, and what had not come whole does not count."""
     ran(host, FULL)
     before = snapshots(host)
@@ -239,7 +279,7 @@ def thinned_out(target, host):
 
 
 @by_restic
-def test_a_backup_at_work_on_a_machine_of_the_same_hostname(host, has_full, there, target):
+def test_a_backup_at_work_on_a_machine_of_the_same_hostname(host, there, target):
     """Keeps its lock, though no process here has its number: neither this host nor the target takes it for dead until it is old."""
     ran(host, FULL)
     before, name = snapshots(host), ran(target, "hostname")
@@ -263,7 +303,7 @@ def test_a_backup_at_work_on_a_machine_of_the_same_hostname(host, has_full, ther
 
 
 @by_restic
-def test_what_the_target_removes(host, has_full, there, target):
+def test_what_the_target_removes(host, there, target):
     """By a rule of its own, as who owns the backups there; the host goes on with what is left."""
     ran(host, FULL)
     before = snapshots(host)
