@@ -11,11 +11,11 @@ from typing import Any
 
 from ansible_collections.foobar.webstack.plugins.module_utils.faults import shown
 from ansible_collections.foobar.webstack.plugins.plugin_utils.formats import PORTS, domain_fault, is_address, is_port
+from ansible_collections.foobar.webstack.plugins.plugin_utils.servers import repeated, server_faults
 
 Inputs = dict[str, Any]
 Faults = Iterator[str]
 
-SERVER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 SITE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 OWN = ("http", "https", "configuration")  # the role's own names beside those of the sites
 PATH = re.compile(r"/[A-Za-z0-9._~!&()*+,=:@%/?-]*")
@@ -34,18 +34,11 @@ def load_balancer_faults(inputs: Inputs) -> list[str]:
 def _server_faults(servers: list[dict[str, Any]]) -> Faults:
     if not servers:
         yield "load_balancer_servers: empty; there is nobody to hand a visitor on to"
-    for key in ("name", "address"):
-        yield from _repeated("load_balancer_servers", key, [str(server[key]) for server in servers])
-    for index, server in enumerate(servers):
-        path = f"load_balancer_servers[{index}]"
-        if not SERVER.fullmatch(str(server["name"])):
-            yield f"{path}.name: '{shown(server['name'])}' is not made of letters, digits, '.', '_' and '-'"
-        if not is_address(server["address"]):
-            yield f"{path}.address: '{shown(server['address'])}' is not an address such as 192.0.2.11"
+    yield from server_faults("load_balancer_servers", servers)
 
 
 def _site_faults(sites: list[dict[str, Any]]) -> Faults:
-    yield from _repeated("load_balancer_sites", "name", [str(site["name"]) for site in sites])
+    yield from repeated("load_balancer_sites", "name", [str(site["name"]) for site in sites])
     domains: dict[str, str] = {}
     for index, site in enumerate(sites):
         path = f"load_balancer_sites[{index}]"
@@ -107,13 +100,6 @@ def _virtual_faults(inputs: Inputs) -> Faults:
         elif address in seen:
             yield f"{path}: {address} stands there already"
         seen.add(address)
-
-
-def _repeated(path: str, key: str, values: list[str]) -> Faults:
-    for index, value in enumerate(values):
-        first = values.index(value)
-        if first != index:
-            yield f"{path}[{index}].{key}: {shown(value)} is that of {path}[{first}] too"
 
 
 class FilterModule:

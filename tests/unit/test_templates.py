@@ -136,6 +136,7 @@ APT_SOURCE = {
     "pin": "release n=trixie",
     "priority": 100,
 }
+DOOR = {f"database_proxy_{name}": f"/etc/ssl/{name}.pem" for name in ("certificate", "key", "authority")}
 TLS = {f"mysql_tls_{name}": f"/etc/ssl/{name}.pem" for name in ("certificate", "key", "ca")}
 ZONE: dict[str, Any] = {
     "dns_zone": "Example.COM.",
@@ -249,6 +250,12 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
          "load_balancer_virtual_addresses": ["192.0.2.10/24", "2001:db8::10/64", "192.0.2.20/24"],
          "load_balancer_address": "192.0.2.1", "load_balancer_peers": ["192.0.2.2"], "__load_balancer_host": {"interface": "eth0"}},
     ),
+    "database_proxy": (
+        "database_proxy", ["configure"],
+        {"database_proxy_socket": "/run/database/writer.sock", "database_proxy_address": "2001:db8::21",
+         "database_proxy_servers": [{"name": "db1", "address": "192.0.2.21"}], **DOOR},
+    ),
+    "database_proxy-door": ("database_proxy", ["configure"], {"database_proxy_address": "192.0.2.21", "database_proxy_status_port": "8196", **DOOR}),
     "certificate": (
         "certificate", ["validate", "install"],
         {"certificate_name": "shop", "certificate_names": ["shop.example.com"], "certificate_reload": ["nginx.service"]},
@@ -464,11 +471,11 @@ def checked(rendered: dict[str, list[dict[str, Any]]], case: str) -> tuple[list[
     return call["check"], {item["path"]: item["content"] for item in call["files"]}
 
 
-# Debian stable has no MySQL to ask, unpacked alone PHP is not found, and a load balancer is two daemons; the scenarios have them.
+# Debian stable has no MySQL to ask, unpacked alone PHP is not found, and HAProxy is not among the unpacked; the scenarios have them.
 ASKED = sorted(
     case
     for case, (role, _steps, _inputs) in CASES.items()
-    if role not in ("base", "certificate", "backup", "archive", "load_balancer")
+    if role not in ("base", "certificate", "backup", "archive", "load_balancer", "database_proxy")
     and case not in ("mysql-full", "mysql-log-with-data", "dns-update")
     and not case.startswith("app-php")
     and "-changed-" not in case
@@ -551,7 +558,7 @@ def test_a_file_says_at_its_top_where_it_comes_from(files):
         first = (
             text.split("\n")[1]
             if path.endswith(".html")
-            else next(line for line in text.splitlines() if line.strip("#/*; ") and not line.startswith("#!"))
+            else next(line for line in text.splitlines() if line.strip("#/*;- ") and not line.startswith("#!"))
         )
         assert MARK in first, path
 
@@ -1013,6 +1020,22 @@ def test_virtual_addresses_of_both_families_move_together(files):
     assert inside["virtual_ipaddress"] == ["192.0.2.10/24", "192.0.2.20/24"]
     assert inside["virtual_ipaddress_excluded"] == ["2001:db8::10/64"]
     assert inside["unicast_peer"] == ["192.0.2.2"]
+
+
+def test_a_host_has_the_end_of_the_way_to_the_database_that_it_needs(files):
+    both, door = (
+        files[case]["/etc/database-proxy/haproxy.cfg"]["content"] for case in ("database_proxy", "database_proxy-door")
+    )
+    assert "bind 2001:db8::21:3307 ssl crt host.pem ca-file /etc/ssl/authority.pem verify required" in both
+    assert "server db1 192.0.2.21:3307 ssl crt host.pem" in both
+    assert "listen writer" not in door and "lua" not in door
+
+
+def test_the_way_to_the_database_is_sandboxed(files, tmp_path):
+    unit = tmp_path / "database-proxy.service"
+    unit.write_text(files["database_proxy"]["/etc/systemd/system/database-proxy.service"]["content"], encoding="utf-8")
+    argv = ["systemd-analyze", "security", "--no-pager", "--offline=yes", "--threshold=30", unit]
+    assert subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
 
 def test_under_maintenance_static_files_stay_open_and_nothing_else(files):
