@@ -17,6 +17,7 @@ USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 USER_FORM = "letters, digits, '_', '-' and '.', 32 at most, the first a letter or digit"
 HOST = re.compile(r"localhost|%|[0-9]{1,3}(\.[0-9]{1,3}){0,2}\.%|[0-9.]+/[0-9.]+")
 COLLATION = re.compile(r"utf8mb4_[a-z0-9_]+")
+NODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 OPTION = re.compile(r"[a-z][a-z0-9_-]*")
 OPTION_VALUE = re.compile(r"[^\x00-\x1f\x7f\"'\\#]*")
 
@@ -59,7 +60,15 @@ SMALLEST_DISKS = {"/var/lib/mysql": 2048, "/var/lib/mysql-binlog": 1024}
 def mysql_faults(inputs: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     """Every fault in the role's inputs; `facts` are those of host_facts."""
     short = {name.removeprefix("mysql_"): value for name, value in inputs.items()}
-    parts: list[Callable[[dict[str, Any]], Iterator[str]]] = [_source, _databases, _users, _network, _numbers, _options]
+    parts: list[Callable[[dict[str, Any]], Iterator[str]]] = [
+        _source,
+        _databases,
+        _users,
+        _network,
+        _numbers,
+        _options,
+        _cluster,
+    ]
     return [f"mysql_{fault}" for part in parts for fault in part(short)] + list(_host(short, facts))
 
 
@@ -170,6 +179,45 @@ def _options(inputs: dict[str, Any]) -> Iterator[str]:
             yield f"options.{name}: a prefix that makes the server overlook what it does not know"
         if isinstance(value, (dict, list)) or value is None or not OPTION_VALUE.fullmatch(str(value)):
             yield f"options.{name}: its value must be one line without quotes, '\\' and '#'"
+
+
+def _cluster(inputs: dict[str, Any]) -> Iterator[str]:
+    nodes, own = inputs["cluster_nodes"], str(inputs["cluster_address"])
+    others = ("address", "name", "certificate", "key", "authority")
+    if not nodes:
+        for name in others:
+            if inputs[f"cluster_{name}"]:
+                yield f"cluster_{name}: has no effect without mysql_cluster_nodes"
+        return
+    if inputs["vendor"] != "mariadb":
+        yield "cluster_nodes: only MariaDB can be a cluster (Galera); for MySQL declare one server, and no nodes"
+    if len(nodes) < 3 or len(nodes) % 2 == 0:
+        yield (
+            f"cluster_nodes: {len(nodes)} nodes; declare one server, or 3 nodes or another odd number. Of an even number, the half "
+            "that is left when the network parts would not know whether it is the majority, and take no writes"
+        )
+    addresses, names = [str(node["address"]) for node in nodes], [str(node["name"]) for node in nodes]
+    for index, node in enumerate(nodes):
+        if not NODE.fullmatch(str(node["name"])):
+            yield f"cluster_nodes[{index}].name: '{node['name']}' is not made of letters, digits, '_', '-' and '.'"
+        if not is_address(node["address"]):
+            yield f"cluster_nodes[{index}].address: '{node['address']}' is not an address"
+        if node["address"] in addresses[:index] or node["name"] in names[:index]:
+            yield f"cluster_nodes[{index}]: stands there twice"
+    if own not in addresses:
+        yield f"cluster_address: '{own}' is not the address of one of mysql_cluster_nodes"
+    if not NODE.fullmatch(str(inputs["cluster_name"])):
+        yield f"cluster_name: '{inputs['cluster_name']}' is not made of letters, digits, '_', '-' and '.'"
+    for name in ("certificate", "key", "authority"):
+        if not is_file_path(str(inputs[f"cluster_{name}"])):
+            yield f"cluster_{name}: '{inputs[f'cluster_{name}']}' is not an absolute path without blanks"
+    if any(str(database["name"]) == "webstack" for database in inputs["databases"]):
+        yield "databases: 'webstack' holds the election of the cluster's writer; give yours another name"
+    if any(str(user["name"]) == "webstack-writer" for user in inputs["users"]):
+        yield "users: 'webstack-writer' elects the cluster's writer; give yours another name"
+    for option in inputs["options"]:
+        if str(option).replace("-", "_").startswith("wsrep_") or str(option).replace("-", "_") == "read_only":
+            yield f"options.{option}: not to be set here; it must be the same on all nodes, and the role sets it"
 
 
 def _host(inputs: dict[str, Any], facts: dict[str, Any]) -> Iterator[str]:

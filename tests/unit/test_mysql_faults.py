@@ -29,6 +29,12 @@ INPUTS = {
     "max_connections": 100,
     "binlog_days": 7,
     "acknowledge_timeout_ms": 0,
+    "cluster_nodes": [],
+    "cluster_address": "",
+    "cluster_name": "",
+    "cluster_certificate": "",
+    "cluster_key": "",
+    "cluster_authority": "",
     "slow_query_seconds": 1,
     "options": {"innodb_io_capacity": 300, "table-open-cache": "500"},
 }
@@ -118,3 +124,40 @@ def test_each_fault_is_named(inputs, words):
     said = faults(**inputs)
     assert any(words in fault for fault in said), said
     assert not any(SECRET in fault for fault in said)
+
+
+CLUSTER = {
+    "cluster_nodes": [{"name": f"db{number}", "address": f"192.0.2.{number}"} for number in (1, 2, 3)],
+    "cluster_address": "192.0.2.1",
+    "cluster_name": "shop",
+    "cluster_certificate": "/etc/ssl/node.pem",
+    "cluster_key": "/etc/ssl/node.key",
+    "cluster_authority": "/etc/ssl/authority.pem",
+}
+
+
+def test_a_cluster_of_three_is_fine():
+    assert faults(**CLUSTER) == []
+
+
+@pytest.mark.parametrize(
+    ("inputs", "words"),
+    [
+        ({"cluster_nodes": CLUSTER["cluster_nodes"][:2]}, "mysql_cluster_nodes: 2 nodes; declare one server, or 3"),
+        ({"cluster_nodes": CLUSTER["cluster_nodes"] * 2}, "mysql_cluster_nodes[3]: stands there twice"),
+        ({"cluster_nodes": [{"name": "a b", "address": "db"}] * 3}, "mysql_cluster_nodes[0].address: 'db' is not"),
+        (
+            {"vendor": "mysql", "apt_source": {"uris": ["u"], "suites": ["s"], "components": ["c"]}},
+            "only MariaDB can be",
+        ),
+        ({"cluster_nodes": []}, "mysql_cluster_address: has no effect without mysql_cluster_nodes"),
+        ({"cluster_address": "192.0.2.9"}, "mysql_cluster_address: '192.0.2.9' is not the address of one"),
+        ({"cluster_name": ""}, "mysql_cluster_name: '' is not made of"),
+        ({"cluster_key": ""}, "mysql_cluster_key: '' is not an absolute path"),
+        ({"databases": [{"name": "webstack"}]}, "mysql_databases: 'webstack' holds the election"),
+        ({"users": [{"name": "webstack-writer", "auth": "socket"}]}, "mysql_users: 'webstack-writer' elects"),
+        ({"options": {"wsrep-slave-threads": 4}}, "mysql_options.wsrep-slave-threads: not to be set here"),
+    ],
+)
+def test_a_cluster_that_could_not_work_is_refused(inputs, words):
+    assert any(words in fault for fault in faults(**{**CLUSTER, **inputs}))

@@ -238,6 +238,12 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
          "nginx_proxy_protocol": "yes", "nginx_challenge_root": "/srv/challenges",
          "nginx_challenge_peers": ["10.0.0.12", "2001:db8::12"]},
     ),
+    "mysql-cluster": (
+        "mysql", ["configure"],
+        {"mysql_cluster_nodes": [{"name": f"db{number}", "address": f"192.0.2.{number}"} for number in (1, 2, 3)],
+         "mysql_cluster_address": "192.0.2.1", "mysql_cluster_name": "shop",
+         **{f"mysql_cluster_{name}": f"/etc/ssl/{name}.pem" for name in ("certificate", "key", "authority")}},
+    ),
     "load_balancer": (
         "load_balancer", ["configure"],
         {"load_balancer_servers": [{"name": "web1", "address": "192.0.2.11"}, {"name": "web2", "address": "2001:db8::12"}],
@@ -471,12 +477,12 @@ def checked(rendered: dict[str, list[dict[str, Any]]], case: str) -> tuple[list[
     return call["check"], {item["path"]: item["content"] for item in call["files"]}
 
 
-# Debian stable has no MySQL to ask, unpacked alone PHP is not found, and HAProxy is not among the unpacked; the scenarios have them.
+# Debian stable has no MySQL to ask, unpacked alone PHP is not found, HAProxy is not among the unpacked, and a node asks others; the scenarios have them.
 ASKED = sorted(
     case
     for case, (role, _steps, _inputs) in CASES.items()
     if role not in ("base", "certificate", "backup", "archive", "load_balancer", "database_proxy")
-    and case not in ("mysql-full", "mysql-log-with-data", "dns-update")
+    and case not in ("mysql-full", "mysql-log-with-data", "mysql-cluster", "dns-update")
     and not case.startswith("app-php")
     and "-changed-" not in case
 )
@@ -550,6 +556,8 @@ def test_a_file_says_at_its_top_where_it_comes_from(files):
             "/usr/local/sbin/webstack-backup",
             "/usr/local/sbin/webstack-balance",
             "/usr/local/lib/webstack/haproxy-alive",
+            "/usr/local/lib/webstack/mysql-node",
+            "/etc/mysql/webstack-cluster.json",
             "/etc/webstack-archive/keep.json",
             ".py",
         )
