@@ -26,6 +26,9 @@ class Visitors:
     address: str
     name: str
     rate: int = 100  # a second
+    # Each fifth leaves a number, where there is one to begin with; those that were acknowledged.
+    begin: int | None = None
+    acknowledged: list[int] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     answers: collections.Counter[str] = field(default_factory=collections.Counter)  # by what the page says
     arrivals: collections.Counter[str] = field(
@@ -40,28 +43,30 @@ class Visitors:
     def asked(self) -> int:
         return self.answers.total() + len(self.failures)
 
-    async def one(self, *, keep: bool) -> None:
-        connection = None
+    async def one(self, number: int) -> None:
+        connection, keep = None, number % 2 == 0
+        left = self.begin + number if self.begin is not None and number % 10 < 2 else None
+        path = "/" if left is None else f"/write/{left}"
         try:
             async with asyncio.timeout(PATIENCE):
                 if keep and self.idle:
                     connection = self.idle.pop(0)
                     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                        return self.answered(await self.ask(connection), connection)
+                        return self.answered(await self.ask(connection, path), connection, left)
                     connection[1].close()
                 connection = await asyncio.open_connection(self.address, 443, ssl=TLS, server_hostname=self.name)
-                said = await self.ask(connection)
+                said = await self.ask(connection, path)
                 self.arrivals[said] += 1
-                self.answered(said, connection if keep else None)
+                self.answered(said, connection if keep else None, left)
         except (OSError, EOFError, ValueError, TimeoutError) as error:
             self.failures.append(f"{type(error).__name__} {error}".strip())
         finally:
             if connection and connection not in self.idle:
                 connection[1].close()
 
-    async def ask(self, connection: Connection) -> str:
+    async def ask(self, connection: Connection, path: str) -> str:
         reader, writer = connection
-        writer.write(f"GET / HTTP/1.1\r\nHost: {self.name}\r\n\r\n".encode())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {self.name}\r\n\r\n".encode())
         await writer.drain()
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         if head.split()[1] != "200":
@@ -75,10 +80,12 @@ class Visitors:
             await reader.readline()
         return body.decode().strip()
 
-    def answered(self, said: str, kept: Connection | None) -> None:
+    def answered(self, said: str, kept: Connection | None, left: int | None) -> None:
         now = time.monotonic()
         self.longest, self.last = max(self.longest, now - (self.last or now)), now
         self.answers[said] += 1
+        if left is not None:
+            self.acknowledged.append(left)
         if kept and len(self.idle) < KEPT:
             self.idle.append(kept)
 
@@ -86,7 +93,7 @@ class Visitors:
         begin, tasks = time.monotonic(), set()
         while not self.over:
             for number in range(len(tasks), int((time.monotonic() - begin) * self.rate)):
-                tasks.add(asyncio.create_task(self.one(keep=number % 2 == 0)))
+                tasks.add(asyncio.create_task(self.one(number)))
             await asyncio.sleep(0.01)
         await asyncio.gather(*tasks)
         for connection in self.idle:
@@ -94,9 +101,9 @@ class Visitors:
 
 
 @contextlib.contextmanager
-def visitors(address: str, name: str) -> Iterator[Visitors]:
+def visitors(address: str, name: str, begin: int | None = None) -> Iterator[Visitors]:
     """They come as long as the block lasts. Afterwards the last have been answered, and what they met is printed."""
-    them = Visitors(address, name)
+    them = Visitors(address, name, begin=begin)
     thread = threading.Thread(target=asyncio.run, args=[them.come()])
     thread.start()
     try:

@@ -116,6 +116,7 @@ class Several:
                     "database_proxy_address": self.addresses[self.host],
                     "mysql_cluster_nodes": self._named(self.databases),
                     "mysql_cluster_address": self.addresses[self.host],
+                    "mysql_cluster_name": "webstack",
                     **{f"mysql_cluster_{name}": path for name, path in files.items()},
                 }
         return told
