@@ -15,6 +15,7 @@ SITE = "www.ledger.example"
 ADDRESS = str(virtual_address().ip)
 ASKED = 12_000
 FEW = ASKED // 1000  # 0.1 % may fail when a host dies: those that it was answering
+BEGINNINGS = iter(range(10**6, 10**9, 10**6))
 CHAINS = " ".join(f"chain {it} {{ type filter hook {it} priority 0; policy drop; }};" for it in ("input", "output"))
 SILENCE = f"nft {shlex.quote(f'table inet cut {{ {CHAINS} }}')}"
 
@@ -69,9 +70,9 @@ def lost(acknowledged: list[int]) -> set[int]:
     return set(acknowledged) - set.intersection(*(written(name) for name in names()))
 
 
-def load(beginnings=iter(range(10**6, 10**9, 10**6))):
+def load():
     """Visitors who leave numbers that nobody has left before."""
-    return visitors(ADDRESS, SITE, begin=next(beginnings))
+    return visitors(ADDRESS, SITE, begin=next(BEGINNINGS))
 
 
 def neither() -> str:
