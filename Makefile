@@ -24,7 +24,7 @@ of_site = $(if $(SITE),--extra-vars site=$(SITE))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help words engine toolchain lock demo demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup drill backup-sheet restore rebuild test test-fast test-role lint sanity unit docs bench clean
+.PHONY: help words engine toolchain lock demo demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup drill backup-sheet restore rebuild grow recover test test-fast test-role lint sanity unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -103,6 +103,12 @@ restore: words toolchain ## the database as it was, beside the live one: make re
 
 rebuild: words toolchain ## a lost server on a new bare machine, from what its target has: make rebuild ENV=production FROM=backup
 	ansible-playbook --inventory inventories/$(ENV) playbooks/rebuild.yml $(strip --extra-vars from=$(FROM) $(if $(TO),--extra-vars "to='$(TO)'") $(call ask,secrets))
+
+grow: words toolchain ## several hosts become the cluster of their sites, with the data of the first database server: make grow ENV=production
+	ansible-playbook --inventory inventories/$(ENV) playbooks/grow.yml $(call ask,secrets)
+
+recover: words toolchain ## a cluster of which no node is left, with the newest data of all: make recover ENV=production
+	ansible-playbook --inventory inventories/$(ENV) playbooks/recover.yml $(call ask,)
 
 rotate: words toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
 	ansible-playbook --inventory inventories/$(ENV) playbooks/rotate.yml $(strip $(of_site) $(call ask,secrets))

@@ -5,6 +5,8 @@
 
 mysql-node before             ExecStartPre of the server: with which options this start joins, or begins, a cluster
 mysql-node after              ExecStartPost: waits until the node has caught up, and makes the election's table
+mysql-node last               which change the data of this host have last
+mysql-node begin              the next start begins the cluster with the data of this host: recover.yml alone says so
 mysql-node serve              webstack-writer.service: elects the writer, and answers /writer and /node
 mysql-node check FILE [grow]  whether the server may be started or restarted now, with this configuration
 """
@@ -161,17 +163,34 @@ def before() -> None:
     options = [f"--wsrep-cluster-address=gcomm://{','.join(config.nodes.values())}"]
     grows = GROW.exists()
     GROW.unlink(missing_ok=True)
-    if not state and grows:
+    # Of a node's data Galera itself asks for this mark, which recover.yml sets where they are the newest.
+    if grows and state.get("safe_to_bootstrap", "1") == "1":
         options.append("--wsrep-new-cluster")
     elif not state and databases():
         sys.exit(
             f"{DATA} holds the databases {', '.join(databases())}, and is no node's of a cluster: the server does not start, as a "
             "node that joins has its data replaced by the cluster's."
         )
-    elif state.get("uuid", NO_UUID) != NO_UUID and state.get("seqno") == "-1":
+    if state.get("uuid", NO_UUID) != NO_UUID and state.get("seqno") == "-1":
         # It did not stop in an orderly way. With the position it gets only what it has missed.
         options.append(f"--wsrep-start-position={position()}")
     OPTIONS.write_text(f"WSREP_OPTIONS={' '.join(options)}\n", encoding="utf-8")
+
+
+def last() -> None:
+    """Prints the last change that the data of this host have, as UUID:number; its server does not run."""
+    state = saved()
+    clean = state.get("seqno", "-1") != "-1"
+    print(f"{state['uuid']}:{state['seqno']}" if clean else position() if state else f"{NO_UUID}:-1")
+
+
+def begin() -> None:
+    """Lets the next start begin the cluster with the data of this host."""
+    STATE.write_text(
+        re.sub(r"(?m)^safe_to_bootstrap: 0$", "safe_to_bootstrap: 1", STATE.read_text(encoding="utf-8")),
+        encoding="utf-8",
+    )
+    GROW.touch()
 
 
 CLIENT = ["mariadb", "--no-defaults", "--user=root", f"--socket={SOCKET}", "--batch", "--skip-column-names"]
@@ -392,4 +411,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "check":
         check(sys.argv[2], "grow" in sys.argv[3:])
     else:
-        {"before": before, "after": after, "serve": serve}[sys.argv[1]]()
+        {"before": before, "after": after, "last": last, "begin": begin, "serve": serve}[sys.argv[1]]()
