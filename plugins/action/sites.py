@@ -534,7 +534,8 @@ class ActionModule(ActionBase):
                 if self._several.balanced:
                     host["nginx_trusted_proxies"] = self._several.trusted() + lists.get("nginx_trusted_proxies", [])
             if "dbservers" in groups:
-                waits = boolean(backups.get("backup_acknowledge", True), strict=False)
+                # In a cluster, the node that writes is seldom the one that ships its log.
+                waits = boolean(backups.get("backup_acknowledge", True), strict=False) and not self._is_cluster()
                 host |= wiring.told_backup({**backups, "backup_acknowledge": waits})
             if "dnsservers" in groups:
                 zone = self._of_inventory("dns_zone", "")

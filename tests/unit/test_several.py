@@ -72,6 +72,13 @@ def test_three_equal_hosts_are_balancer_web_server_and_database_each():
     ]
 
 
+def test_no_commit_of_a_cluster_waits_for_the_backups():
+    more = {"backup_target": {"host": "10.0.0.99"}}
+    assert "mysql_acknowledge_timeout_ms" not in told(**more)["host"]
+    one = {name: ["web1"] for name in ("webservers", "appservers", "dbservers")}
+    assert told(groups=one, **more)["host"]["mysql_acknowledge_timeout_ms"] == 2000
+
+
 def test_each_port_is_open_for_those_who_need_it():
     opened = {entry["port"]: entry.get("from") for entry in told()["host"]["base_firewall_open"]}
     others = ["10.0.0.12", "10.0.0.13"]
