@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 import testinfra
-from scenario import Host, names, until
+from scenario import PROJECT, Host, names, playbook, until
 from virtual import virtual_address
 from visitors import visitors
 
@@ -98,3 +98,22 @@ def test_a_host_dies_and_comes_back(which):
     until(lambda: is_well(victim), seconds=120)
     assert lost(them.acknowledged) == set()
     assert len(them.failures) <= FEW
+
+
+RECOVER = str(PROJECT / "playbooks/recover.yml")
+
+
+@pytest.mark.parametrize(
+    "how", ["systemctl stop mariadb", "systemctl kill --signal=KILL mariadb; systemctl stop mariadb"]
+)
+def test_a_cluster_of_which_no_node_is_left_begins_again_with_the_newest_data(how):
+    playbook(name=RECOVER).must_be_refused("there is nothing to recover")
+    with load() as them:
+        until(lambda: len(them.acknowledged) > 50)
+        for name in names():
+            host(name).check_output(how)
+    run = playbook(name=RECOVER).must_succeed()
+    assert "The cluster has the data of " in run.output
+    for name in names():
+        until(lambda name=name: is_well(name), seconds=120)
+    assert them.acknowledged and lost(them.acknowledged) == set()
