@@ -85,7 +85,7 @@ def _owners(proc: Path) -> tuple[dict[str, Owner], dict[str, Owner]]:
             program = (place / "comm").read_text(encoding="utf-8", errors="replace").strip()
             owner = (program, pid, units[-1] if units else "")
             try:
-                links = [os.readlink(entry.path) for entry in os.scandir(place / "fd")]
+                links = [_link(entry.path) for entry in os.scandir(place / "fd")]
             except PermissionError:
                 by_user.setdefault(str(place.stat().st_uid), owner)
                 continue
@@ -93,3 +93,11 @@ def _owners(proc: Path) -> tuple[dict[str, Owner], dict[str, Owner]]:
                 if link.startswith("socket:["):
                     by_inode.setdefault(link[8:-1], owner)
     return by_inode, by_user
+
+
+def _link(path: str) -> str:
+    """Where an open file of a process leads; empty if it was closed meanwhile, as a busy server's are all the time."""
+    try:
+        return os.readlink(path)
+    except FileNotFoundError:
+        return ""

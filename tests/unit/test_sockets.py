@@ -46,6 +46,20 @@ def test_a_listener_is_named_with_its_program_and_unit(proc):
     ]
 
 
+def test_a_busy_program_that_closes_a_connection_meanwhile_is_named_too(proc, monkeypatch):
+    listen(proc, inode=12)
+    os.symlink("socket:[99]", proc / "90/fd/4")
+    read = os.readlink
+
+    def closed(path):
+        if str(path).endswith("90/fd/4"):
+            raise FileNotFoundError(path)
+        return read(path)
+
+    monkeypatch.setattr(sockets.os, "readlink", closed)
+    assert [found.pid for found in sockets.listeners(proc)] == [90]
+
+
 def test_connections_are_no_listeners(proc):
     listen(proc, state="01")
     listen(proc, table="udp", state="01")
