@@ -19,7 +19,7 @@ GOOD: dict[str, Any] = {
     "nginx_http2_port": 0,
     "nginx_challenge_root": "",
     "nginx_challenge_peers": [],
-    "nginx_challenge_port": 8097,
+    "nginx_challenge_port": 8096,
     "nginx_headers": {},
     "__nginx_headers": {"X-Frame-Options": "DENY"},
     "nginx_client_connections": 200,

@@ -72,6 +72,18 @@ def test_three_equal_hosts_are_balancer_web_server_and_database_each():
     ]
 
 
+def test_roles_of_one_host_have_a_port_each():
+    # They listen beside each other, and a web server behind load balancers has left them its two.
+    roles = ("nginx", "load_balancer", "database_proxy")
+    found = [
+        (option["default"], name)
+        for role in roles
+        for name, option in action.wiring.role_options(role).items()
+        if name.endswith("_port") and not name.startswith("load_balancer_http") and option["default"]
+    ]
+    assert len(found) >= 6 and len({port for port, _name in found}) == len(found), sorted(found)
+
+
 def test_no_commit_of_a_cluster_waits_for_the_backups():
     more = {"backup_target": {"host": "10.0.0.99"}}
     assert "mysql_acknowledge_timeout_ms" not in told(**more)["host"]
@@ -82,7 +94,7 @@ def test_no_commit_of_a_cluster_waits_for_the_backups():
 def test_each_port_is_open_for_those_who_need_it():
     opened = {entry["port"]: entry.get("from") for entry in told()["host"]["base_firewall_open"]}
     others = ["10.0.0.12", "10.0.0.13"]
-    assert opened == {80: None, 443: None, **dict.fromkeys((8080, 8443, 8097, 4567, 4568, 4444, 3307, 3308), others)}
+    assert opened == {80: None, 443: None, **dict.fromkeys((8080, 8443, 8096, 4567, 4568, 4444, 3307, 3308), others)}
 
 
 def test_roles_that_a_host_has_not_are_told_nothing():
@@ -95,7 +107,7 @@ def test_roles_that_a_host_has_not_are_told_nothing():
     assert (
         "load_balancer_address" not in web and "mysql_cluster_nodes" not in web and "database_proxy_address" not in web
     )
-    assert {entry["port"] for entry in web["base_firewall_open"]} == {8080, 8443, 8097}
+    assert {entry["port"] for entry in web["base_firewall_open"]} == {8080, 8443, 8096}
     assert web["base_firewall_open"][0]["from"] == ["10.0.0.11", "10.0.0.12"]
     assert told("db1", groups=groups)["sites"]["shop"]["walk"]["address"] == "10.0.0.100"
 

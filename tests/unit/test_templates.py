@@ -1007,7 +1007,7 @@ def test_behind_balancers_a_visitors_own_headers_say_nothing(files):
     assert "real_ip_header proxy_protocol;" in main
     assert "x_forwarded_proto" not in main
     listening = re.findall(r"listen (.*);", main + site)
-    assert listening and all("proxy_protocol" in line for line in listening if "8097" not in line)
+    assert listening and all("proxy_protocol" in line for line in listening if "8096" not in line)
     assert "return 301 https://$host$request_uri;" in site
 
 

@@ -430,6 +430,22 @@ def test_a_challenge_is_answered_over_http(server):
         assert get(server, f"{path}-of-another", host=host).status == 404
 
 
+def test_a_challenge_is_answered_by_whichever_web_server_is_asked(converge, servers, restored):
+    path = "/.well-known/acme-challenge/of-one-host"
+    converge(
+        nginx_challenge_peers="{{ addresses.values() | difference([addresses[inventory_hostname]]) }}"
+    ).must_succeed()
+    for one, other in (servers, servers[::-1]):
+        one.check_output(f"echo 'the answer of one' > /srv/challenges{path}")
+        try:
+            for server in (one, other):
+                until(lambda server=server: get(server, path, host="shop.example.com").body == "the answer of one")
+        finally:
+            one.check_output(f"rm /srv/challenges{path}")
+        # Where they ask each other, nobody else is answered.
+        assert one.check_output(f"curl -s -o /dev/null -w '%{{http_code}}' http://127.0.0.1:8096{path}") == "403"
+
+
 @pytest.mark.parametrize(
     ("path", "options", "status"),
     [
