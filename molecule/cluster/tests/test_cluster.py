@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 
 import pytest
 import testinfra
+from outage import power_off, power_on
 from scenario import PROJECT, Host, names, playbook, until
 from virtual import virtual_address
 from visitors import visitors
@@ -16,16 +16,10 @@ ADDRESS = str(virtual_address().ip)
 ASKED = 12_000
 FEW = ASKED // 1000  # 0.1 % may fail when a host dies: those that it was answering
 BEGINNINGS = iter(range(10**6, 10**9, 10**6))
-CHAINS = " ".join(f"chain {it} {{ type filter hook {it} priority 0; policy drop; }};" for it in ("input", "output"))
-SILENCE = f"nft {shlex.quote(f'table inet cut {{ {CHAINS} }}')}"
 
 
 def host(name: str) -> Host:
     return testinfra.get_host(f"docker://{name}")
-
-
-def docker(verb: str, name: str) -> None:
-    subprocess.run(["docker", verb, name], check=True, capture_output=True)
 
 
 def database(name: str, statement: str) -> str:
@@ -87,14 +81,12 @@ def test_a_host_dies_and_comes_back(which):
     try:
         with load() as them:
             until(lambda: them.asked > 500)
-            # Without power it is silent: no reset tells anybody, as the kernel of a container would that is only killed.
-            host(victim).check_output(SILENCE)
-            docker("kill", victim)
+            power_off(host(victim))
             until(lambda: them.asked > ASKED // 2, seconds=180)
-            docker("start", victim)
+            power_on(host(victim))
             until(lambda: them.asked > ASKED, seconds=180)
     finally:
-        docker("start", victim)
+        power_on(host(victim))
     until(lambda: is_well(victim), seconds=120)
     assert lost(them.acknowledged) == set()
     assert len(them.failures) <= FEW
@@ -117,3 +109,14 @@ def test_a_cluster_of_which_no_node_is_left_begins_again_with_the_newest_data(ho
     for name in names():
         until(lambda name=name: is_well(name), seconds=120)
     assert them.acknowledged and lost(them.acknowledged) == set()
+
+
+def test_no_second_cluster_begins_where_the_first_host_has_lost_its_data():
+    first = host(names()[0])
+    first.check_output("systemctl stop mariadb && mv /var/lib/mysql/grastate.dat /root/")
+    try:
+        playbook(name=str(PROJECT / "playbooks/grow.yml")).must_be_refused(
+            "the first of dbservers, has no data of one", "It joins by site.yml"
+        )
+    finally:
+        first.check_output("mv /root/grastate.dat /var/lib/mysql/ && systemctl start mariadb")

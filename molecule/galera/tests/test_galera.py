@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -13,12 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import testinfra
+from outage import power_off, power_on
 from scenario import Host, names, playbook, until
 
 FILES = "/etc/ssl/cluster"
 CURL = f"curl --silent --max-time 5 --cacert {FILES}/authority.pem --cert {FILES}/node.pem --key {FILES}/node.key"
-CHAINS = " ".join(f"chain {it} {{ type filter hook {it} priority 0; policy drop; }};" for it in ("input", "output"))
-SILENCE = f"table inet cut {{ {CHAINS} }}"
 
 
 def node(name: str) -> Host:
@@ -137,15 +135,13 @@ def test_a_killed_writer_is_replaced_and_comes_back(how):
         if how == "process":
             node(old).check_output("systemctl kill --signal=KILL mariadb")
         else:
-            # Without power it is silent: no reset tells anybody, as the kernel of a container would that is only killed.
-            node(old).check_output(f"nft {shlex.quote(SILENCE)}")
-            subprocess.run(["docker", "kill", old], check=True, capture_output=True)
+            power_off(node(old))
         try:
             until(lambda: len(writers(rest)) == 1)
             begin = len(client.acknowledged)
             until(lambda: len(client.acknowledged) > begin + 5)
         finally:
-            subprocess.run(["docker", "start", old], check=True, capture_output=True)
+            power_on(node(old))
         until(healthy, 120)
         assert writer(names()) != old, "who comes back does not take the writes away"
 

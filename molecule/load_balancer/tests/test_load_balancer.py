@@ -8,6 +8,7 @@ import time
 
 import pytest
 import testinfra
+from outage import power_off, power_on
 from scenario import Host, names, playbook, until
 from virtual import virtual_address
 from visitors import visitors
@@ -17,8 +18,6 @@ ADDRESS = str(virtual_address().ip)
 GATEWAY = str(virtual_address().network[1])  # this machine, from which the visitors come
 # Of 12,000 requests, 0.1 % may fail when a host dies: those that it was answering.
 FEW = 12
-CHAINS = " ".join(f"chain {it} {{ type filter hook {it} priority 0; policy drop; }};" for it in ("input", "output"))
-SILENCE = f"table inet cut {{ {CHAINS} }}"
 
 
 def ran(host: Host, command: str) -> str:
@@ -104,14 +103,12 @@ def test_a_host_dies(which):
     try:
         with visitors(ADDRESS, SITE) as them:
             until(lambda: them.asked > 200)
-            # Without power it is silent: no reset tells anybody, as the kernel of a container would that is only killed.
-            ran(victim, f"nft {shlex.quote(SILENCE)}")
-            subprocess.run(["docker", "kill", name_of(victim)], check=True, capture_output=True)
+            power_off(victim)
             until(lambda: has_address(rest))
             begin = them.asked
             until(lambda: them.asked > begin + 500)
     finally:
-        subprocess.run(["docker", "start", name_of(victim)], check=True, capture_output=True)
+        power_on(victim)
     assert len(them.failures) <= FEW
     until(lambda: rest.run("webstack-balance status").rc == 0)
     assert has_address(rest), "who comes back does not take the address away"

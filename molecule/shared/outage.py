@@ -1,0 +1,21 @@
+"""Hosts that fail without a word."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+
+from scenario import Host
+
+_CHAINS = " ".join(f"chain {it} {{ type filter hook {it} priority 0; policy drop; }};" for it in ("input", "output"))
+SILENCE = f"nft {shlex.quote(f'table inet cut {{ {_CHAINS} }}')}"  # until `nft delete table inet cut`
+
+
+def power_off(host: Host) -> None:
+    """Without power it is silent: no reset tells anybody, as the kernel of a container would that is only killed."""
+    host.check_output(SILENCE)
+    subprocess.run(["docker", "kill", host.backend.name], check=True, capture_output=True)
+
+
+def power_on(host: Host) -> None:
+    subprocess.run(["docker", "start", host.backend.name], check=True, capture_output=True)
