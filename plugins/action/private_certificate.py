@@ -60,7 +60,10 @@ class ActionModule(ActionBase):
         if missing := lacks():
             raise AnsibleActionFail(f"No certificate can be signed: {missing}")
         folder, names = Path(args["folder"]), args["names"]
-        addresses = [ipaddress.ip_address(address) for address in args["addresses"]]
+        try:
+            addresses = [ipaddress.ip_address(address) for address in args["addresses"]]
+        except ValueError as error:
+            raise AnsibleActionFail(f"addresses: {error}") from error
         with self._locked(folder):
             if not self._task.check_mode:
                 for pair_file in folder.rglob(".*.pair"):

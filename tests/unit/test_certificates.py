@@ -69,6 +69,8 @@ def test_a_hosts_certificate_is_for_its_addresses_and_for_a_client(sign):
     uses = [found.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value for found in (plain, own)]
     assert [ExtendedKeyUsageOID.CLIENT_AUTH in use for use in uses] == [False, True]
     assert sign(names=["web1"], addresses=["192.0.2.2"])["changed"]
+    with pytest.raises(AnsibleActionFail, match=r"^addresses: 'web1' does not appear to be an IPv4 or IPv6 address$"):
+        sign(names=["web1"], addresses=["web1"])
 
 
 def test_one_near_its_end_is_signed_anew(sign, monkeypatch):

@@ -582,6 +582,25 @@ class Door(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class BehindBalancers(Door):
+    """One that takes no connection without the PROXY protocol."""
+
+    def setup(self) -> None:
+        super().setup()
+        if self.rfile.readline() != b"PROXY UNKNOWN\r\n":
+            self.finish()
+
+
+def test_a_door_behind_load_balancers_is_asked_as_by_one_of_them():
+    with http.server.HTTPServer(("127.0.0.1", 0), BehindBalancers) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://www.example.com:{server.server_port}"
+        said = asking.ask_at_the_door(url, "/healthz", proxy_protocol=True)
+        assert said == (200, f"release {GOOD} /healthz")
+        assert asking.ask_at_the_door(url, "/healthz")[0] == 0
+        server.shutdown()
+
+
 def test_the_door_is_asked_on_this_host_by_the_name_of_the_site():
     with http.server.HTTPServer(("127.0.0.1", 0), Door) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
