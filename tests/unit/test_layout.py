@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from loading import ROLES, ROOT, load
+from starting import start
 
 role_docs = load("tools/role-docs")
 SUITES = {"bookworm", "trixie"}
@@ -376,3 +377,23 @@ def test_hosted_ci_runs_the_same_scenarios_each_by_itself():
     assert sorted(jobs["scenario"]["strategy"]["matrix"]["scenario"]) == sorted(
         path.parent.name for path in ROOT.glob("molecule/*/molecule.yml")
     )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "playbooks").glob("*.yml")), ids=lambda path: path.stem)
+def test_no_playbook_warns_of_groups_that_an_inventory_need_not_have(path, tmp_path):
+    inventory = tmp_path / "hosts.yml"
+    group = {"hosts": {"web1": {"ansible_connection": "local"}}}
+    inventory.write_text(
+        yaml.safe_dump({"all": {"children": dict.fromkeys(["webservers", "appservers", "dbservers"], group)}})
+    )
+    done = start(
+        "ansible-playbook",
+        "--inventory",
+        inventory,
+        "--list-hosts",
+        path,
+        cwd=ROOT,
+        ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "WARNING" not in done.stdout
