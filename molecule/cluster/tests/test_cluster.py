@@ -2,71 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-
 import pytest
-import testinfra
+from cluster import holder, host, is_well, load, lost, writer
 from outage import power_off, power_on
-from scenario import PROJECT, Host, names, playbook, until
-from virtual import virtual_address
-from visitors import visitors
+from scenario import PROJECT, names, playbook, until
 
-SITE = "www.ledger.example"
-ADDRESS = str(virtual_address().ip)
 ASKED = 12_000
 FEW = ASKED // 1000  # 0.1 % may fail when a host dies: those that it was answering
-BEGINNINGS = iter(range(10**6, 10**9, 10**6))
-
-
-def host(name: str) -> Host:
-    return testinfra.get_host(f"docker://{name}")
-
-
-def database(name: str, statement: str) -> str:
-    return host(name).check_output(f"mariadb --batch --skip-column-names --execute {shlex.quote(statement)}")
-
-
-def writer() -> str:
-    """The node that takes writes, as all see it."""
-    said = {database(name, "SELECT name FROM webstack.writer") for name in names()}
-    assert len(said) == 1, said
-    return said.pop()
-
-
-def holder() -> str:
-    """The host that has the virtual address."""
-    (name,) = (name for name in names() if f" {ADDRESS}/" in host(name).run("ip -oneline address show").stdout)
-    return name
-
-
-def is_well(name: str) -> bool:
-    """Whether a host's load balancer gives visitors to all, and its database has all data."""
-    node = "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_local_state_comment', 'wsrep_cluster_size')"
-    return (
-        sorted(database(name, node).split()) == ["3", "Synced", "wsrep_cluster_size", "wsrep_local_state_comment"]
-        and host(name).run("webstack-balance status").rc == 0
-    )
-
-
-@pytest.fixture(autouse=True)
-def all_well() -> None:
-    for name in names():
-        until(lambda name=name: is_well(name), seconds=120)
-    until(lambda: holder() in names() and writer() in names())
-
-
-def written(name: str) -> set[int]:
-    return {int(number) for number in database(name, "SELECT number FROM ledger.entries").split()}
-
-
-def lost(acknowledged: list[int]) -> set[int]:
-    """What was acknowledged, and is not on every host."""
-    return set(acknowledged) - set.intersection(*(written(name) for name in names()))
-
-
-def load():
-    """Visitors who leave numbers that nobody has left before."""
-    return visitors(ADDRESS, SITE, begin=next(BEGINNINGS))
 
 
 def neither() -> str:
