@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,6 +48,7 @@ ASK = f"""
 ls -d /etc/*/release.json {HOOKS}/* 2>/dev/null
 echo "kept as $(cat /etc/webstack/belongs-to 2>/dev/null)"
 echo "kept by $(cat {versions.RECORD} 2>/dev/null)"
+echo "clock $(date +%s.%N)"
 """
 
 
@@ -62,6 +64,9 @@ class ActionModule(ActionBase):
         self._for_roles = boolean(self._task.args.get("roles", False))
         self._host = str(self._vars["inventory_hostname"])
         self._faults: list[str] = []
+        self._ahead: list[
+            float
+        ] = []  # by how many seconds the host's clock is ahead of this machine's: at least, and at most
         self._renewed: list[str] = []  # the names that certbot renews on the host
         self._declared: list[str] = []  # the names of all sites, with those that have a fault
         self._declared_before: dict[str, str] = {}  # where the inventory sets the previous database password, by site
@@ -95,7 +100,7 @@ class ActionModule(ActionBase):
                 _accept(site.database, str(self._task.args.get("passwords") or "declared"))
         if not self._faults or self._for_roles:
             result |= self._told(sites, said, lists, result)
-            result["chosen"] = chosen
+            result |= {"chosen": chosen, "ahead": self._ahead}
         result |= refused(WHO, list(dict.fromkeys(self._faults)), self._vars)
         # The result holds passwords.
         result["_ansible_no_log"] = True
@@ -456,7 +461,11 @@ class ActionModule(ActionBase):
 
     def _host_faults(self, lists: dict[str, list[Any]], changes: bool) -> Iterator[str]:
         """Reasons of the host against this run: what it belongs to, its version, applications that are no longer declared."""
+        before = time.time()
         outcome = run_script(self, ASK)
+        if clock := re.search(r"^clock ([0-9.]+)", outcome["stdout"], re.MULTILINE):
+            # It was asked between two moments of this machine's own clock.
+            self._ahead = [float(clock[1]) - time.time(), float(clock[1]) - before]
         said = dict(re.findall(r"^kept (as|by) ?(.*?)\s*$", outcome["stdout"], re.MULTILINE))
         if set(said) != {"as", "by"}:
             raise AnsibleActionFail(f"The host cannot be asked what it is kept as: {complaint(outcome)}")

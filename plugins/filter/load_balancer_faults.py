@@ -72,9 +72,14 @@ def _port_faults(inputs: Inputs) -> Faults:
 def _virtual_faults(inputs: Inputs) -> Faults:
     own, peers, virtual = (inputs[f"load_balancer_{name}"] for name in ("address", "peers", "virtual_addresses"))
     if not virtual:
+        yield (
+            "load_balancer_virtual_addresses: empty; an address of the hosts' network that belongs to none of them, such as "
+            "192.0.2.10/24, to which the names of the sites lead. Where addresses cannot move from host to host, have no load "
+            "balancers of your own: leave the group loadbalancers out, and lead a provider's balancer or the DNS to the web servers"
+        )
         return
     if not is_address(own):
-        yield f"load_balancer_address: '{shown(own)}' is not an address; with load_balancer_virtual_addresses, the other balancers know this one by it"
+        yield f"load_balancer_address: '{shown(own)}' is not an address; the other balancers know this one by it"
     if not peers:
         yield "load_balancer_peers: empty; addresses move between two balancers or more"
     for index, peer in enumerate(peers):

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from loading import load
 from test_sites import SHOP, _without_ansible, action, run  # noqa: F401, the fixture
+from test_sites import host as site_host
 
 several = action.several
+clocks = load("plugins/filter/clocks_apart.py")
 ADDRESSES = {"web1": "10.0.0.11", "web2": "10.0.0.12", "web3": "10.0.0.13", "db1": "10.0.0.21"}
 EQUAL = {name: ["web1", "web2", "web3"] for name in ("loadbalancers", "webservers", "appservers", "dbservers")}
 VIRTUAL = ["10.0.0.100/24", "2001:db8::100/64"]
@@ -137,6 +140,32 @@ def test_names_lead_to_the_virtual_addresses():
     assert faults(groups=groups, **more) == []
     (without,) = faults(groups=groups, load_balancer_virtual_addresses=[], **more)
     assert without.startswith("public_address: not set")
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"),
+    [
+        ([[0.0, 0.1], [-0.2, 0.1], [4.8, 4.9]], ""),
+        ([[0.0, 0.1], [-20.0, 0.1], [-0.1, 30.0]], ""),  # they took long to answer, which may be why
+        ([[0.0, 0.1], [-0.2, 0.1], [7.2, 7.4]], "the clock of web3 is 7 s ahead of that of web1"),
+        ([[0.0, 0.1], [-90.2, -90.0], [0.0, 0.1]], "the clock of web1 is 90 s ahead of that of web2"),
+        ([[], [], []], ""),
+    ],
+)
+def test_clocks_that_differ_are_named(ahead, words):
+    hosts = [
+        {"inventory_hostname": name, "webstack": {"ahead": span}}
+        for name, span in zip(EQUAL["dbservers"], ahead, strict=True)
+    ]
+    found = clocks.clocks_apart(hosts)
+    assert found.startswith(words) and bool(found) == bool(words)
+
+
+def test_a_host_is_asked_for_its_clock(monkeypatch):
+    assert told()["ahead"] == []
+    monkeypatch.setattr(action, "run_script", lambda *_words: {"stdout": f"{site_host()}clock 0.5\r\n"})
+    least, most = told()["ahead"]
+    assert least <= most < -(10**9)
 
 
 @pytest.mark.parametrize(

@@ -248,7 +248,8 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "load_balancer", ["configure"],
         {"load_balancer_servers": [{"name": "web1", "address": "192.0.2.11"}, {"name": "web2", "address": "2001:db8::12"}],
          "load_balancer_sites": [{"name": "shop", "domains": ["www.example.com", "*.example.com"], "path": "/ready"}],
-         "load_balancer_connections": "500"},
+         "load_balancer_connections": "500", "load_balancer_virtual_addresses": ["192.0.2.10/24"],
+         "load_balancer_address": "192.0.2.1", "load_balancer_peers": ["192.0.2.2"], "__load_balancer_host": {"interface": "eth0"}},
     ),
     "load_balancer-virtual": (
         "load_balancer", ["configure"],
@@ -1022,7 +1023,6 @@ def test_each_site_is_asked_on_every_server_and_found_by_its_names(files):
 
 
 def test_virtual_addresses_of_both_families_move_together(files):
-    assert "vrrp_instance" not in files["load_balancer"]["/etc/keepalived/keepalived.conf"]["content"]
     text = files["load_balancer-virtual"]["/etc/keepalived/keepalived.conf"]["content"]
     inside = {name: body.split() for name, body in re.findall(r"(\w+) \{([^{}]*)\}", text)}
     assert inside["virtual_ipaddress"] == ["192.0.2.10/24", "192.0.2.20/24"]
