@@ -557,6 +557,8 @@ class ActionModule(ActionBase):
             "cluster": cluster,
             # The hosts that have the same applications; empty where this one is on its own.
             "hosts": list(self._several.web) if self._several and len(self._several.web) > 1 else [],
+            # All hosts that share sites, by what they do.
+            "shared": self._several.told() if self._several else {},
             "address": self._several.addresses[self._host] if cluster else "",
             # Each node of a cluster has all data; one of them keeps the backups.
             "backs_up": not cluster or self._host == self._vars["groups"]["dbservers"][0],

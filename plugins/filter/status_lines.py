@@ -23,11 +23,11 @@ def status_lines(
 
     The lists are the results of the tasks that ask, each with the site's name as `item`; `backups` is one such result.
     """
-    sites_told, backups_told = _of_sites(sites, releases, certificates, maintenance), _of_backups(backups)
+    sites_told, backups_told = _of_sites(sites, releases, certificates, maintenance), of_backups(backups)
     return {key: sites_told[key] + backups_told[key] for key in ("said", "wrong")}
 
 
-def _of_backups(asked: dict[str, Any]) -> dict[str, list[str]]:
+def of_backups(asked: dict[str, Any]) -> dict[str, list[str]]:
     if asked.get("skipped"):
         return {"said": [], "wrong": []}
     try:
@@ -53,18 +53,30 @@ def _of_sites(
     wrong, rows = [], []
     for site in sites:
         release, certificate = by_release.get(site), by_certificate.get(site)
-        faults = _faults(release, certificate)
+        faults = faults_of(release, certificate)
         wrong += [f"{site}: {fault}" for fault in faults]
         closed = by_maintenance[site]["stat"]
         if len(sites) == 1:
             return {"said": _in_full(site, release, certificate, closed), "wrong": wrong}
-        rows.append((site, *_release(release), _until(certificate), _since(closed), "← see below" if faults else ""))
-    widths = [max(len(row[column]) for row in (HEADINGS, *rows)) for column in range(len(HEADINGS))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (HEADINGS, *rows))
-    return {"said": [line.rstrip() for line in lines], "wrong": wrong}
+        rows.append(
+            (
+                site,
+                *release_of(release),
+                valid_until(certificate),
+                closed_since(closed),
+                "← see below" if faults else "",
+            )
+        )
+    return {"said": table(HEADINGS, rows), "wrong": wrong}
 
 
-def _faults(release: dict[str, Any] | None, certificate: dict[str, Any] | None) -> list[str]:
+def table(headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in (headings, *rows)) for column in range(len(headings))]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in (headings, *rows))
+    return [line.rstrip() for line in lines]
+
+
+def faults_of(release: dict[str, Any] | None, certificate: dict[str, Any] | None) -> list[str]:
     faults = []
     if release is not None:
         faults += (
@@ -88,10 +100,10 @@ def _in_full(
     else:
         lines = [f"{site}: its release cannot be asked"]
     words = "none, HTTP alone" if certificate is None else ", ".join(certificate["stdout_lines"][:2]) or "none"
-    return [*lines, f"certificate: {words}", f"maintenance: {_since(closed)}"]
+    return [*lines, f"certificate: {words}", f"maintenance: {closed_since(closed)}"]
 
 
-def _release(release: dict[str, Any] | None) -> tuple[str, str, str]:
+def release_of(release: dict[str, Any] | None) -> tuple[str, str, str]:
     """Of a site in the table: its release, of which version, and in which slot."""
     if release is None:
         return "no application", "", ""
@@ -101,7 +113,7 @@ def _release(release: dict[str, Any] | None) -> tuple[str, str, str]:
     return answer["release"] or "nothing is live", answer.get("version") or "", answer["slot"] or ""
 
 
-def _until(certificate: dict[str, Any] | None) -> str:
+def valid_until(certificate: dict[str, Any] | None) -> str:
     """The last day of a certificate, as `openssl x509 -enddate` tells it: notAfter=Nov 28 15:19:00 2027 GMT"""
     if certificate is None:
         return "HTTP alone"
@@ -113,7 +125,7 @@ def _until(certificate: dict[str, Any] | None) -> str:
     return "none"
 
 
-def _since(closed: dict[str, Any]) -> str:
+def closed_since(closed: dict[str, Any]) -> str:
     if not closed["exists"]:
         return "off"
     return f"on since {datetime.datetime.fromtimestamp(closed['mtime'], datetime.UTC):%Y-%m-%d %H:%M} UTC"

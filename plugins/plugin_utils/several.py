@@ -61,6 +61,15 @@ class Several:
         """The virtual addresses, without the length of their network."""
         return [address.partition("/")[0] for address in self.virtual]
 
+    def told(self) -> dict[str, list[str]]:
+        """Who they are, for playbooks that look at all of them."""
+        return {
+            "balancers": list(self.balancers),
+            "web": list(self.web),
+            "databases": list(self.databases),
+            "addresses": self.public,
+        }
+
     def _of(self, hosts: tuple[str, ...]) -> list[str]:
         """Their addresses, without this host's own."""
         return [self.addresses[host] for host in hosts if host != self.host]

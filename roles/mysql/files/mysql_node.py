@@ -8,6 +8,7 @@ mysql-node after              ExecStartPost: waits until the node has caught up,
 mysql-node last               which change the data of this host have last
 mysql-node begin              the next start begins the cluster with the data of this host: recover.yml alone says so
 mysql-node serve              webstack-writer.service: elects the writer, and answers /writer and /node
+mysql-node status             what the node says of itself, as JSON; `error` alone if it does not answer
 mysql-node check FILE [grow]  whether the server may be started or restarted now, with this configuration
 """
 
@@ -407,8 +408,15 @@ def serve() -> None:
     agent.run()
 
 
+def status() -> None:
+    config = Config()
+    print(json.dumps(ask(config, config.address)))
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "check":
         check(sys.argv[2], "grow" in sys.argv[3:])
     else:
-        {"before": before, "after": after, "last": last, "begin": begin, "serve": serve}[sys.argv[1]]()
+        {"before": before, "after": after, "last": last, "begin": begin, "serve": serve, "status": status}[
+            sys.argv[1]
+        ]()
