@@ -194,7 +194,8 @@ class _Cluster:
         rows = [row for site in self.sites for row in self._site_rows(site)]
         for host in self.reached_of(self.databases):
             told = of_backups(self.asked[host]["backups"])
-            self.backups_said += [line.replace("backups:", f"backups of {host}:", 1) for line in told["said"]]
+            self.backups_said += ["", f"backups of {host}:"] * bool(told["said"])
+            self.backups_said += [line.removeprefix("backups:").replace(" ", "  ", 1) for line in told["said"]]
             self.wrong += [line.replace("backups:", f"backups of {host}:", 1) for line in told["wrong"]]
         return _table(("site", "release", "version", "hosts", "certificate", "maintenance", ""), rows)
 

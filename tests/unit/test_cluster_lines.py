@@ -26,7 +26,9 @@ WELL = [
     "site  release                      version  hosts  certificate       maintenance",
     "shop  20251128151837-5bd9fffc372d  main     all    until 2027-11-08  off",
     "docs  no application                        all    HTTP alone        off",
-    "backups of web1: Full backups: none yet",
+    "",
+    "backups of web1:",
+    "  Full backups: none yet",
 ]
 
 
