@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from cluster import ADDRESS, holder, host, is_well, writer
 from outage import power_off, power_on
 from scenario import PROJECT, Run, names, playbook, until
@@ -18,8 +20,10 @@ def status() -> Run:
 
 def table(run: Run) -> dict[str, str]:
     """The line of each host, with single blanks."""
-    lines = [" ".join(line.split()) for line in run.output.splitlines()]
-    return {name: line for name in names() for line in lines if line.startswith(f"{name} ")}
+    lines = [" ".join(line.split()) for line in run.output.partition("PLAY RECAP")[0].splitlines()]
+    return {
+        name: line for name in names() for line in lines if re.match(f"{name} (has|stands|leads|not reached) ", line)
+    }
 
 
 def test_hosts_that_are_well_are_told_of_in_one_table():
