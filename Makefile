@@ -5,7 +5,7 @@ DEMO_PORT ?= 8080
 DEMO_HTTPS_PORT ?= 8443
 
 # What a command line says reaches tools/words and the recipes as it was typed: a $ in it stands for no variable of make.
-$(foreach word,ENV SITE ADDRESS LOGIN KNOWN DOMAIN REPOSITORY ENTRY REF RELEASE ROLE STATE SECRET COMMAND TO INTO CONFIRM ONLY FROM DEMO_PORT DEMO_HTTPS_PORT,$(if $(filter-out undefined,$(origin $(word))),$(if $(filter command,$(firstword $(origin $(word)))),$(eval GIVEN += $(word)))$(eval override export $(word) := $$(value $(word)))))
+$(foreach word,ENV SITE ADDRESS LOGIN KNOWN DOMAIN REPOSITORY ENTRY REF RELEASE ROLE STATE SECRET COMMAND TO INTO CONFIRM ONLY FROM DEMO_PORT DEMO_HTTPS_PORT HOSTS HOST,$(if $(filter-out undefined,$(origin $(word))),$(if $(filter command,$(firstword $(origin $(word)))),$(eval GIVEN += $(word)))$(eval override export $(word) := $$(value $(word)))))
 export WEBSTACK_GIVEN := $(GIVEN) $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 export WEBSTACK_GOALS := $(MAKECMDGOALS)
 
@@ -24,7 +24,7 @@ of_site = $(if $(SITE),--extra-vars site=$(SITE))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help words engine toolchain lock demo demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup drill backup-sheet restore rebuild grow recover test test-fast test-role lint sanity unit docs bench clean
+.PHONY: help words engine toolchain lock demo demo-kill demo-heal demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup drill backup-sheet restore rebuild grow recover test test-fast test-role lint sanity unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -42,15 +42,28 @@ lock: toolchain ## pin the toolchain anew (requirements.in → requirements.txt)
 	test -x .cache/uv/bin/uv || { python3 -m venv .cache/uv && .cache/uv/bin/pip install --quiet uv; }
 	.cache/uv/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header -o requirements.txt requirements.in
 
-demo: words engine toolchain ## the whole site in one container on this machine
+demo: words engine toolchain ## the whole site in one container on this machine; HOSTS=3: on three, any of which may die
 	@tools/demo-repository
+ifdef HOSTS
+	tools/demo-hosts up
+	ansible-playbook --inventory inventories/demo3 playbooks/grow.yml
+	@tools/demo-hosts proof
+else
 	tools/container up $(DEMO) trixie --publish 127.0.0.1:$(DEMO_PORT):80 --publish 127.0.0.1:$(DEMO_HTTPS_PORT):$(DEMO_HTTPS_PORT) || \
 	  { echo 'demo: if another program has a port: make demo DEMO_PORT=8081 DEMO_HTTPS_PORT=8444'; exit 1; }
 	ansible-playbook --inventory inventories/demo site.yml
 	@tools/demo-proof $(DEMO)
+endif
 
-demo-destroy: ## remove the demo's container, its secrets and its repository
+demo-kill: words toolchain ## end one of three hosts without a word, while visitors come: make demo-kill HOST=2
+	@tools/demo-hosts kill $(HOST)
+
+demo-heal: words toolchain ## start it again: make demo-heal HOST=2
+	@tools/demo-hosts heal $(HOST)
+
+demo-destroy: ## remove the demo's containers, its secrets and its repository
 	tools/container down $(DEMO)
+	tools/demo-hosts down
 	rm -rf .cache/demo-secrets .cache/foobar.git
 
 new: words toolchain ## the inventory of a server of your own: make new ENV=mine, which asks, or ADDRESS= LOGIN= DOMAIN= REPOSITORY=
@@ -146,6 +159,6 @@ bench: engine toolchain ## the figures, beside their floor, as a table and a pic
 
 clean: ## remove all that was made here, with the images that no container needs
 	@if docker info >/dev/null 2>&1; then \
-	  tools/container down $(DEMO) && docker image prune --all --force --filter label=project=foobar-webstack; \
+	  tools/container down $(DEMO) && tools/demo-hosts down && docker image prune --all --force --filter label=project=foobar-webstack; \
 	else echo 'clean: no container engine answers, so what it holds stays' >&2; fi
 	rm -rf .venv .ansible .cache build

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from typing import TYPE_CHECKING
 
-from scenario import Host
+if TYPE_CHECKING:
+    from scenario import Host
 
 _CHAINS = " ".join(f"chain {it} {{ type filter hook {it} priority 0; policy drop; }};" for it in ("input", "output"))
 SILENCE = f"nft {shlex.quote(f'table inet cut {{ {_CHAINS} }}')}"  # until `nft delete table inet cut`

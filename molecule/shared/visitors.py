@@ -46,16 +46,16 @@ class Visitors:
     async def one(self, number: int) -> None:
         connection, keep = None, number % 2 == 0
         left = self.begin + number if self.begin is not None and number % 10 < 2 else None
-        path = "/" if left is None else f"/write/{left}"
+        request = self.request(left)
         try:
             async with asyncio.timeout(PATIENCE):
                 if keep and self.idle:
                     connection = self.idle.pop(0)
                     with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                        return self.answered(await self.ask(connection, path), connection, left)
+                        return self.answered(await self.ask(connection, request), connection, left)
                     connection[1].close()
                 connection = await asyncio.open_connection(self.address, 443, ssl=TLS, server_hostname=self.name)
-                said = await self.ask(connection, path)
+                said = await self.ask(connection, request)
                 self.arrivals[said] += 1
                 self.answered(said, connection if keep else None, left)
         except (OSError, EOFError, ValueError, TimeoutError) as error:
@@ -64,12 +64,16 @@ class Visitors:
             if connection and connection not in self.idle:
                 connection[1].close()
 
-    async def ask(self, connection: Connection, path: str) -> str:
+    def request(self, left: int | None) -> str:
+        """What a visitor sends who looks at the page, or leaves a number."""
+        return f"GET {'/' if left is None else f'/write/{left}'} HTTP/1.1\r\nHost: {self.name}\r\n\r\n"
+
+    async def ask(self, connection: Connection, request: str) -> str:
         reader, writer = connection
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {self.name}\r\n\r\n".encode())
+        writer.write(request.encode())
         await writer.drain()
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        if head.split()[1] != "200":
+        if head.split()[1] not in ("200", "303"):  # the page, or where a form that was taken leads to
             raise ValueError(head.split("\r\n")[0])
         if "content-length:" in head:
             body = await reader.readexactly(int(head.split("content-length:")[1].split()[0]))
@@ -101,16 +105,25 @@ class Visitors:
 
 
 @contextlib.contextmanager
-def visitors(address: str, name: str, begin: int | None = None) -> Iterator[Visitors]:
-    """They come as long as the block lasts. Afterwards the last have been answered, and what they met is printed."""
-    them = Visitors(address, name, begin=begin)
+def visiting(them: Visitors) -> Iterator[None]:
+    """They come as long as the block lasts. Afterwards the last have been answered."""
     thread = threading.Thread(target=asyncio.run, args=[them.come()])
     thread.start()
     try:
-        yield them
+        yield
     finally:
         them.over = True
         thread.join()
+
+
+@contextlib.contextmanager
+def visitors(address: str, name: str, begin: int | None = None) -> Iterator[Visitors]:
+    """The same, and what they met is printed."""
+    them = Visitors(address, name, begin=begin)
+    try:
+        with visiting(them):
+            yield them
+    finally:
         failed = dict(collections.Counter(them.failures))
         print(
             f"{them.asked} asked, {len(them.failures)} failed {failed}, {dict(them.answers)}, longest silence {them.longest:.1f} s"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from loading import ROOT
+from loading import ROOT, load
 from starting import start
 
 
@@ -22,3 +22,37 @@ def test_a_container_of_before_https_is_told_apart(command, published, said):
         ANSIBLE_STDOUT_CALLBACK="json", ANSIBLE_LOAD_CALLBACK_PLUGINS="true",
     )  # fmt: skip
     assert done.returncode == 0 and said in done.stdout, done.stderr
+
+
+def test_three_hosts_have_the_names_and_addresses_that_their_containers_get():
+    hosts = load("tools/demo-hosts")
+    words = "msg={{ [ansible_host, private_address, load_balancer_virtual_addresses[0]] | join(' ') }}"
+    ask = ["--inventory", ROOT / "inventories/demo3", "--module-name", "debug", "--args", words]
+    done = start("ansible", *ask, "all", cwd=ROOT, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"))
+    for number in hosts.NUMBERS:
+        place = f"{hosts.NETWORK}.{10 + int(number)}"
+        assert f"msg: {hosts.NAME}-{number} {place} {hosts.ADDRESS}/24" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_visitor_of_three_hosts_reads_the_page_or_adds_an_article():
+    hosts = load("tools/demo-hosts")
+    them = hosts.Readers("10.0.0.10", "www.foobar.com", cookie="foobar=c", token="t")
+    assert them.request(None).splitlines() == ["GET / HTTP/1.1", "Host: www.foobar.com", "Cookie: foobar=c", ""]
+    head, _, body = them.request(7).partition("\r\n\r\n")
+    assert head.startswith("POST /articles HTTP/1.1") and f"Content-Length: {len(body)}" in head
+    assert "csrf=t" in body and "title=entry+7" in body
+
+
+@pytest.mark.parametrize(
+    ("runs", "said"),
+    [
+        ([], "web1, web2, web3 is down; make demo HOSTS=3, first"),
+        (["1", "3"], "web2 is down; make demo-heal HOST=2, first. Two of three must run"),
+    ],
+)
+def test_no_host_is_ended_where_another_is_down(command, runs, said):
+    hosts = load("tools/demo-hosts")
+    command("docker", "printf '%s\\n' " + " ".join(f"{hosts.NAME}-{number}" for number in runs))
+    done = start(ROOT / "tools/demo-hosts", "kill", "3", cwd=ROOT)
+    assert done.returncode == 1 and f"demo: {said}" in done.stderr, done
+    assert done.stdout == ""

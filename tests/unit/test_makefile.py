@@ -59,10 +59,16 @@ def test_what_is_no_word_is_refused(verb, name, value, tmp_path):
         ("demo DEMO_PORT=", "DEMO_PORT: '' is no port"),
         ("demo DEMO_HTTPS_PORT=65536", "DEMO_HTTPS_PORT: '65536' is no port"),
         ("demo DEMO_PORT=80:80", "DEMO_PORT: '80:80' is no port"),
+        ("demo HOSTS=", "HOSTS: '' is not 3; leave it out for one host"),
+        ("demo HOSTS=2", "HOSTS: '2' is not 3"),
+        ("demo-kill", "HOST: not given; make demo-kill HOST=2"),
+        ("demo-kill HOST=web2", "HOST: 'web2' is no host of make demo HOSTS=3; 1, 2 or 3"),
+        ("demo-heal HOST=4", "HOST: '4' is no host of make demo HOSTS=3"),
         # A word that would have no effect: the verb would do something else than was asked for.
         ("rollback REF=v1", "REF: make rollback takes ENV SITE RELEASE"),
         ("deploy TAG=v1", "TAG: make deploy takes ENV SITE REF"),
         ("demo ENV=production", "ENV: make demo takes DEMO_PORT DEMO_HTTPS_PORT"),
+        ("demo HOSTS=3 DEMO_PORT=81", "DEMO_PORT: make demo takes HOSTS"),
         ("restore TO=", "TO: is empty"),
         ("restore TO=-1", "TO: begins with -"),
         ("restore TO='", "TO: may have letters, digits, blanks"),
@@ -273,7 +279,7 @@ def test_a_toolchain_of_older_requirements_is_made_anew_and_again_after_a_killed
 def test_an_inventory_that_is_not_there_is_no_success(verb):
     done = make(verb, "ENV=producton", "STATE=on")
     assert done.returncode == 2 and done.stdout == ""
-    assert "there is no folder inventories/producton; nothing was done. There are: demo production" in done.stderr
+    assert "there is no folder inventories/producton; nothing was done. There are: demo demo3 production" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["deploy", "rollback", "maintenance", "status", "verify", "rotate", "restore", "site"])
