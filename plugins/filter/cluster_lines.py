@@ -49,7 +49,8 @@ class _Cluster:
         self.all_are_asked = all(host in asked for host in self.hosts)
         for host in self.hosts:
             if host in asked and not self.reached(host):
-                why = str(asked[host].get("reached", {}).get("msg", "it was lost meanwhile")).strip()
+                answer = asked[host].get("reached", {"rc": 0})
+                why = "it was lost meanwhile" if answer.get("rc") == 0 else _complaint(answer)
                 self.fault(host, f"is not reached: {why.removeprefix('Task failed: ')}")
         self.views: dict[str, dict[str, dict[str, str]]] = {}  # of a balancer: of each server the state for each site
         self.held: dict[str, list[Any]] = {}  # of a balancer: the virtual addresses that it has
@@ -59,7 +60,7 @@ class _Cluster:
 
     def reached(self, host: str) -> bool:
         mine = self.asked.get(host, {})
-        return "node" in mine and not mine.get("reached", {}).get("unreachable", False)  # the last task's
+        return mine.get("reached", {}).get("rc") == 0 and "node" in mine  # which the last task registers
 
     def reached_of(self, hosts: list[str]) -> list[str]:
         return [host for host in hosts if self.reached(host)]

@@ -98,8 +98,11 @@ def test_a_host_that_is_not_reached_is_told_of_with_the_others():
         "web3 is not reached: no route to host",
         "The database's cluster has 2 of 3 nodes, as web1, web2 see it",
     ]
+    stopped = {"reached": {"rc": 1, "stderr": "Error: container is not running"}, "node": {"skipped": True}}
+    asked["web3"] = stopped
+    assert told(asked)["wrong"][0] == "web3 is not reached: Error: container is not running"
     # One that was lost while it was asked has no answer to the last question.
-    del asked["web3"]["node"], asked["web3"]["reached"]
+    asked["web3"] = {"reached": {"rc": 0}}
     assert told(asked)["wrong"][0] == "web3 is not reached: it was lost meanwhile"
 
 
