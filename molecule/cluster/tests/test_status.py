@@ -49,11 +49,14 @@ def test_a_host_that_one_balancer_leads_nobody_to_needs_a_person():
 
 def test_a_load_balancer_that_is_down_needs_a_person():
     victim = neither()
-    host(victim).check_output("systemctl stop haproxy")
+    host(victim).check_output("systemctl stop haproxy")  # and with it keepalived, which requires it
     try:
-        run = status().must_fail(f"{victim} leads no visitors on: HAProxy does not answer")
+        run = status().must_fail(
+            f"{victim} leads no visitors on: HAProxy does not answer",
+            f"{victim} cannot take the virtual addresses over: keepalived is inactive",
+        )
     finally:
-        host(victim).check_output("systemctl start haproxy")
+        host(victim).check_output("systemctl start haproxy keepalived")
     assert f"{victim} leads nobody on in rotation Synced" in table(run)[victim]
 
 
