@@ -14,6 +14,7 @@ mysql-node check FILE [grow]  whether the server may be started or restarted now
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
 import json
@@ -55,7 +56,7 @@ CREATE DATABASE IF NOT EXISTS webstack;
 CREATE TABLE IF NOT EXISTS webstack.writer
   (id TINYINT PRIMARY KEY, name VARCHAR(255) NOT NULL, since TIMESTAMP(6) NOT NULL) ENGINE=InnoDB;
 CREATE USER IF NOT EXISTS '{USER}'@'localhost' IDENTIFIED VIA unix_socket;
-GRANT READ_ONLY ADMIN ON *.* TO '{USER}'@'localhost';
+GRANT READ_ONLY ADMIN, CONNECTION ADMIN, PROCESS ON *.* TO '{USER}'@'localhost';
 GRANT SELECT ON mysql.wsrep_cluster_members TO '{USER}'@'localhost';
 GRANT SELECT, UPDATE ON webstack.writer TO '{USER}'@'localhost';
 CREATE USER IF NOT EXISTS mysql@localhost IDENTIFIED VIA unix_socket;
@@ -69,6 +70,11 @@ STATUS = (
 ELECTED = (
     "SELECT name, CAST(since AS CHAR), @@GLOBAL.read_only, "
     "(SELECT JSON_ARRAYAGG(node_name) FROM mysql.wsrep_cluster_members) FROM webstack.writer WHERE id = 1"
+)
+# Sessions of applications: not the server's own, those of root and of backups.
+SESSIONS = (
+    "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND NOT IN ('Daemon', 'Binlog Dump') "
+    f"AND USER NOT IN ('root', 'mysql', 'system user', '{USER}')"
 )
 
 
@@ -211,7 +217,9 @@ def after() -> None:
     # As long as this waits, the start is not over, and nobody restarts the next node.
     while sql("SHOW GLOBAL STATUS LIKE 'wsrep_local_state'").split()[1] != SYNCED:
         time.sleep(0.2)
-    if not sql("SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'webstack' AND TABLE_NAME = 'writer'"):
+    if not sql(
+        f"SELECT 1 FROM information_schema.USER_PRIVILEGES WHERE GRANTEE LIKE '%{USER}%' AND PRIVILEGE_TYPE = 'CONNECTION ADMIN'"
+    ):
         sql(SCHEMA)
 
 
@@ -260,6 +268,7 @@ class Agent:
         self.connection: Any = None
         self.state: dict[str, Any] = {"error": "not looked yet"}
         self.looked_at = -STALE_SECONDS
+        self.has_sessions = True
         self.stopping = threading.Event()
 
     def query(self, statement: str, *values: str) -> Any:
@@ -300,6 +309,10 @@ class Agent:
         if said["wsrep_cluster_status"] == "Primary" and said["wsrep_local_state"] in (SYNCED, DONOR):
             self.elect(state)
         self.state, self.looked_at = state, begin
+        if state["writes"]:
+            self.has_sessions = True
+        elif self.has_sessions:
+            self.end_sessions()
         return state
 
     def elect(self, state: dict[str, Any]) -> None:
@@ -324,6 +337,15 @@ class Agent:
             self.query(
                 "UPDATE webstack.writer SET name = %s, since = UTC_TIMESTAMP(6) WHERE name = %s", self.config.name, name
             )
+
+    def end_sessions(self) -> None:
+        """Has applications connect anew, to the node that writes: a proxy that has been reloaded would keep their connections."""
+        import pymysql
+
+        for (number,) in self.query(SESSIONS):
+            with contextlib.suppress(pymysql.OperationalError):  # it has ended meanwhile
+                self.query(f"KILL CONNECTION {number}")
+        self.has_sessions = False
 
     def fresh(self) -> dict[str, Any]:
         """The last look, unless that is too old."""
@@ -355,6 +377,7 @@ class Agent:
         # It waits for changes in flight, and the name of the next writer comes after them on all nodes.
         self.query(f"SET SESSION lock_wait_timeout = {HAND_OVER_SECONDS}")
         self.query("SET GLOBAL read_only = ON")
+        self.end_sessions()
         self.query(
             "UPDATE webstack.writer SET name = %s, since = UTC_TIMESTAMP(6) WHERE name = %s", peer, self.config.name
         )
