@@ -182,8 +182,7 @@ def playbook(
 
     After `kill_after` seconds, or when that is true, the run is killed, and subprocess.TimeoutExpired raised.
     """
-    recap = Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "changed.log"
-    recap.unlink(missing_ok=True)
+    recap = Path(tempfile.mkstemp(prefix="changed-", dir=SCRATCH.name)[1])  # another run may go on at the same time
     addresses = entered()
     command = ["ansible-playbook", "--inventory", str(inventory), str(SCENARIO / name), *arguments]
     command += ["--extra-vars", json.dumps({"addresses": addresses, **variables})]
@@ -215,7 +214,7 @@ def playbook(
             os.killpg(run.pid, signal.SIGKILL)  # with the processes of its tasks
             run.communicate()
             raise subprocess.TimeoutExpired(command, kill_after) from None
-    changed = recap.read_text(encoding="utf-8").splitlines() if recap.exists() else []
+    changed = recap.read_text(encoding="utf-8").splitlines()
     return Run(run.returncode == 0, changed, out + err)
 
 

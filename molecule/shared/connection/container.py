@@ -39,6 +39,7 @@ class Connection(nsenter.Connection):
         container = self.get_option("container_id")
         if not enterable(container, self.get_option("nsenter_pid")):  # it was started again since that was written down
             self.set_option("nsenter_pid", whereabouts(container)[container].pid)
+            self._connected = False  # or it goes on with the number of before
             if not enterable(container, self.get_option("nsenter_pid")):
                 raise AnsibleConnectionFailure(f"container {container} does not run")
         # A shell of this machine would run, here, what comes after a `;`.
