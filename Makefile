@@ -5,7 +5,7 @@ DEMO_PORT ?= 8080
 DEMO_HTTPS_PORT ?= 8443
 
 # What a command line says reaches tools/words and the recipes as it was typed: a $ in it stands for no variable of make.
-$(foreach word,ENV SITE ADDRESS LOGIN KNOWN DOMAIN REPOSITORY ENTRY REF RELEASE ROLE STATE SECRET COMMAND TO INTO CONFIRM ONLY FROM DEMO_PORT DEMO_HTTPS_PORT HOSTS HOST,$(if $(filter-out undefined,$(origin $(word))),$(if $(filter command,$(firstword $(origin $(word)))),$(eval GIVEN += $(word)))$(eval override export $(word) := $$(value $(word)))))
+$(foreach word,ENV SITE ADDRESS LOGIN KNOWN DOMAIN REPOSITORY ENTRY REF RELEASE ROLE STATE REBOOT SECRET COMMAND TO INTO CONFIRM ONLY FROM DEMO_PORT DEMO_HTTPS_PORT HOSTS HOST,$(if $(filter-out undefined,$(origin $(word))),$(if $(filter command,$(firstword $(origin $(word)))),$(eval GIVEN += $(word)))$(eval override export $(word) := $$(value $(word)))))
 export WEBSTACK_GIVEN := $(GIVEN) $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
 export WEBSTACK_GOALS := $(MAKECMDGOALS)
 
@@ -24,7 +24,7 @@ of_site = $(if $(SITE),--extra-vars site=$(SITE))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help words engine toolchain lock demo demo-kill demo-heal demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup drill backup-sheet restore rebuild grow recover test test-fast test-role lint sanity unit docs bench clean
+.PHONY: help words engine toolchain lock demo demo-kill demo-heal demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup drill backup-sheet restore rebuild grow recover patch test test-fast test-role lint sanity unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -122,6 +122,9 @@ grow: words toolchain ## several hosts become the cluster of their sites, with t
 
 recover: words toolchain ## a cluster of which no node is left, with the newest data of all: make recover ENV=production
 	ansible-playbook --inventory inventories/$(ENV) playbooks/recover.yml $(call ask,)
+
+patch: words toolchain ## new versions of all packages, one host after the other; REBOOT=true: and a reboot where one is needed
+	ansible-playbook --inventory inventories/$(ENV) playbooks/patch.yml $(strip $(if $(REBOOT),--extra-vars reboot=$(REBOOT)) $(call ask,))
 
 rotate: words toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
 	ansible-playbook --inventory inventories/$(ENV) playbooks/rotate.yml $(strip $(of_site) $(call ask,secrets))
