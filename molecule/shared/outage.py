@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import subprocess
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,3 +23,28 @@ def power_off(host: Host) -> None:
 
 def power_on(host: Host) -> None:
     subprocess.run(["docker", "start", host.backend.name], check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def paused(host: Host) -> Iterator[None]:
+    """Its programs stand still, and its kernel goes on: connections are taken, and nobody answers."""
+    subprocess.run(["docker", "pause", host.backend.name], check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["docker", "unpause", host.backend.name], check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def cut_off(host: Host, *addresses: str) -> Iterator[None]:
+    """No packet passes between the host and the addresses; all others still reach it."""
+    them = f"{{ {', '.join(addresses)} }}"
+    chains = " ".join(
+        f"chain {hook} {{ type filter hook {hook} priority -10; ip {side} {them} drop; }};"
+        for hook, side in (("input", "saddr"), ("output", "daddr"))
+    )
+    host.check_output(f"nft {shlex.quote(f'table inet apart {{ {chains} }}')}")
+    try:
+        yield
+    finally:
+        host.check_output("nft delete table inet apart")
