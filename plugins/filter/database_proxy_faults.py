@@ -34,6 +34,8 @@ def _end_faults(inputs: dict[str, Any]) -> Iterator[str]:
     if servers and not socket:
         yield "database_proxy_servers: of no use without database_proxy_socket"
     yield from server_faults("database_proxy_servers", servers)
+    if inputs["database_proxy_only_server"] and (not address or len(servers) > 1):
+        yield "database_proxy_only_server: is for the host of the only database server, with database_proxy_address and no other server"
     if address and not is_address(address):
         yield f"database_proxy_address: '{shown(address)}' is not an address such as 192.0.2.21"
 

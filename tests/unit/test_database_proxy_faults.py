@@ -13,6 +13,7 @@ GOOD: dict[str, Any] = {
     "database_proxy_socket": "/run/database/writer.sock",
     "database_proxy_servers": [{"name": "db1", "address": "192.0.2.21"}, {"name": "db2", "address": "2001:db8::22"}],
     "database_proxy_address": "192.0.2.21",
+    "database_proxy_only_server": False,
     "database_proxy_certificate": "/etc/ssl/database/host.pem",
     "database_proxy_key": "/etc/ssl/database/host.key",
     "database_proxy_authority": "/etc/ssl/database/authority.pem",
@@ -31,12 +32,14 @@ def test_what_can_work_has_no_fault():
     assert faults() == []
     assert faults(address="") == []
     assert faults(socket="", servers=[]) == []
+    assert faults(socket="", servers=[], only_server=True) == []
 
 
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
         ({"socket": "", "servers": [], "address": ""}, "database_proxy_socket, database_proxy_address: both empty"),
+        ({"only_server": True}, "database_proxy_only_server: is for the host of the only database server"),
         ({"socket": "/run/mysqld/mysqld.sock"}, "database_proxy_socket: '/run/mysqld/mysqld.sock' is not a file in /run/database"),
         ({"servers": []}, "database_proxy_servers: empty; database_proxy_socket leads nowhere"),
         ({"socket": ""}, "database_proxy_servers: of no use without database_proxy_socket"),
