@@ -65,6 +65,7 @@ class Host:
     rejected: list[str]
     groups: list[str]  # those of the wanted ones that exist
     packages: list[str]  # those of the wanted ones that are installed
+    mounted: bool  # whether something is mounted where its releases share files
 
     def will_ship(self, declared: str) -> bool:
         """Whether a converge of this declaration ships code; the same rule as `plan` of webstack-release."""
@@ -87,6 +88,7 @@ class ActionModule(ActionBase):
                 "users": {"type": "list", "elements": "str", "required": True},
                 "signers": {"type": "list", "elements": "str", "default": []},
                 "groups": {"type": "list", "elements": "str", "default": []},
+                "shared_storage": {"type": "bool", "default": False},
                 "packages": {"type": "list", "elements": "str", "default": []},
                 "known_hosts": {"type": "list", "elements": "str", "default": []},
                 "environment": {"type": "dict", "default": {}},
@@ -102,6 +104,11 @@ class ActionModule(ActionBase):
         host = read(app, args["users"], args["groups"], said)
         faults = [f"app_server_name: '{app}' will not do, because {why}" for why in strangers(app, host)]
         faults += group_faults(host, args["groups"], args["packages"])
+        if args["shared_storage"] and not host.mounted:
+            faults.append(
+                f"app_server_shared_storage: nothing is mounted on /srv/{app}/shared of this host, whose files would be its own; "
+                "mount the storage there that all hosts share, by /etc/fstab say"
+            )
         ships = args["code"] and (bool(args["ref"]) or host.will_ship(args["declared"]))
         if args["push"] and args["code"]:
             faults += clone_faults(args, ships)
@@ -137,6 +144,7 @@ def question(app: str, users: list[str], groups: list[str], packages: list[str])
     places = " ".join(places_of(app))
     old = f"/etc/tmpfiles.d/{app}.conf"
     marks = f"/var/lib/{app}/releases"
+    storage = f"/srv/{app}/shared"
     # dpkg is asked only if groups are declared: a package may create them.
     known = ""
     if groups:
@@ -147,12 +155,14 @@ def question(app: str, users: list[str], groups: list[str], packages: list[str])
     return "\n".join([
         app_accounts.question(users), "echo ---",
         f"ls -d {' '.join(units)} 2>/dev/null", "echo ---",
-        # An empty folder may be used. One that is a mount point has a lost+found.
+        # An empty folder may be used. One that is a mount point has a lost+found; storage may be mounted before the first run.
+        f"storage=; if mountpoint --quiet {storage}; then storage={storage}; fi",
         f"for place in {places}; do",
         '  if [ ! -d "$place" ]; then ls -d "$place" 2>/dev/null',
-        '  elif [ -n "$(find "$place/" -mindepth 1 -maxdepth 1 ! -name lost+found -print -quit)" ]; then echo "$place"; fi',
+        '  elif [ -n "$(find "$place/" -mindepth 1 -maxdepth 1 ! -name lost+found ! -path "$storage" -print -quit)" ]; then echo "$place"; fi',
         "done", "echo ---",
-        f"grep -lsF 'run/{app}/live.sock' {old}", f"ls -d /etc/{app}/deploy_key /etc/{app}/release.json 2>/dev/null", "echo ---",
+        f"grep -lsF 'run/{app}/live.sock' {old}", f"ls -d /etc/{app}/deploy_key /etc/{app}/release.json 2>/dev/null",
+        'if [ "$storage" ]; then echo mounted; fi', "echo ---",
         known, "echo ---",
         f"readlink /srv/{app}/current", f"ls -d {marks}/*.rejected 2>/dev/null", f"grep -Hs . {marks}/*.json",
     ])  # fmt: skip
@@ -186,7 +196,8 @@ def read(app: str, users: list[str], further: list[str], said: str) -> Host:
         accounts=app_accounts.read(users, passwd, groups, further),
         has_user=any(line.startswith(f"{app}:") for line in passwd),
         configured=f"/etc/{app}/release.json" in ours,
-        units=units, places=places, left=[path for path in ours if not path.endswith(".json")],
+        units=units, places=places, mounted="mounted" in ours,
+        left=[path for path in ours if path.startswith("/") and not path.endswith(".json")],
         declared=declared, live=live, rejected=rejected,
         groups=[line.partition(":")[0] for line in brought if ":" in line],
         packages=[line.removeprefix("installed ") for line in brought if line.startswith("installed ")],

@@ -224,6 +224,8 @@ def _text_faults(inputs: Inputs) -> Faults:
                 yield f"app_server_shared[{index}]: '{shown(name)}' is in '{shown(outer)}', which is shared already"
     for name in {*shared} & {*files}:
         yield f"app_server_shared_files: '{shown(name)}' stands in app_server_shared, too; it is a file or a folder"
+    if inputs["app_server_shared_storage"] and not shared and not files:
+        yield "app_server_shared_storage: has no effect without app_server_shared or app_server_shared_files"
 
 
 def _requirement_faults(value: Any, python: bool) -> Faults:

@@ -55,6 +55,10 @@ options:
     description: Whether the play may ship code. Where it does not, no repository is asked.
     type: bool
     default: true
+  shared_storage:
+    description: Whether storage must be mounted where its releases share files.
+    type: bool
+    default: false
   push:
     description: Whether the controller sends the commit.
     type: bool

@@ -79,7 +79,7 @@ def ask(host: Host, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, 
         args = {
             "app": app, "users": [app, f"{app}-build", f"{app}-fetch"], "repository": "https://git.example.com/shop.git",
             "version": "main", "ref": "", "groups": [], "declared": DECLARED, "code": True, "push": False, "signers": [],
-            "key": "", "packages": [], "known_hosts": [], "environment": ROUTED, "before": {},
+            "key": "", "packages": [], "shared_storage": False, "known_hosts": [], "environment": ROUTED, "before": {},
             **changes,
         }  # fmt: skip
         plugin = action.ActionModule.__new__(action.ActionModule)
@@ -122,6 +122,16 @@ def test_all_of_it_is_named_at_once(host, ask):
     host.have("/srv/shop/index.html")
     with pytest.raises(AnsibleActionFail, match="because /etc/shop, /srv/shop on this host is somebody else's"):
         ask()
+
+
+def test_shared_storage_must_be_mounted_and_may_be_before_the_first_run(host, ask, command):
+    command("mountpoint", "exit 1")
+    host.have("/srv/shop/shared/media/x")
+    with pytest.raises(AnsibleActionFail, match="/srv/shop on this host is somebody else's") as refusal:
+        ask(shared_storage=True)
+    assert "nothing is mounted on /srv/shop/shared of this host" in str(refusal.value)
+    command("mountpoint", f'[ "$2" = {host.root}/srv/shop/shared ]')
+    assert ask(shared_storage=True)["users_due"]
 
 
 def test_an_empty_folder_or_disk_is_nobodys(host, ask):

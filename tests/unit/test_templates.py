@@ -262,7 +262,10 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         {"database_proxy_socket": "/run/database/writer.sock", "database_proxy_address": "2001:db8::21",
          "database_proxy_servers": [{"name": "db1", "address": "192.0.2.21"}], **DOOR},
     ),
-    "database_proxy-door": ("database_proxy", ["configure"], {"database_proxy_address": "192.0.2.21", "database_proxy_status_port": "8196", **DOOR}),
+    "database_proxy-door": (
+        "database_proxy", ["configure"],
+        {"database_proxy_address": "192.0.2.21", "database_proxy_status_port": "8196", "database_proxy_only_server": "yes", **DOOR},
+    ),
     "certificate": (
         "certificate", ["validate", "install"],
         {"certificate_name": "shop", "certificate_names": ["shop.example.com"], "certificate_reload": ["nginx.service"]},
@@ -278,7 +281,8 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "app_server", ["validate", "configure"],
         {**APPLICATION, "app_server_environment": HOSTILE, "app_server_secrets": {f"S_{k}": v + SECRET for k, v in HOSTILE.items()},
          "app_server_uwsgi_options": {"harakiri": 7, "env": "RATE=100%"}, "app_server_writable_paths": ["/srv/media"],
-         "app_server_jobs": [{"name": "mails", "command": "python -m shop.mails"},
+         "app_server_database_lock": True, "app_server_shared": ["media"], "app_server_shared_storage": True,
+         "app_server_jobs": [{"name": "mails", "command": "python -m shop.mails", "once": False},
                              {"name": "tidy", "command": "python -m shop.tidy 'a \"$b\"; 5%'", "schedule": "*-*-* 03:30"}],
          "app_server_static_command": ["npm run 'a b'", "collect"], "app_server_migrate_command": "alembic upgrade head",
          "app_server_known_hosts": ["git.example.com ssh-ed25519 AAAA"]},
@@ -556,6 +560,7 @@ def test_a_file_says_at_its_top_where_it_comes_from(files):
             "/etc/webstack-backup/config.json",
             "/usr/local/sbin/webstack-backup",
             "/usr/local/sbin/webstack-balance",
+            "/usr/local/lib/webstack/database-lock",
             "/usr/local/lib/webstack/haproxy-alive",
             "/usr/local/lib/webstack/mysql-node",
             "/etc/mysql/webstack-cluster.json",
@@ -816,6 +821,19 @@ def test_commands_reach_the_host_as_they_were_meant(files):
     assert release["migrate_command"] == ["alembic upgrade head"] and release["notify_command"] == []
     job = files["app-hostile"]["/etc/shop/jobs/shop-job-tidy.service"]["content"]
     assert ' python -m shop.tidy "a \\"$$b\\"; 5%%"\n' in job
+
+
+def test_of_several_hosts_one_runs_a_job_unless_it_is_for_each(files):
+    tidy, timer, mails = (
+        files["app-hostile"][f"/etc/shop/jobs/shop-job-{it}"]["content"]
+        for it in ("tidy.service", "tidy.timer", "mails.service")
+    )
+    assert (
+        " /usr/local/lib/webstack/database-lock try shop-job-tidy python -m " in tidy and "database-lock" not in mails
+    )
+    assert "Persistent" not in timer and "AccuracySec=1s\n" in timer
+    for unit in (tidy, mails, files["app-hostile"]["/etc/systemd/system/shop@.service"]["content"]):
+        assert "AssertPathIsMountPoint=/srv/shop/shared\n" in unit
 
 
 TOOL = ROOT / "roles/app_server/files/webstack_release"
