@@ -99,7 +99,7 @@ class ActionModule(ActionBase):
             if site.name in chosen and site.database is not None:
                 _accept(site.database, str(self._task.args.get("passwords") or "declared"))
         if not self._faults or self._for_roles:
-            result |= self._told(sites, said, lists, result)
+            result |= self._told(sites, said, lists, result, bool(chosen) or "choose" not in self._task.args)
             result |= {"chosen": chosen, "ahead": self._ahead}
         result |= refused(WHO, list(dict.fromkeys(self._faults)), self._vars)
         # The result holds passwords.
@@ -194,7 +194,7 @@ class ActionModule(ActionBase):
             before = len(self._faults)
             worked = self._worked_out(str(name), entry)
             self._faults += wiring.entry_faults(str(name), worked, options)
-            site = wiring.Site(str(name), worked, said, *([several.DATABASE_SOCKET] if self._is_cluster() else []))
+            site = wiring.Site(str(name), worked, said, *([several.DATABASE_SOCKET] if self._has_door() else []))
             if site.is_there and site.has_app and len(self._faults) == before and not site.of_app("entry"):
                 self._faults.append(f"sites.{name}.app.entry: not set; what uWSGI loads, such as shop.wsgi:application")
             if len(self._faults) == before:
@@ -329,7 +329,9 @@ class ActionModule(ActionBase):
                 yield (
                     f"sites.{name}: {has} has it, as {domain}, and {lacks} has not; hosts that serve the same sites serve all of them"
                 )
-        if self._is_cluster() and not self._of_inventory("cluster_authority_folder", ""):
+        if len(groups.get("webservers", [])) > 1:
+            yield from several.site_faults(sites)
+        if self._has_door() and not self._of_inventory("cluster_authority_folder", ""):
             yield (
                 "cluster_authority_folder: not set; a folder on this machine for the authority by which the hosts know each other. Its "
                 "keys are secret, and it is needed as long as the hosts are"
@@ -338,12 +340,14 @@ class ActionModule(ActionBase):
     def _hosts_of_the_same_sites(self) -> several.Several | None:
         """The hosts with a site in common; None if each host is on its own."""
         groups = self._vars["groups"]
-        web, balancers = (tuple(groups.get(name, [])) for name in ("webservers", "loadbalancers"))
+        web, balancers, databases = (
+            tuple(groups.get(name, [])) for name in ("webservers", "loadbalancers", "dbservers")
+        )
         if not balancers:
             found = [site for host in web for site in self._domains(host)] if len(web) > 1 else []
-            if len(found) == len(set(found)):
+            elsewhere = len(web) == 1 and databases and databases != web
+            if len(found) == len(set(found)) and not elsewhere:
                 return None
-        databases = tuple(groups.get("dbservers", []))
         if self._host not in {*web, *balancers, *databases}:
             return None
         addresses = {host: self._private_address(host) for host in dict.fromkeys(balancers + web + databases)}
@@ -358,6 +362,9 @@ class ActionModule(ActionBase):
 
     def _is_cluster(self) -> bool:
         return bool(self._several and self._several.is_cluster)
+
+    def _has_door(self) -> bool:
+        return bool(self._several and self._several.has_door)
 
     def _private_address(self, host: str) -> str:
         """The address by which the others reach a host; its ansible_host where it is an IP address."""
@@ -492,7 +499,12 @@ class ActionModule(ActionBase):
     # Inputs of the roles
 
     def _told(
-        self, sites: list[wiring.Site], said: dict[str, Any], lists: dict[str, list[Any]], result: dict[str, Any]
+        self,
+        sites: list[wiring.Site],
+        said: dict[str, Any],
+        lists: dict[str, list[Any]],
+        result: dict[str, Any],
+        acted_on: bool,
     ) -> dict[str, Any]:
         here = [site for site in sites if site.is_there]
         workers = {site.name: wiring.number(site.of_app("processes"), 0) for site in here}
@@ -511,6 +523,8 @@ class ActionModule(ActionBase):
         told = {}
         for site in sites:
             inputs = wiring.told_site(site, ports, public, workers)
+            if site.is_there and site.has_app and self._several and len(self._several.web) > 1:
+                inputs["app_server_database_lock"] = site.database is not None
             if not self._for_roles:
                 inputs.pop("app_server_secrets", None)
             told[site.name] = {
@@ -540,6 +554,8 @@ class ActionModule(ActionBase):
                 told_by_others = self._several.inputs(here)
                 host |= {name: value for name, value in told_by_others.items() if name not in self._vars}
                 host["base_firewall_open"] = self._several.firewall(said) + host["base_firewall_open"]
+                if told_by_others.get("database_proxy_only_server"):
+                    host["mysql_users"].append(dict(wiring.ASKER))
                 if self._several.balanced:
                     host["nginx_trusted_proxies"] = self._several.trusted() + lists.get("nginx_trusted_proxies", [])
             if "dbservers" in groups:
@@ -555,11 +571,13 @@ class ActionModule(ActionBase):
             "sites": told,
             "host": host,
             "cluster": cluster,
-            # The hosts that have the same applications; empty where this one is on its own.
-            "hosts": list(self._several.web) if self._several and len(self._several.web) > 1 else [],
+            # Whether applications reach the database by role database_proxy, and hosts know each other by certificates.
+            "door": self._has_door(),
+            # The hosts that have the same applications; empty where this one is on its own, or the site that is meant is elsewhere.
+            "hosts": list(self._several.web) if self._several and len(self._several.web) > 1 and acted_on else [],
             # All hosts that share sites, by what they do.
             "shared": self._several.told() if self._several else {},
-            "address": self._several.addresses[self._host] if cluster else "",
+            "address": self._several.addresses[self._host] if self._several and self._has_door() else "",
             # Each node of a cluster has all data; one of them keeps the backups.
             "backs_up": not cluster or self._host == self._vars["groups"]["dbservers"][0],
         }

@@ -57,6 +57,11 @@ class Several:
         return len(self.databases) > 1
 
     @property
+    def has_door(self) -> bool:
+        """Whether an application may be on another host than the database that writes."""
+        return self.is_cluster or (bool(self.databases) and set(self.web) != set(self.databases))
+
+    @property
     def public(self) -> list[str]:
         """The virtual addresses, without the length of their network."""
         return [address.partition("/")[0] for address in self.virtual]
@@ -87,8 +92,9 @@ class Several:
         if self.host in self.web and self._of(self.web):
             port = number(said.get("nginx_challenge_port"), role_options("nginx")["nginx_challenge_port"]["default"])
             found.append({"port": port, "from": self._of(self.web)})
-        if self.is_cluster and self.host in self.databases:
-            found += [{"port": port, "from": self._of(self.databases)} for port in GALERA_PORTS]
+        if self.has_door and self.host in self.databases:
+            if self.is_cluster:
+                found += [{"port": port, "from": self._of(self.databases)} for port in GALERA_PORTS]
             askers = self._of(tuple(dict.fromkeys(self.web + self.databases)))
             found += [{"port": port, "from": askers} for port in DATABASE_PORTS]
         return found
@@ -112,7 +118,7 @@ class Several:
                     if site.has_certificate and site.has_app
                 ],
             }
-        if self.is_cluster:
+        if self.has_door:
             files = {name: f"{CERTIFICATES}/{name}.pem" for name in ("certificate", "key", "authority")}
             told |= {f"database_proxy_{name}": path for name, path in files.items()}
             if self.host in self.web:
@@ -121,13 +127,17 @@ class Several:
                     "database_proxy_servers": self._named(self.databases),
                 }
             if self.host in self.databases:
-                told |= {
-                    "database_proxy_address": self.addresses[self.host],
-                    "mysql_cluster_nodes": self._named(self.databases),
-                    "mysql_cluster_address": self.addresses[self.host],
-                    "mysql_cluster_name": "webstack",
-                    **{f"mysql_cluster_{name}": path for name, path in files.items()},
-                }
+                told |= {"database_proxy_address": self.addresses[self.host]}
+                told |= (
+                    {"database_proxy_only_server": True}
+                    if not self.is_cluster
+                    else {
+                        "mysql_cluster_nodes": self._named(self.databases),
+                        "mysql_cluster_address": self.addresses[self.host],
+                        "mysql_cluster_name": "webstack",
+                        **{f"mysql_cluster_{name}": path for name, path in files.items()},
+                    }
+                )
         return told
 
     def trusted(self) -> list[str]:
@@ -161,12 +171,27 @@ def number_faults(groups: dict[str, list[str]], where: str) -> Iterator[str]:
     if len(databases) % 2 == 0:
         yield (
             f"dbservers: {len(databases)} cannot tell which of them is cut off: when half of them are gone, none writes. "
-            "Have three, or any odd number; they may be web servers too"
+            "Have one, three, or any odd number; they may be web servers too"
         )
-    if len(databases) == 1:
-        yield (
-            f"dbservers: {databases[0]} alone cannot be the database of several hosts yet; have three, which may be web servers too"
-        )
+
+
+def site_faults(sites: list[Site]) -> Iterator[str]:
+    """What an application has that cannot be the same on several hosts."""
+    for site in sites:
+        jobs = site.of_app("jobs", []) if site.is_there and site.database is None else []
+        for index, job in enumerate(jobs):
+            if job.get("once", True):
+                yield (
+                    f"sites.{site.name}.app.jobs[{index}]: {job['name']} would run on each host: which one of them runs it is decided in "
+                    "the database of the site, and it has none; if it may run on each, say once: false"
+                )
+        files = [*site.of_app("shared", []), *site.of_app("shared_files", [])]
+        if site.is_there and files and not site.of_app("shared_storage", False):
+            yield (
+                f"sites.{site.name}.app.shared: each host would have its own {', '.join(map(str, files))}, and a visitor sees those of "
+                f"one of them. Mount storage of all hosts on {site.home}/shared, and say app.shared_storage: true; or have the "
+                "application keep them in its database or an object store, and take them out"
+            )
 
 
 def address_faults(host: str, address: str) -> Iterator[str]:

@@ -39,6 +39,8 @@ CHALLENGES = "/var/lib/webstack/challenges"
 # Who reads the binary log for role backup, and how long a commit waits for the other machine.
 READER = {"name": "webstack-binlog", "auth": "socket", "replication": True}
 ACKNOWLEDGE_MS = 2000
+# By whom role database_proxy asks whether the only server takes connections.
+ASKER = {"name": "haproxy", "auth": "socket"}
 YEAR = 31536000  # seconds
 # Inputs that the sites of a host are turned into. The inventory's own entries are added.
 LISTS = (

@@ -173,7 +173,6 @@ def test_a_host_is_asked_for_its_clock(monkeypatch):
     [
         ({"loadbalancers": ["web1"]}, "loadbalancers: web1 alone would be what all others fail with"),
         ({"dbservers": ["web1", "web2"]}, "dbservers: 2 cannot tell which of them is cut off"),
-        ({"dbservers": ["web1"]}, "dbservers: web1 alone cannot be the database of several hosts yet"),
         ({"dbservers": []}, "dbservers: 0 cannot tell"),
         ({"appservers": ["web1", "web2"]}, "webservers, appservers: must hold the same hosts"),
         ({"loadbalancer": ["web1"]}, "loadbalancer: this group has no meaning, and its hosts"),
@@ -191,6 +190,55 @@ def test_hosts_of_the_same_sites_have_all_of_them():
     assert found == [
         "sites.blog: web2 has it, as blog.example, and web1 has not; hosts that serve the same sites serve all of them"
     ]
+
+
+def test_files_that_each_host_would_have_for_itself_are_refused():
+    shop = {**SHOP, "app": {**SHOP["app"], "shared": ["media"], "shared_files": ["settings.local"]}}
+    (fault,) = faults(sites={"shop": shop})
+    assert fault.startswith("sites.shop.app.shared: each host would have its own media, settings.local, and a visitor")
+    stored = {**shop, "app": {**shop["app"], "shared_storage": True}}
+    assert faults(sites={"shop": stored}) == []
+    one = {name: ["web1"] for name in ("webservers", "appservers", "dbservers")}
+    assert faults(groups=one, sites={"shop": shop}) == []
+
+
+def test_a_job_runs_on_one_host_by_a_lock_in_the_database():
+    app = {**SHOP["app"], "jobs": [{"name": "mails", "command": "python mails.py"}]}
+    shop = {**SHOP, "app": app}
+    assert told(sites={"shop": shop})["sites"]["shop"]["inputs"]["app_server_database_lock"] is True
+    one = {name: ["web1"] for name in ("webservers", "appservers", "dbservers")}
+    assert told(groups=one, sites={"shop": shop})["sites"]["shop"]["inputs"]["app_server_database_lock"] is False
+    without = {key: value for key, value in shop.items() if key != "database"}
+    (fault,) = faults(sites={"shop": without})
+    assert fault.startswith("sites.shop.app.jobs[0]: mails would run on each host")
+    app["jobs"][0]["once"] = False
+    assert faults(sites={"shop": without}) == []
+
+
+def test_one_database_server_of_several_web_servers_is_reached_by_its_door():
+    groups = {name: ["web1", "web2"] for name in ("loadbalancers", "webservers", "appservers")} | {"dbservers": ["db1"]}
+    assert faults(groups=groups) == [] and faults("db1", groups=groups) == []
+    database, web = told("db1", groups=groups), told("web1", groups=groups)
+    host = database["host"]
+    assert host["database_proxy_only_server"] and host["database_proxy_address"] == "10.0.0.21"
+    assert not {"mysql_cluster_nodes", "database_proxy_socket", "database_proxy_servers"} & {*host}
+    assert [(entry["port"], entry["from"]) for entry in host["base_firewall_open"]] == [
+        (port, ["10.0.0.11", "10.0.0.12"]) for port in (3307, 3308)
+    ]
+    assert [user["name"] for user in host["mysql_users"]] == ["shop", "haproxy"]
+    assert web["host"]["database_proxy_servers"] == [{"name": "db1", "address": "10.0.0.21"}]
+    assert not {"database_proxy_address", "database_proxy_only_server"} & {*web["host"]}
+    assert web["sites"]["shop"]["inputs"]["app_server_environment"]["DB_SOCKET"] == "/run/database/writer.sock"
+    assert database["door"] and not database["cluster"] and database["backs_up"]
+
+
+def test_so_is_that_of_one_web_server_on_another_host():
+    groups = {"webservers": ["web1"], "appservers": ["web1"], "dbservers": ["db1"]}
+    assert faults(groups=groups) == [] and faults("db1", groups=groups) == []
+    answer = told("web1", groups=groups)
+    assert answer["door"] and answer["hosts"] == [], "it ships as a host of its own"
+    assert "nginx_https_port" not in answer["host"] and answer["host"]["database_proxy_socket"]
+    assert [entry["port"] for entry in answer["host"]["base_firewall_open"]] == [80, 443]
 
 
 @pytest.mark.parametrize(
