@@ -11,6 +11,7 @@ import configparser
 import datetime
 import functools
 import hashlib
+import ipaddress
 import json
 import os
 import re
@@ -1212,6 +1213,22 @@ def test_a_server_with_its_data_elsewhere_is_not_led_away_from_them(rendered, co
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
     assert (found in done.stdout) == bool(code)
+
+
+@pytest.mark.parametrize(("address", "refused"), [("192.0.2.1", False), ("192.0.2.9", True)])
+def test_a_node_whose_certificate_is_not_for_its_address_is_refused(rendered, command, tmp_path, address, refused):
+    (check,) = [call["check"] for call in rendered["mysql-cluster"] if "mysql-node" in str(call.get("check"))]
+    command("mariadbd", "exit 0")
+    command("mariadb", "exit 1")
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([])
+    start = datetime.datetime.now(datetime.UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + datetime.timedelta(1))
+    made = made.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), False)
+    for path in ("certificate.pem", "key.pem", "authority.pem"):
+        (tmp_path / path).write_bytes(made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    argv = [part.replace("/etc/ssl/", f"{tmp_path}/") for part in check]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert ("certificate.pem is not for 192.0.2.1, the address of this node" in done.stdout) == refused, done.stderr
 
 
 @pytest.mark.parametrize(
