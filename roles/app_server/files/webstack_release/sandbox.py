@@ -97,6 +97,7 @@ class Sandbox:
             f"Environment=HOME={home} PATH=/usr/bin:/bin LANG=C.UTF-8 PIP_CERT={certificates}",
             f"EnvironmentFile=-{self.paths.config}/build_environment",
             f"BindsTo={self.paths.deploy_unit}", f"After={self.paths.deploy_unit}",
+            "CPUWeight=20", "Nice=10",  # visitors come first
         )  # fmt: skip
 
     def fetching(self, argv: list[str], **options: Any) -> str:
