@@ -203,6 +203,7 @@ class _Cluster:
     def _site_rows(self, site: str) -> Iterable[tuple[str, ...]]:
         """One row, or where hosts differ, one for those that are alike."""
         alike: dict[tuple[str, ...], list[str]] = {}
+        versions: dict[str, str] = {}  # by release; a host that got what others have knows it by its commit alone
         closed: dict[str, str] = {}
         faults: dict[str, list[str]] = {}
         live: dict[str, list[str]] = {}  # hosts, by the commit that is live
@@ -218,20 +219,21 @@ class _Cluster:
                 live.setdefault(commit, []).append(host)
             closed[host] = closed_since(maintenance["stat"]) if maintenance else "not known"
             is_closed = "closed" if closed[host].startswith("on") else closed[host]
-            alike.setdefault((told, version, valid_until(certificate), is_closed), []).append(host)
+            versions[told] = min(version, versions.get(told, version), key=len)
+            alike.setdefault((told, valid_until(certificate), is_closed), []).append(host)
         if len(live) > 1:
             parts = "; ".join(f"{commit} on {', '.join(hosts)}" for commit, hosts in live.items())
             self.wrong.append(f"{site}: different releases are live, {parts}; a deploy gives all of them one")
-        if len({row[3] for row in alike}) > 1:
+        if len({row[2] for row in alike}) > 1:
             hosts = [host for host, words in closed.items() if words.startswith("on")]
             self.wrong.append(f"{site}: {', '.join(hosts)} alone is under maintenance")
         for fault, hosts in faults.items():
             self.wrong.append(f"{site}{'' if hosts == self.web else ' on ' + ', '.join(hosts)}: {fault}")
-        differ = len(alike) > 1
-        for index, ((release, version, until, _closed), hosts) in enumerate(alike.items()):
+        differ = len(live) > 1 or len({row[2] for row in alike}) > 1
+        for index, ((release, until, _closed), hosts) in enumerate(alike.items()):
             is_wrong = differ or any(host in hosts for of in faults.values() for host in of)
             yield (
-                "" if index else site, release, version, "all" if hosts == self.web else ", ".join(hosts), until,
+                "" if index else site, release, versions[release], "all" if hosts == self.web else ", ".join(hosts), until,
                 closed[hosts[0]], SEE_BELOW if is_wrong else "",
             )  # fmt: skip
 

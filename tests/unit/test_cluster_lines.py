@@ -169,6 +169,12 @@ def test_different_releases_need_a_person():
     assert told(asked)["wrong"] == []
 
 
+def test_hosts_that_got_what_the_others_have_by_its_commit_have_the_same_release():
+    asked = all_well()
+    asked["web2"]["live"]["results"][0]["answer"]["version"] = "5bd9fffc372d5bd9fffc372d5bd9fffc372d5bd9"
+    assert told(asked) == told(all_well())
+
+
 def test_what_is_wrong_with_a_site_names_the_hosts_unless_it_is_so_on_all():
     asked = all_well()
     asked["web3"]["live"]["results"][0]["answer"]["wrong"] = ["it is not verified"]
