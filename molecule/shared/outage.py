@@ -26,16 +26,6 @@ def power_on(host: Host) -> None:
 
 
 @contextlib.contextmanager
-def paused(host: Host) -> Iterator[None]:
-    """Its programs stand still, and its kernel goes on: connections are taken, and nobody answers."""
-    subprocess.run(["docker", "pause", host.backend.name], check=True, capture_output=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["docker", "unpause", host.backend.name], check=True, capture_output=True)
-
-
-@contextlib.contextmanager
 def cut_off(host: Host, *addresses: str) -> Iterator[None]:
     """No packet passes between the host and the addresses; all others still reach it."""
     them = f"{{ {', '.join(addresses)} }}"
