@@ -29,8 +29,6 @@ def _end_faults(inputs: dict[str, Any]) -> Iterator[str]:
         yield "database_proxy_socket, database_proxy_address: both empty; there is nothing to do on this host"
     if socket and not SOCKET.fullmatch(socket):
         yield f"database_proxy_socket: '{shown(socket)}' is not a file in /run/database such as /run/database/writer.sock"
-    if socket and not servers:
-        yield "database_proxy_servers: empty; database_proxy_socket leads nowhere"
     if servers and not socket:
         yield "database_proxy_servers: of no use without database_proxy_socket"
     yield from server_faults("database_proxy_servers", servers)

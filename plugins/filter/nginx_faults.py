@@ -119,8 +119,13 @@ def _proxy_faults(addresses: list[str | None]) -> Faults:
 
 
 def _protocol_faults(inputs: Inputs) -> Faults:
+    hands_over = inputs["nginx_hands_over_ports"].lower() in TRUE
     if inputs["nginx_proxy_protocol"].lower() not in TRUE:
+        if hands_over:
+            yield "nginx_hands_over_ports: only nginx behind load balancers hands its ports over to one; set nginx_proxy_protocol too"
         return
+    if hands_over and {"80", "443"} & {inputs["nginx_http_port"], inputs["nginx_https_port"]}:
+        yield "nginx_hands_over_ports: nginx_http_port and nginx_https_port must be other ports than 80 and 443, which are handed over"
     if not inputs["nginx_trusted_proxies"]:
         yield "nginx_proxy_protocol: nobody is believed who the visitor is; name the balancers in nginx_trusted_proxies"
     if inputs["nginx_http2_port"] != "0":

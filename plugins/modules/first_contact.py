@@ -59,6 +59,10 @@ options:
         description: The input that sets the port.
         type: str
         required: true
+      hands_over:
+        description: Another unit whose programs may hold the port, which they share until the service has it.
+        type: str
+        default: ""
   take_over:
     description: Whether the folders become the role's, whoever has files in them.
     type: bool
@@ -135,7 +139,7 @@ def refused_ports(params: dict[str, Any], found: list[Listener]) -> list[str]:
             listener
             for listener in found
             if (listener.protocol, listener.port) == (wanted["protocol"], wanted["port"])
-            and listener.unit != params["unit"]
+            and listener.unit not in (params["unit"], wanted["hands_over"])
             and listener.overlaps(wanted["address"])
         ]
         if held:
@@ -152,6 +156,7 @@ def main() -> None:
         "protocol": {"type": "str", "choices": ["tcp", "udp"], "default": "tcp"},
         "address": {"type": "str", "default": "*"},
         "input": {"type": "str", "required": True},
+        "hands_over": {"type": "str", "default": ""},
     }
     module = AnsibleModule(
         argument_spec={

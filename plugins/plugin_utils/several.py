@@ -112,6 +112,7 @@ class Several:
                 "load_balancer_address": self.addresses[self.host],
                 "load_balancer_peers": self._of(self.balancers),
                 "load_balancer_servers": self._named(self.web),
+                "load_balancer_takes_ports_of": "nginx.service" if self.host in self.web else "",
                 "load_balancer_sites": [
                     {"name": site.name, "domains": site.names, "path": ready_path(site)}
                     for site in sites

@@ -27,6 +27,7 @@ GOOD: dict[str, Any] = {
     "nginx_maintenance_allow": [],
     "nginx_trusted_proxies": [],
     "nginx_proxy_protocol": False,
+    "nginx_hands_over_ports": False,
     "nginx_http3": False,
     "nginx_maintenance_retry": 300,
     "nginx_status_port": 8099,
@@ -369,9 +370,15 @@ def test_the_port_of_https_is_in_nobodys_way_without_a_certificate():
         ({"nginx_trusted_proxies": []}, "nginx_proxy_protocol"),
         ({"nginx_http2_port": 8082}, "nginx_http2_port"),
         ({"nginx_http3": "yes"}, "nginx_http3"),
+        ({"nginx_hands_over_ports": "yes"}, "nginx_hands_over_ports"),
+        ({"nginx_hands_over_ports": "yes", "nginx_http_port": 8080, "nginx_https_port": 443}, "nginx_hands_over_ports"),
     ],
 )
 def test_behind_balancers_that_hand_connections_on(inputs, path):
     behind = {"nginx_proxy_protocol": True, "nginx_trusted_proxies": ["192.0.2.1"]}
     assert faults(**behind) == []
     one(faults(**{**behind, **inputs}), path)
+
+
+def test_ports_are_handed_over_to_load_balancers_alone():
+    one(faults(nginx_hands_over_ports="yes", nginx_http_port=8080, nginx_https_port=8443), "nginx_hands_over_ports")

@@ -239,6 +239,11 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
          "nginx_proxy_protocol": "yes", "nginx_challenge_root": "/srv/challenges",
          "nginx_challenge_peers": ["10.0.0.12", "2001:db8::12"]},
     ),
+    "nginx-hands-over": (
+        "nginx", ["validate", "configure"],
+        {"nginx_sites": TLS_SITES, "nginx_http_port": 8080, "nginx_https_port": 8443, "nginx_trusted_proxies": ["10.0.0.0/8"],
+         "nginx_proxy_protocol": "yes", "nginx_hands_over_ports": "yes"},
+    ),
     "mysql-cluster": (
         "mysql", ["configure"],
         {"mysql_cluster_nodes": [{"name": f"db{number}", "address": f"192.0.2.{number}"} for number in (1, 2, 3)],
@@ -1031,6 +1036,19 @@ def test_behind_balancers_a_visitors_own_headers_say_nothing(files):
     assert "return 301 https://$host$request_uri;" in site
 
 
+def test_while_ports_are_handed_over_visitors_are_served_there_by_sockets_that_two_can_have(files):
+    case = files["nginx-hands-over"]
+    listening = re.findall(
+        r"listen (.*);", "".join(case[f"/etc/nginx/{name}"]["content"] for name in ("nginx.conf", "sites/shop.conf"))
+    )
+    for address, tls in {"80": "", "[::]:80": "", "443": " ssl", "[::]:443": " ssl"}.items():
+        there = [line for line in listening if line.split()[0] == address]
+        # A second one with options of the socket would be refused by nginx.
+        assert [line for line in there if "reuseport" in line] == [f"{address}{tls} default_server reuseport"]
+        assert len(there) > 1 and not any("proxy_protocol" in line for line in there)
+    assert not any("reuseport" in line for line in listening if "proxy_protocol" in line)
+
+
 def test_each_site_is_asked_on_every_server_and_found_by_its_names(files):
     text = files["load_balancer"]["/etc/haproxy/haproxy.cfg"]["content"]
     assert "use_backend shop if { req.ssl_sni -i www.example.com } { nbsrv(shop) gt 0 }" in text
@@ -1055,7 +1073,7 @@ def test_a_host_has_the_end_of_the_way_to_the_database_that_it_needs(files):
     )
     assert "bind 2001:db8::21:3307 ssl crt host.pem ca-file /etc/ssl/authority.pem verify required" in both
     assert "server db1 192.0.2.21:3307 ssl crt host.pem" in both
-    assert "listen writer" not in door and "lua" not in door
+    assert "listen writer" not in door and "tcp-request content lua.hold_local" in door
 
 
 def test_the_way_to_the_database_is_sandboxed(files, tmp_path):

@@ -173,6 +173,9 @@ def before() -> None:
     # Of a node's data Galera itself asks for this mark, which recover.yml sets where they are the newest.
     if grows and state.get("safe_to_bootstrap", "1") == "1":
         options.append("--wsrep-new-cluster")
+        if not state:
+            # Alone, it takes writes as it did before: there is nobody who could elect another one.
+            options.append("--read-only=OFF")
     elif not state and databases():
         sys.exit(
             f"{DATA} holds the databases {', '.join(databases())}, and is no node's of a cluster: the server does not start, as a "
@@ -327,7 +330,7 @@ class Agent:
         if not read_only:
             # /writer must not say yes any more while the server waits for changes in flight.
             self.state = state
-            self.query("SET GLOBAL read_only = ON")
+            self.take_no_writes()
         if (
             state["members"]
             and name not in state["members"]
@@ -337,6 +340,17 @@ class Agent:
             self.query(
                 "UPDATE webstack.writer SET name = %s, since = UTC_TIMESTAMP(6) WHERE name = %s", self.config.name, name
             )
+
+    def take_no_writes(self) -> None:
+        """The server waits for changes in flight. Those that hang are of sessions that end anyway."""
+        import pymysql
+
+        try:
+            self.query("SET GLOBAL read_only = ON")
+        except (pymysql.MySQLError, OSError):
+            self.forget()
+            self.end_sessions()
+            raise
 
     def end_sessions(self) -> None:
         """Has applications connect anew, to the node that writes: a proxy that has been reloaded would keep their connections."""
