@@ -240,7 +240,9 @@ def test_what_was_changed_by_hand_is_mended(server, writer):
 
 
 def test_what_cannot_work_is_refused_and_the_proxy_goes_on(servers, writer):
-    playbook("--tags=database_proxy", database_proxy_servers=[]).must_be_refused("database_proxy_servers: empty")
+    playbook("--tags=database_proxy", database_proxy_socket="").must_be_refused(
+        "database_proxy_servers: of no use without"
+    )
     playbook(
         "--tags=database_proxy", database_proxy_status_port=3308, database_proxy_socket="/run/writer.sock"
     ).must_be_refused(
