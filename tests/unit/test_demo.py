@@ -56,3 +56,10 @@ def test_no_host_is_ended_where_another_is_down(command, runs, said):
     done = start(ROOT / "tools/demo-hosts", "kill", "3", cwd=ROOT)
     assert done.returncode == 1 and f"demo: {said}" in done.stderr, done
     assert done.stdout == ""
+
+
+def test_a_host_that_was_never_made_cannot_come_back(command):
+    command("docker", "[ $2 = ls ] || exit 1")
+    done = start(ROOT / "tools/demo-hosts", "heal", "2", cwd=ROOT)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.strip() == "demo: there is no web2; make demo HOSTS=3, first"
