@@ -762,6 +762,7 @@ def test_what_a_commit_runs_can_write_its_release_and_nothing_that_stays(applica
     monkeypatch.setattr(application.sandbox, "run_as", lambda user, argv, **options: given.append(options))
     application.sandbox.building(["make"], application.paths.releases / GOOD)
     assert given[0]["writes"] == [application.paths.releases / GOOD]
+    assert {"CPUWeight=20", "Nice=10"} < {*given[0]["settings"]}, "visitors come first"
     (application.paths.build / "pip/wheels").mkdir(parents=True)
     (application.paths.build / "link").symlink_to("/etc")
     application.builder.make_folders()

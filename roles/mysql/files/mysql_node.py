@@ -342,15 +342,16 @@ class Agent:
             )
 
     def take_no_writes(self) -> None:
-        """The server waits for changes in flight. Those that hang are of sessions that end anyway."""
+        """The server waits for changes in flight. Sessions whose change hangs end all the same."""
         import pymysql
 
         try:
             self.query("SET GLOBAL read_only = ON")
         except (pymysql.MySQLError, OSError):
             self.forget()
-            self.end_sessions()
             raise
+        finally:
+            self.end_sessions()
 
     def end_sessions(self) -> None:
         """Has applications connect anew, to the node that writes: a proxy that has been reloaded would keep their connections."""
@@ -390,8 +391,7 @@ class Agent:
         self.state = self.state | {"writes": False}
         # It waits for changes in flight, and the name of the next writer comes after them on all nodes.
         self.query(f"SET SESSION lock_wait_timeout = {HAND_OVER_SECONDS}")
-        self.query("SET GLOBAL read_only = ON")
-        self.end_sessions()
+        self.take_no_writes()
         self.query(
             "UPDATE webstack.writer SET name = %s, since = UTC_TIMESTAMP(6) WHERE name = %s", peer, self.config.name
         )
