@@ -64,9 +64,8 @@ class ActionModule(ActionBase):
         self._for_roles = boolean(self._task.args.get("roles", False))
         self._host = str(self._vars["inventory_hostname"])
         self._faults: list[str] = []
-        self._ahead: list[
-            float
-        ] = []  # by how many seconds the host's clock is ahead of this machine's: at least, and at most
+        # By how many seconds the host's clock is ahead of this machine's: at least, and at most.
+        self._ahead: list[float] = []
         self._renewed: list[str] = []  # the names that certbot renews on the host
         self._declared: list[str] = []  # the names of all sites, with those that have a fault
         self._declared_before: dict[str, str] = {}  # where the inventory sets the previous database password, by site

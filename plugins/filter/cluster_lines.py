@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ansible_collections.foobar.webstack.plugins.filter.status_lines import (
+    SEE_BELOW,
     closed_since,
     faults_of,
     of_backups,
@@ -20,7 +21,6 @@ from ansible_collections.foobar.webstack.plugins.filter.status_lines import (
 
 # States of a server in HAProxy.
 WORDS = {"DOWN": "not ready", "DRAIN": "drained", "MAINT": "taken out by hand"}
-SEE_BELOW = "← see below"
 
 
 def cluster_lines(
@@ -221,17 +221,17 @@ class _Cluster:
             is_closed = "closed" if closed[host].startswith("on") else closed[host]
             versions[told] = min(version, versions.get(told, version), key=len)
             alike.setdefault((told, valid_until(certificate), is_closed), []).append(host)
+        closed_differ = len({is_closed for _release, _until, is_closed in alike}) > 1
         if len(live) > 1:
             parts = "; ".join(f"{commit} on {', '.join(hosts)}" for commit, hosts in live.items())
             self.wrong.append(f"{site}: different releases are live, {parts}; a deploy gives all of them one")
-        if len({row[2] for row in alike}) > 1:
+        if closed_differ:
             hosts = [host for host, words in closed.items() if words.startswith("on")]
             self.wrong.append(f"{site}: {', '.join(hosts)} alone is under maintenance")
         for fault, hosts in faults.items():
             self.wrong.append(f"{site}{'' if hosts == self.web else ' on ' + ', '.join(hosts)}: {fault}")
-        differ = len(live) > 1 or len({row[2] for row in alike}) > 1
         for index, ((release, until, _closed), hosts) in enumerate(alike.items()):
-            is_wrong = differ or any(host in hosts for of in faults.values() for host in of)
+            is_wrong = len(live) > 1 or closed_differ or any(host in hosts for of in faults.values() for host in of)
             yield (
                 "" if index else site, release, versions[release], "all" if hosts == self.web else ", ".join(hosts), until,
                 closed[hosts[0]], SEE_BELOW if is_wrong else "",

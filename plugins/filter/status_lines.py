@@ -9,6 +9,7 @@ import json
 import ssl
 from typing import Any
 
+SEE_BELOW = "← see below"
 HEADINGS = ("site", "release", "version", "slot", "certificate", "maintenance", "")
 
 
@@ -64,7 +65,7 @@ def _of_sites(
                 *release_of(release),
                 valid_until(certificate),
                 closed_since(closed),
-                "← see below" if faults else "",
+                SEE_BELOW if faults else "",
             )
         )
     return {"said": table(HEADINGS, rows), "wrong": wrong}

@@ -128,17 +128,17 @@ class Several:
                     "database_proxy_servers": self._named(self.databases),
                 }
             if self.host in self.databases:
-                told |= {"database_proxy_address": self.addresses[self.host]}
-                told |= (
-                    {"database_proxy_only_server": True}
-                    if not self.is_cluster
-                    else {
-                        "mysql_cluster_nodes": self._named(self.databases),
-                        "mysql_cluster_address": self.addresses[self.host],
-                        "mysql_cluster_name": "webstack",
-                        **{f"mysql_cluster_{name}": path for name, path in files.items()},
-                    }
-                )
+                told |= {
+                    "database_proxy_address": self.addresses[self.host],
+                    "database_proxy_only_server": not self.is_cluster,
+                }
+            if self.is_cluster and self.host in self.databases:
+                told |= {
+                    "mysql_cluster_nodes": self._named(self.databases),
+                    "mysql_cluster_address": self.addresses[self.host],
+                    "mysql_cluster_name": "webstack",
+                    **{f"mysql_cluster_{name}": path for name, path in files.items()},
+                }
         return told
 
     def trusted(self) -> list[str]:

@@ -35,6 +35,11 @@ def holder() -> str:
     return name
 
 
+def neither() -> str:
+    """A host that has neither the address nor the writer."""
+    return next(name for name in names() if name not in (holder(), writer()))
+
+
 def is_well(name: str) -> bool:
     """Whether a host's load balancer gives visitors to all, and its database has all data."""
     node = "SHOW GLOBAL STATUS WHERE Variable_name IN ('wsrep_local_state_comment', 'wsrep_cluster_size')"

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from cluster import holder, host, is_well, load, lost, writer
+from cluster import holder, host, is_well, load, lost, neither, writer
 from outage import power_off, power_on
 from scenario import PROJECT, names, playbook, until
 
 ASKED = 12_000
 FEW = ASKED // 1000  # 0.1 % may fail when a host dies: those that it was answering
-
-
-def neither() -> str:
-    """A host that has neither the address nor the writer, if there is one; else one without the address."""
-    rest = [name for name in names() if name != holder()]
-    return next((name for name in rest if name != writer()), rest[0])
 
 
 @pytest.mark.parametrize("which", [holder, writer, neither])

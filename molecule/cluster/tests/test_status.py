@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import re
 
-from cluster import ADDRESS, holder, host, is_well, writer
+from cluster import ADDRESS, holder, host, is_well, neither, writer
 from outage import power_off, power_on
 from scenario import PROJECT, Run, names, playbook, until
-
-
-def neither() -> str:
-    """A host that has neither the address nor the writer."""
-    return next(name for name in names() if name not in (holder(), writer()))
 
 
 def status() -> Run:
