@@ -63,3 +63,13 @@ def test_a_host_that_was_never_made_cannot_come_back(command):
     done = start(ROOT / "tools/demo-hosts", "heal", "2", cwd=ROOT)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.strip() == "demo: there is no web2; make demo HOSTS=3, first"
+
+
+def test_root_of_three_hosts_sees_whose_a_port_is(command, tmp_path):
+    """A second run asks that of HAProxy's, which has become another user."""
+    answers = '"image ls") echo made;; "container inspect") exit 1;; "exec "*) echo running;;'
+    command("docker", f'echo "$@" >> {tmp_path}/asked\ncase "$1 $2" in {answers} esac')
+    done = start(ROOT / "tools/demo-hosts", "up", cwd=ROOT)
+    assert done.returncode == 0, done
+    made = [line for line in (tmp_path / "asked").read_text().splitlines() if line.startswith("run ")]
+    assert len(made) == 3 and all("--cap-add=SYS_PTRACE" in line.split() for line in made)
