@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -153,6 +154,30 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """A test that takes `server` runs once for each host of the scenario."""
     if "server" in metafunc.fixturenames:
         metafunc.parametrize("server", names(), indirect=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "everywhere: what it asks is another matter on each host")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Of a test that runs on several hosts, one is taken, another for each test; with EVERY_HOST=true all are.
+
+    `everywhere` marks what is another matter on each host.
+    """
+    if os.environ.get("EVERY_HOST") == "true":
+        return
+    hosts = set(names())
+    same: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        given = getattr(item, "callspec", None)
+        on = [value for value in given.params.values() if isinstance(value, str) and value in hosts] if given else []
+        if on and not item.get_closest_marker("everywhere"):
+            same.setdefault(item.nodeid.replace(on[0], ""), []).append(item)
+    taken = {key: alike[zlib.crc32(key.encode()) % len(alike)] for key, alike in same.items()}
+    left = {item for alike in same.values() for item in alike} - set(taken.values())
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
 
 
 @pytest.fixture
