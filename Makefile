@@ -129,7 +129,7 @@ patch: words toolchain ## new versions of all packages, one host after the other
 rotate: words toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
 	ansible-playbook --inventory inventories/$(ENV) playbooks/rotate.yml $(strip $(of_site) $(call ask,secrets))
 
-test: engine test-fast ## all tests: lint, unit, every scenario, acceptance
+test: engine test-fast ## all tests: lint, unit, every scenario (each test on one of its hosts in turn), acceptance
 	tools/scenarios
 	tools/acceptance
 
@@ -138,8 +138,8 @@ test-fast: toolchain ## lint and unit tests, no containers
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; $(MAKE) lint --no-print-directory >"$$log" 2>&1 & lint=$$!; \
 	  $(MAKE) unit --no-print-directory; unit=$$?; wait $$lint; lint=$$?; cat "$$log"; exit $$((unit | lint))
 
-test-role: words engine toolchain ## one scenario: make test-role ROLE=nginx
-	molecule test --scenario-name $(ROLE)
+test-role: words engine toolchain ## one scenario, each test on every host of it: make test-role ROLE=nginx
+	EVERY_HOST=true molecule test --scenario-name $(ROLE)
 
 lint: toolchain
 	yamllint --strict .

@@ -321,6 +321,8 @@ class ActionModule(ActionBase):
         yield from several.number_faults(groups, where)
         for host in sorted(self._several.addresses):
             yield from several.address_faults(host, self._several.addresses[host])
+        reboots = {host: str(self._of_host(host, "base_reboot_time", "")) for host in self._several.addresses}
+        yield from several.reboot_faults(self._host, reboots)
         own = {(site.name, site.names[0]) for site in sites if site.is_there}
         for host in groups.get("webservers", []):
             for name, domain in sorted(own ^ self._domains(host)) if self._host in groups["webservers"] else ():

@@ -195,6 +195,16 @@ def site_faults(sites: list[Site]) -> Iterator[str]:
             )
 
 
+def reboot_faults(host: str, times: dict[str, str]) -> Iterator[str]:
+    """Why a host must not reboot by itself when it does: `times` has base_reboot_time of all hosts."""
+    others = [other for other, when in times.items() if other != host and times[host] and when == times[host]]
+    if others:
+        yield (
+            f"base_reboot_time: {times[host]} on {', '.join([host, *others])}; all of them would be away at once, and a cluster of which no "
+            "node is left begins again by make recover alone. Leave it out, and reboot them in turn by make patch REBOOT=true"
+        )
+
+
 def address_faults(host: str, address: str) -> Iterator[str]:
     """Why the others cannot reach a host by an address."""
     try:

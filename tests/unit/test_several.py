@@ -265,3 +265,13 @@ def test_hosts_without_a_site_in_common_are_on_their_own():
     given["hostvars"]["web2"]["sites"] = {"copy": SHOP}
     found = [fault for faults in run(given, roles=True)["webstack_faults"].values() for fault in faults]
     assert any("www.shop.example is a site of web2, too, and is called copy there" in fault for fault in found), found
+
+
+def test_hosts_that_would_all_reboot_at_once_are_refused():
+    (fault,) = faults(base_reboot_time="04:30")
+    assert "base_reboot_time: 04:30 on web1, web2, web3" in fault and "make patch REBOOT=true" in fault
+    given = variables()
+    for name, when in (("web1", "04:30"), ("web2", "05:30"), ("web3", "")):
+        given["hostvars"][name]["base_reboot_time"] = when
+    said = run({**given, **given["hostvars"]["web1"], "webstack_collect": True}, roles=True)
+    assert not any("base_reboot_time" in fault for found in said.get("webstack_faults", {}).values() for fault in found)
