@@ -24,7 +24,7 @@ of_site = $(if $(SITE),--extra-vars site=$(SITE))
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help words engine toolchain lock demo demo-kill demo-heal demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup drill backup-sheet restore rebuild grow recover patch test test-fast test-role lint sanity unit docs bench clean
+.PHONY: help words engine toolchain lock demo demo-kill demo-heal demo-destroy new site check deploy rollback maintenance run verify status secrets rekey rotate remove backup drill backup-sheet restore rebuild grow recover patch test test-all test-fast test-role lint sanity unit docs bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-14s %s\n", $$1, $$2 }'
@@ -129,8 +129,12 @@ patch: words toolchain ## new versions of all packages, one host after the other
 rotate: words toolchain ## new secrets of the vault, while the site serves: make rotate ENV=production
 	ansible-playbook --inventory inventories/$(ENV) playbooks/rotate.yml $(strip $(of_site) $(call ask,secrets))
 
-test: engine test-fast ## all tests: lint, unit, every scenario (each test on one of its hosts in turn), acceptance
+test: engine test-fast ## what each change must pass: lint, unit, scenarios (a test on one of its hosts, in turn), acceptance
 	tools/scenarios
+	tools/acceptance
+
+test-all: engine test-fast ## all tests, on every host (some hours)
+	THOROUGH=true tools/scenarios
 	tools/acceptance
 
 # Side by side; what lint says stands behind the tests.
@@ -138,8 +142,8 @@ test-fast: toolchain ## lint and unit tests, no containers
 	@log=$$(mktemp); trap 'rm -f "$$log"' EXIT; $(MAKE) lint --no-print-directory >"$$log" 2>&1 & lint=$$!; \
 	  $(MAKE) unit --no-print-directory; unit=$$?; wait $$lint; lint=$$?; cat "$$log"; exit $$((unit | lint))
 
-test-role: words engine toolchain ## one scenario, each test on every host of it: make test-role ROLE=nginx
-	EVERY_HOST=true molecule test --scenario-name $(ROLE)
+test-role: words engine toolchain ## one scenario, all its tests on every host of it: make test-role ROLE=nginx
+	THOROUGH=true molecule test --scenario-name $(ROLE)
 
 lint: toolchain
 	yamllint --strict .

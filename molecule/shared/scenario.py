@@ -157,27 +157,23 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "everywhere: what it asks is another matter on each host")
+    config.addinivalue_line("markers", "thorough: it takes long, and is left to THOROUGH=true")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Of a test that runs on several hosts, one is taken, another for each test; with EVERY_HOST=true all are.
-
-    `everywhere` marks what is another matter on each host.
-    """
-    if os.environ.get("EVERY_HOST") == "true":
+    """Leaves out what is thorough. Of a test that runs on several hosts, one is taken, another for each test."""
+    if os.environ.get("THOROUGH") == "true":
         return
     hosts = set(names())
     same: dict[str, list[pytest.Item]] = {}
     for item in items:
         given = getattr(item, "callspec", None)
         on = [value for value in given.params.values() if isinstance(value, str) and value in hosts] if given else []
-        if on and not item.get_closest_marker("everywhere"):
-            same.setdefault(item.nodeid.replace(on[0], ""), []).append(item)
-    taken = {key: alike[zlib.crc32(key.encode()) % len(alike)] for key, alike in same.items()}
-    left = {item for alike in same.values() for item in alike} - set(taken.values())
-    config.hook.pytest_deselected(items=left)
-    items[:] = [item for item in items if item not in left]
+        if not item.get_closest_marker("thorough"):
+            same.setdefault(item.nodeid.replace(on[0], "") if on else item.nodeid, []).append(item)
+    taken = {tests[zlib.crc32(key.encode()) % len(tests)] for key, tests in same.items()}
+    config.hook.pytest_deselected(items=[item for item in items if item not in taken])
+    items[:] = [item for item in items if item in taken]
 
 
 @pytest.fixture

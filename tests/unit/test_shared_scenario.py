@@ -1,4 +1,4 @@
-"""molecule/shared/scenario.py: on which hosts of a scenario its tests run."""
+"""molecule/shared/scenario.py: which tests of a scenario run, and on which of its hosts."""
 
 import os
 import subprocess
@@ -8,6 +8,7 @@ import pytest
 import yaml
 from loading import ROOT
 
+HOSTS = ["one-debian12-abcd", "one-debian13-abcd"]
 TESTS = """
 import pytest
 
@@ -15,19 +16,19 @@ import pytest
 def test_of_each(server, harm):
     pass
 
-@pytest.mark.everywhere
-def test_that_differs(server):
+def test_of_none():
     pass
 
-def test_of_none():
+@pytest.mark.thorough
+def test_that_takes_long(server):
     pass
 """
 
 
 @pytest.fixture
 def collected(tmp_path):
-    """The tests that would run, without the hosts' common beginning."""
-    hosts = {f"one-debian{number}-{'abcd'}": {} for number in (12, 13)}
+    """The tests that would run."""
+    hosts = {name: {} for name in HOSTS}
     (tmp_path / "inventory").mkdir()
     (tmp_path / "inventory/ansible_inventory.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
     (tmp_path / "test_one.py").write_text(TESTS)
@@ -46,15 +47,12 @@ def collected(tmp_path):
     return collect
 
 
-def test_each_test_takes_one_host_in_turn(collected):
+def test_each_test_takes_one_host_in_turn_and_what_takes_long_is_left_out(collected):
     tests = collected()
-    assert len(tests) == 4 + 2 + 1, tests
-    assert {name for name in ("debian12", "debian13") if any(name in test and "of_each" in test for test in tests)} == {
-        "debian12",
-        "debian13",
-    }, tests
+    assert len(tests) == 4 + 1, tests
+    assert all(any(host in test for test in tests if "of_each" in test) for host in HOSTS), tests
     assert tests == collected()
 
 
-def test_or_every_host(collected):
-    assert len(collected(EVERY_HOST="true")) == 8 + 2 + 1
+def test_or_all_tests_run_on_every_host(collected):
+    assert len(collected(THOROUGH="true")) == 8 + 1 + 2

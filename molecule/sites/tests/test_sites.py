@@ -335,6 +335,7 @@ def test_one_site_gets_new_secrets_and_the_others_keep_theirs(servers):
     assert [server.check_output("sha256sum /etc/shop/secrets /etc/gallery/secrets") for server in servers] == was
 
 
+@pytest.mark.thorough
 def test_a_site_comes_goes_and_comes_back_and_the_others_do_not_feel_it(converge, servers):
     """It comes back on the first host; on the second, where it stays away, that run changes nothing."""
     first, second = servers
@@ -372,6 +373,7 @@ def test_sites_that_clash_are_refused_with_both_names_and_an_application_that_no
     assert re.search(r"need 8\d{6} MiB", said.output)
 
 
+@pytest.mark.thorough
 def test_what_is_left_of_a_site_is_handed_over_and_then_removed_and_nothing_else(converge, servers):
     """The wiki, which is on the web of the first host still; a database goes only where the entry has it."""
     first, second = servers
@@ -399,6 +401,7 @@ def test_what_is_left_of_a_site_is_handed_over_and_then_removed_and_nothing_else
     assert run("remove", site="wiki", more=absent).must_succeed().changed == []
 
 
+@pytest.mark.thorough
 def test_after_a_reboot_all_sites_serve(converge, servers):
     """Nor has a run anything to do after it, whether the entry of the site that was removed is still there or not."""
     for server in servers:
