@@ -514,11 +514,10 @@ class ActionModule(ActionBase):
             workers, found = wiring.shared_out(here, int(facts["memtotal_mb"]), int(facts["processor_vcpus"]))
             self._faults += found
         ports = wiring.nginx_ports(said)
-        public = self._of_inventory("public_address", "")
+        public = self._published(self._host)
         address = self._of_inventory("walk_address", self._vars.get("ansible_host", self._host))
         port = self._of_inventory("walk_port", "")
         if self._several and self._several.public:
-            public = public or self._several.public[0]
             address = self._of_inventory("walk_address", self._several.public[0])
         behind = {"proxy_protocol": True} if self._several and self._several.balanced else {}
         told = {}
@@ -534,7 +533,10 @@ class ActionModule(ActionBase):
                 "certificate": site.certificate_source,
                 "database": site.database_name if site.database is not None else "",
                 "files": wiring.files_of(site),
-                "walk": {**wiring.walk(site, ports, address, port, public, self._name_servers(site)), **behind}
+                "walk": {
+                    **wiring.walk(site, ports, address, port, next(iter(public), ""), self._name_servers(site)),
+                    **behind,
+                }
                 if site.is_there
                 else {},
             }

@@ -432,11 +432,11 @@ def told_certificate(site: Site, options: Options, addresses: list[str]) -> dict
     }
 
 
-def told_site(site: Site, ports: dict[str, int], public_address: str, workers: dict[str, int]) -> dict[str, Any]:
-    """All inputs of the roles that are called for a site."""
+def told_site(site: Site, ports: dict[str, int], public: list[str], workers: dict[str, int]) -> dict[str, Any]:
+    """All inputs of the roles that are called for a site; `public` are the addresses that its names lead to."""
     if not site.is_there:
         return {"app_server_name": site.name, "certificate_name": site.name}
-    inputs = told_certificate(site, role_options("certificate"), [public_address] if public_address else [])
+    inputs = told_certificate(site, role_options("certificate"), public)
     if site.has_app:
         inputs |= told_app(site, role_options("app_server"), ports, workers.get(site.name, 0))
     return inputs

@@ -51,6 +51,12 @@ def test_some_of_the_hosts_that_share_a_database(play, name, words):
     assert code == 2 and words in said, said
 
 
+@pytest.mark.parametrize("name", ["backup.yml", "drill.yml", "backup-sheet.yml", "restore.yml"])
+def test_the_node_that_keeps_the_backups(play, name):
+    code, said = play(name, "--limit=web2,web3")
+    assert code == 2 and "web1 keeps the backups of the cluster, and --limit leaves it out" in said, said
+
+
 def test_the_data_of_one_node_are_not_exchanged(play):
     code, said = play("restore.yml", "--limit=web1", "--extra-vars=into=live confirm=web1")
     assert code == 2 and "into: the data of one node of a cluster are those of all" in said, said

@@ -275,3 +275,9 @@ def test_hosts_that_would_all_reboot_at_once_are_refused():
         given["hostvars"][name]["base_reboot_time"] = when
     said = run({**given, **given["hostvars"]["web1"], "webstack_collect": True}, roles=True)
     assert not any("base_reboot_time" in fault for found in said.get("webstack_faults", {}).values() for fault in found)
+
+
+def test_a_certificate_is_ordered_where_the_names_lead_to_all_virtual_addresses():
+    addresses = told()["sites"]["shop"]["inputs"]["certificate_addresses"]
+    assert addresses == ["10.0.0.100", "2001:db8::100"]
+    assert told(public_address="192.0.2.1")["sites"]["shop"]["inputs"]["certificate_addresses"] == ["192.0.2.1"]
