@@ -269,6 +269,7 @@ def test_a_killed_process_comes_back(server, which):
     until(lambda: ask(server, "/healthz")[0] == 200)
 
 
+@pytest.mark.thorough
 def test_upgraded_libraries_bring_a_switch_and_what_was_changed_by_hand_is_mended_without(converge, servers):
     """Those of Python, too: a process goes on with what it started with."""
     before = [status(server) for server in servers]
@@ -341,6 +342,7 @@ def the_same_release_serves_after_a_reboot(server):
     assert server.check_output("readlink -f /run/hello/live.sock").startswith("/run/hello/slots/")
 
 
+@pytest.mark.thorough
 def test_a_run_that_was_killed_is_made_up_for_and_after_a_reboot_the_same_release_serves(converge, servers):
     at_once(as_a_killed_run_leaves_it, servers)
     only_hello(converge).must_succeed()
@@ -349,6 +351,7 @@ def test_a_run_that_was_killed_is_made_up_for_and_after_a_reboot_the_same_releas
     assert converge().must_succeed().changed == []
 
 
+@pytest.mark.thorough
 def test_what_cannot_be_live_is_refused_and_meets_no_visitor_however_often_it_is_tried(converge, servers):
     """The other ways to be bad are tried by scenario deploy, under load."""
     before = [status(server)["release"] for server in servers]
@@ -505,6 +508,7 @@ server.serve_forever()
 """
 
 
+@pytest.mark.thorough
 def test_code_is_fetched_over_https_from_a_trusted_host_and_packages_are_downloaded_once(converge, servers):
     over_https = {
         "app_server_push": False,
@@ -533,6 +537,7 @@ def test_code_is_fetched_over_https_from_a_trusted_host_and_packages_are_downloa
     at_once(lambda server: server.check_output(distrust), servers)
 
 
+@pytest.mark.thorough
 def test_a_git_host_that_is_wrong_leaves_the_old_release(converge, servers):
     """A host that is out of reach is a case of tests/unit/test_app_preflight.py."""
     before = [status(server)["release"] for server in servers]
@@ -550,6 +555,7 @@ def test_a_git_host_that_is_wrong_leaves_the_old_release(converge, servers):
         must_serve(server, release)
 
 
+@pytest.mark.thorough
 def test_a_wrong_deploy_key_is_refused_and_left_nowhere(converge, servers, tmp_path):
     """Whoever asks: who fetches, or root where that user is still to be made."""
     key = tmp_path / "other_key"

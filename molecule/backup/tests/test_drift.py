@@ -1,9 +1,11 @@
 """docs/drift.md: the rows of its first table that a host with a target has."""
 
+import pytest
 from copies import on_one
 from drift import ROWS, looks, told
 
 
+@pytest.mark.thorough
 @on_one
 def test_what_the_table_says_is_mended(converge, host, has_full):
     rows = [row for row in ROWS if row["what"].endswith("(with a target)")]

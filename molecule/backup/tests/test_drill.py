@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from copies import REPOSITORY, by_restic, log_folder, on_one, position, ran, refused, sql
 
 DRILL = "webstack-backup drill"
@@ -44,6 +45,7 @@ def test_a_drill(host, uploads, written):
     ]
 
 
+@pytest.mark.thorough
 @on_one
 def test_a_drill_that_fails(host, written):
     """Is an alarm at once; what was proven before still stands there."""

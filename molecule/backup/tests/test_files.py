@@ -3,6 +3,7 @@
 import json
 import shlex
 
+import pytest
 from copies import FOLDER, FULL, LOCKS, PASSPHRASE, RESTIC, by_restic, fulls, on_one, ran, refused
 
 FETCHED = f"/var/lib/webstack-scratch/restore/files{FOLDER}"
@@ -67,6 +68,7 @@ def test_files_that_come_and_go(host, has_full, uploads):
     assert not host.file(f"{FOLDER}/media/z").exists
 
 
+@pytest.mark.thorough
 @on_one
 def test_saves_that_the_rule_does_not_keep(host, uploads):
     """Go with their folders; that of a full that stays is kept."""

@@ -119,6 +119,7 @@ def killed_during(host, state):
     pytest.fail(f"never seen: {state}\n" + host.run("journalctl --no-pager -n 30 -u doomed").stdout)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "state",
     [

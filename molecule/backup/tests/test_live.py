@@ -139,6 +139,7 @@ def test_refusals_that_change_nothing(host, written):
     assert not host.file("/var/lib/webstack-backup/go-live.json").exists
 
 
+@pytest.mark.thorough
 def test_a_copy_that_no_server_starts_on(host, written):
     """The data of before are back, with their log, which goes on."""
     before = line(host)
@@ -159,6 +160,7 @@ def test_a_copy_that_no_server_starts_on(host, written):
     assert "proof.t: 4 rows" in ran(host, "webstack-backup end-scratch && webstack-backup restore --to latest")
 
 
+@pytest.mark.thorough
 @on_one
 def test_killed_at_each_step(host, uploads, backed_up):
     """Each call is killed one step later than the one before; the data are there in the end, all of them, in both places."""

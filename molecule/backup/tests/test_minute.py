@@ -76,6 +76,7 @@ def minutes(host, target):
     ran(host, "systemctl start webstack-binlog; webstack-backup new-line")  # the target does not have what was purged
 
 
+@pytest.mark.thorough
 @on_one
 def test_what_came_after_the_last_minute_is_lost(host, minutes):
     """The host is killed under load. All that was acknowledged before the last time is there, and the rest is counted."""
@@ -112,6 +113,7 @@ def ready_without_target(host):
     )
 
 
+@pytest.mark.thorough
 def test_a_chain_of_several_minutes(host, minutes, target):
     """Files that the host has no more are in an older snapshot; what is in between is refused where it is gone there."""
     folder = repository(host).rpartition(":")[2]
@@ -163,6 +165,7 @@ def test_the_commands_of_the_sheet(host, minutes):
     assert said.stdout.splitlines()[-4:] == ["1", "2", "3", "1"] and "no files were ever saved" in said.stdout
 
 
+@pytest.mark.thorough
 @by_restic
 def test_a_repository_that_is_gone(host, minutes, target):
     """The site goes on, the log stays on the host, and after three minutes it is an alarm that says why."""

@@ -276,6 +276,7 @@ def platforms():
 # In the order in which they disturb the hosts least
 
 
+@pytest.mark.thorough
 def test_a_dry_run_of_a_converged_host_changes_nothing(converge):
     assert converge("--check").must_succeed().changed == []
 
@@ -314,6 +315,7 @@ def test_status_says_what_is_promised(database):
     assert "each waits for it, 2000 ms at most" in words
 
 
+@pytest.mark.thorough
 @on_all
 def test_a_server_that_is_restarted_is_followed(database):
     unit = "mariadb" if is_mariadb(database) else "mysql"
@@ -326,6 +328,7 @@ def test_a_server_that_is_restarted_is_followed(database):
     assert writing.acknowledged().keys() <= writing.found(copies(database)).keys()
 
 
+@pytest.mark.thorough
 @on_all
 def test_a_server_that_begins_another_line_is_followed_into_it(database):
     """Its log is gone, and the id with it: what is written now does not go on where the target's copy ends."""
@@ -403,6 +406,7 @@ def test_nothing_acknowledged_is_lost_with_the_server(database):
     print(f"{name(database)}: 0 of {len(acknowledged)} lost")
 
 
+@pytest.mark.thorough
 @on_all
 def test_a_streamer_that_is_killed_each_second_leaves_no_hole_and_nothing_twice(database):
     def shown(what):
@@ -426,6 +430,7 @@ def test_a_streamer_that_is_killed_each_second_leaves_no_hole_and_nothing_twice(
     print(f"{name(database)}: {len(acknowledged)} rows, 0 missing, 0 twice")
 
 
+@pytest.mark.thorough
 @on_all
 def test_a_torn_tail_at_the_target_is_cut(database):
     file, position = end_of_log(database)
@@ -508,6 +513,7 @@ def test_a_frozen_target_stops_commits_for_a_moment_and_is_told_in_words(databas
     print(f"{name(database)}: {told} commits without protection were counted")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("thawed")
 @on_all
 def test_of_the_log_only_what_is_old_and_at_the_target_is_removed(database):
@@ -555,6 +561,7 @@ def test_of_the_log_only_what_is_old_and_at_the_target_is_removed(database):
     is_identical(database)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("thawed")
 @on_all
 def test_a_host_that_dies_after_its_target_loses_only_what_was_said_to_be_unprotected(database):
@@ -592,6 +599,7 @@ def test_the_streamer_may_read_the_log_and_nothing_else(database):
     assert done.rc != 0 and "Access denied" in done.stderr
 
 
+@pytest.mark.thorough
 @on_all
 def test_a_log_that_was_purged_too_early_is_a_hole_and_said_to_be_one(database):
     database.check_output("systemctl stop webstack-binlog.service")
@@ -618,6 +626,7 @@ def test_a_log_that_was_purged_too_early_is_a_hole_and_said_to_be_one(database):
     is_identical(database)
 
 
+@pytest.mark.thorough
 @on_all
 def test_a_log_that_was_begun_anew_is_not_mixed_with_the_one_before(database):
     there = copies(database)
@@ -643,6 +652,7 @@ with open(sys.argv[1], "ab") as file:
 """
 
 
+@pytest.mark.thorough
 @on_all
 def test_what_somebody_else_has_appended_is_told(database):
     """Also once the server has written past it, in the middle of an event of its own."""
@@ -664,6 +674,7 @@ def test_what_somebody_else_has_appended_is_told(database):
 # Runs of the playbook
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("thawed", "restored")  # in this order: the target has all when commits wait for it again
 def test_without_acknowledgement_a_frozen_target_stops_nobody_and_one_that_is_declared_no_more_is_left(converge):
     converge(backup_acknowledge=False).must_succeed()
@@ -703,6 +714,7 @@ def seconds(moment):
     return time.mktime(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction}")
 
 
+@pytest.mark.thorough
 @on_all
 def test_a_target_with_another_key_is_not_talked_to(database):
     before = copies(database)
@@ -716,6 +728,7 @@ def test_a_target_with_another_key_is_not_talked_to(database):
     whole(database)
 
 
+@pytest.mark.thorough
 def test_what_cannot_work_is_refused_before_anything_changes(converge, tmp_path):
     converge(backup_acknowlege=True).must_be_refused("backup_acknowlege: unknown variable")
     converge(backup_target={"host": "x.example.com", "prot": 22}).must_be_refused("backup_target.prot")

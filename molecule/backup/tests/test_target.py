@@ -100,6 +100,7 @@ def test_a_log_that_ends_before_the_ledger_does(host, written, target):
         ran(host, "systemctl start webstack-binlog")
 
 
+@pytest.mark.thorough
 @on_one
 def test_a_target_that_does_not_answer(host, written):
     with Frozen():
@@ -107,6 +108,7 @@ def test_a_target_that_does_not_answer(host, written):
     assert not host.file("/var/lib/webstack-scratch/restore").exists
 
 
+@pytest.mark.thorough
 @on_one
 def test_a_host_whose_own_log_is_another_one(host, backed_up):
     """Such as one that was set up anew: the log of the full is where that host's was sent."""
@@ -191,6 +193,7 @@ def test_a_full_backup_at_the_target(host):
     assert sql(host, "SELECT a FROM proof.late; SELECT id FROM proof.t", SOCKET).split() == ["1", "1", "2", "3"]
 
 
+@pytest.mark.thorough
 @on_one
 def test_the_commands_of_the_sheet(host, there, target):
     """On what the target has, which somebody has brought."""
@@ -209,6 +212,7 @@ def test_the_commands_of_the_sheet(host, there, target):
     assert said.rc == 0 and said.stdout.splitlines()[-4:] == ["1", "2", "3", "1"], said.stdout + said.stderr
 
 
+@pytest.mark.thorough
 @by_restic
 def test_a_stolen_key(host, there, target):
     """Neither removes nor changes what is there, whatever it asks for; and it has no way into another folder."""
@@ -224,6 +228,7 @@ def test_a_stolen_key(host, there, target):
     ran(host, "webstack-backup restore --to full")
 
 
+@pytest.mark.thorough
 def test_a_target_without_room(target):
     """The backup does not count and leaves nothing broken behind: the next one that has room is whole. On both at once, since
     restic tries for most of a minute."""
@@ -248,6 +253,7 @@ def counts_when_there_is_room(host, target):
             ran(target, f"umount {there}")
 
 
+@pytest.mark.thorough
 @by_restic
 def test_a_target_that_freezes(host, there):
     """Before a full backup, and in the middle of one: each call ends, and what had not come whole does not count."""
@@ -278,6 +284,7 @@ def thinned_out(target, host):
     return [line for line in said.splitlines() if line.startswith(f"{host.backend.name.split('-')[1]}: ")][-1]
 
 
+@pytest.mark.thorough
 @by_restic
 def test_a_backup_at_work_on_a_machine_of_the_same_hostname(host, there, target):
     """Keeps its lock, though no process here has its number: neither this host nor the target takes it for dead until it is old."""
@@ -302,6 +309,7 @@ def test_a_backup_at_work_on_a_machine_of_the_same_hostname(host, there, target)
     assert ran(target, f"ls {there}/locks") == "" and len(snapshots(host)) == len(before) + 2
 
 
+@pytest.mark.thorough
 @by_restic
 def test_what_the_target_removes(host, there, target):
     """By a rule of its own, as who owns the backups there; the host goes on with what is left."""

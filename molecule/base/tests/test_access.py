@@ -351,6 +351,7 @@ def nothing_is_armed(server):
 # Mistakes
 
 
+@pytest.mark.thorough
 def test_a_firewall_that_does_cut_the_connection_undoes_itself(servers):
     before = [server.check_output(RULES) for server in servers]
     by_ssh(servers=servers, name="mistake.yml", undo_seconds=10).must_fail(
@@ -374,6 +375,7 @@ def make_a_mistake_and_die(servers, **more):
         )
 
 
+@pytest.mark.thorough
 def test_neither_a_dead_controller_nor_a_reboot_keeps_a_mistake(converge, servers):
     """One host reboots, long before its time is over."""
     rebooted, waiting = servers
@@ -391,6 +393,7 @@ def test_neither_a_dead_controller_nor_a_reboot_keeps_a_mistake(converge, server
     assert converge("--check").must_succeed().changed == []
 
 
+@pytest.mark.thorough
 def test_what_a_killed_run_left_is_confirmed_by_the_next_though_nothing_differs(converge, servers):
     """The next one comes in by the engine, which no firewall cuts: to it the mistake is none. It stays until the next test."""
     make_a_mistake_and_die(servers, undo_seconds=90)
@@ -405,6 +408,7 @@ def test_what_a_killed_run_left_is_confirmed_by_the_next_though_nothing_differs(
 # What is declared otherwise
 
 
+@pytest.mark.thorough
 def test_another_declaration_replaces_the_one_before_and_leaves_the_rules_of_others_alone(converge, servers):
     """Others' rules as those of a container engine, which forwards; at last there is no firewall of the role's."""
     first, second = servers
@@ -446,6 +450,7 @@ def test_another_declaration_replaces_the_one_before_and_leaves_the_rules_of_oth
         server.check_output("nft delete table ip engine")
 
 
+@pytest.mark.thorough
 def test_a_first_firewall_does_not_cut_off_what_is_in_use(converge, servers):
     """A server on one host. On the other that one is declared, and there is a program that waits on a port of UDP."""
     of_tcp, of_udp = servers
@@ -470,6 +475,7 @@ def test_a_first_firewall_does_not_cut_off_what_is_in_use(converge, servers):
     assert not reaches(of_udp, of_tcp, 8082)
 
 
+@pytest.mark.thorough
 def test_rules_come_back_with_the_host_before_its_network_and_what_was_stopped_stays_so(converge, servers):
     """Nor does the next run find anything to change; what listens undeclared is told."""
     subprocess.run(["docker", "restart", *names()], check=True, capture_output=True)

@@ -54,6 +54,7 @@ def moved(theirs):
     theirs.check_output(MOVE_BACK.format(login=BY_PASSWORD))
 
 
+@pytest.mark.thorough
 def test_a_server_with_its_data_elsewhere_is_refused_with_both_places(moved):
     """The gravest: with a password for root, nobody could log in to ask."""
     before = moved.check_output(STATE.format(login=BY_PASSWORD))
@@ -68,6 +69,7 @@ def test_a_server_with_its_data_elsewhere_is_refused_with_both_places(moved):
     assert after.splitlines()[1:] == before.splitlines()[1:]  # but for the process
 
 
+@pytest.mark.thorough
 def test_a_server_at_the_usual_place_is_taken_over_on_a_word_if_the_sandbox_cuts_nothing_off(theirs):
     """tests/unit/test_mysql_host.py shows that the word does not help against the latter."""
     theirs.check_output(

@@ -254,6 +254,7 @@ def make_room(server):
     )
 
 
+@pytest.mark.thorough
 def test_a_full_disk_loses_no_acknowledged_row_and_passes(servers):
     """On all hosts at once: where the binary log had no room, the server looks for some once a minute."""
     with ThreadPoolExecutor() as hosts:

@@ -736,6 +736,7 @@ def test_killed_processes_come_back(server):
     assert server.service("nginx").is_running
 
 
+@pytest.mark.thorough
 def test_a_full_disk_of_the_logs_does_not_stop_the_site(server):
     server.check_output("mount -t tmpfs -o size=64k,mode=0755 tmpfs /var/log/nginx && systemctl restart nginx")
     try:
@@ -860,6 +861,7 @@ def test_bad_inputs_are_refused_while_the_site_goes_on_answering(converge, serve
     assert all(serves(server) for server in servers)
 
 
+@pytest.mark.thorough
 def test_neither_what_was_repaired_or_refused_nor_maintenance_nor_debians_package_anew_leaves_anything_to_do(
     converge, servers, closed
 ):
@@ -874,6 +876,7 @@ def test_neither_what_was_repaired_or_refused_nor_maintenance_nor_debians_packag
 # Other ports, other sites
 
 
+@pytest.mark.thorough
 def test_a_port_that_is_taken_fails_and_the_old_configuration_is_back(converge, servers):
     """What nginx has refused in its reload, the next run reloads: that of the next test."""
     files = "cat /etc/nginx/nginx.conf /etc/nginx/s*/*.conf /etc/nginx/status.conf"
