@@ -1,5 +1,6 @@
 """docs/drift.md: each row of its first table is tried, all at once, on each host."""
 
+import pytest
 from drift import ROWS, TEXT, looks, told
 from scenario import names
 
@@ -16,6 +17,7 @@ def test_every_row_of_the_table_is_read():
     assert len(ROWS) == len(listed) > 20
 
 
+@pytest.mark.thorough
 def test_what_the_table_says_is_mended_is_mended_and_nothing_else(converge, servers):
     before = {server.backend.name: looks(server, rows(server)) for server in servers}
     for server in servers:

@@ -63,6 +63,7 @@ def test_a_moment_comes_back_and_what_came_after_it_is_kept(host):
     assert "Full backups: the newest is 0 h old" in told and "another log" not in told
 
 
+@pytest.mark.thorough
 def test_a_backup_that_is_gone_needs_a_person(host):
     host.check_output("mv /var/backups/webstack /root/gone")
     try:
@@ -76,6 +77,7 @@ def test_a_backup_that_is_gone_needs_a_person(host):
         host.check_output("mv /root/gone /var/backups/webstack")
 
 
+@pytest.mark.thorough
 def test_what_cannot_go_live_leaves_the_site_open_as_it_was(host):
     """With a maintenance page that somebody else has put there, it stays."""
     page = "/var/lib/webstack/maintenance/foobar"

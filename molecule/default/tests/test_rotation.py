@@ -113,6 +113,7 @@ def test_new_secrets_are_given_out_and_no_request_is_lost(host):
     assert status(host)["slot"] != slot
 
 
+@pytest.mark.thorough
 def test_a_rotation_that_is_killed_harms_nobody_and_is_made_up_for(host):
     with visitors(host) as met:
         for seconds in (8, 13):

@@ -296,6 +296,7 @@ def test_an_unprivileged_user_with_sudo_over_ssh_will_do(servers, tmp_path):
         server.check_output("systemctl stop ssh")
 
 
+@pytest.mark.thorough
 def test_a_killed_run_is_made_up_for_by_the_next_and_after_a_reboot_nothing_has_to_change(converge, servers):
     """The configuration and the release are taken away, and the runs that bring them back are killed."""
     for server in servers:

@@ -337,6 +337,7 @@ def test_without_its_controller_the_host_goes_on_by_itself(host, phase):
     assert as_it_should_be(host)["version"] == ref
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("crowd")
 @pytest.mark.parametrize("phase", ["check", "migrate", "flip", "watch"])
 def test_a_deploy_that_is_killed_leaves_what_was_live(host, phase):
@@ -350,6 +351,7 @@ def test_a_deploy_that_is_killed_leaves_what_was_live(host, phase):
     assert history(host)[-1]["verdict"] == "cut off"
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("crowd")
 def test_a_rollback_that_is_killed_leaves_what_was_live(host):
     before = as_it_should_be(host)["release"]
@@ -362,6 +364,7 @@ def test_a_rollback_that_is_killed_leaves_what_was_live(host):
     assert "was rolled back" not in host.check_output(f"webstack-release hello status | grep {before}")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("crowd")
 def test_a_deploy_waits_for_a_migration_that_outlived_its_change(host):
     ref = not_live(host, "better", "main")
@@ -419,6 +422,7 @@ print(slots.requests(slots.live()))
 """
 
 
+@pytest.mark.thorough
 def test_what_a_warm_release_did_well_before_does_not_outweigh_what_it_fails_now(host):
     """Gone back to, it fails one request in 25: of all that its slot has had, less than one in fifty."""
     worn_out = "/srv/hello/shared/media/worn-out"
@@ -462,6 +466,7 @@ ENDS = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("how", "phase"), ENDS, ids=[f"{how[0]}-{phase}" for how, phase in ENDS])
 def test_a_deploy_that_a_reboot_cuts_off_leaves_what_was_live_and_whoever_wants_to_know_is_told(host, how, phase):
     before = as_it_should_be(host)["release"]
@@ -484,6 +489,7 @@ def test_a_deploy_that_a_reboot_cuts_off_leaves_what_was_live_and_whoever_wants_
         until(lambda: f"deploy cut off {ref}" in host.run("cat /srv/hello/shared/told").stdout)
 
 
+@pytest.mark.thorough
 def test_a_rollback_that_a_reboot_cuts_off_leaves_what_was_live(host):
     before = as_it_should_be(host)["release"]
     begin(host)
@@ -505,6 +511,7 @@ change.Change(change.Application(layout.Layout("hello"))).sweep()
 """
 
 
+@pytest.mark.thorough
 def test_a_disk_that_fills_up_during_the_build_harms_nothing(host):
     folder = "/srv/hello/releases"
     host.check_output("python3 -c %s", SWEEP)  # which the deploy would begin with, and make room
