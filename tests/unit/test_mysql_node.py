@@ -1,23 +1,79 @@
-"""A node that stops being the writer: what becomes of the sessions that applications have with its server."""
+"""A node of a cluster: when its server may be started or restarted, and how it stops being the writer."""
 
 from __future__ import annotations
+
+import json
+import threading
 
 import pymysql
 import pytest
 from loading import load
 
 node = load("roles/mysql/files/mysql_node.py")
+SYNCED = {"status": "Primary", "state": "Synced", "size": 3, "uuid": "8a1c", "writes": False}
+GONE = {"error": "timed out"}
+PRIMARY = "printf 'wsrep_cluster_status\\tPrimary\\n'"
+STOPPED = 'echo "ERROR 2002 (HY000): Can\'t connect" >&2; exit 1'
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch, command):
+    """db1 of three nodes. `declare` says which nodes there are to be, `say` what the others answer, `save` what the data say."""
+
+    class Cluster:
+        def __init__(self):
+            self.answers = {}
+
+        def declare(self, *names, file="staged.json", **addresses):
+            nodes = [{"name": name, "address": addresses.get(name, f"10.0.0.{name[-1]}")} for name in names]
+            files = dict.fromkeys(("certificate", "key", "authority"), "/none.pem")
+            (tmp_path / file).write_text(
+                json.dumps({"name": "webstack", "address": "10.0.0.1", "nodes": nodes, **files})
+            )
+
+        def say(self, **answers):
+            self.answers = {f"10.0.0.{name[-1]}": answer for name, answer in answers.items()}
+
+        def save(self, mark):
+            node.STATE.write_text(f"# GALERA saved state\nuuid:    8a1c\nseqno:   7\nsafe_to_bootstrap: {mark}\n")
+
+        def server(self, script, active="exit 3"):
+            command("mariadb", script)
+            command("systemctl", active)
+
+        def check(self, *words):
+            node.check(tmp_path / "staged.json", **dict.fromkeys(words, True))
+
+    (tmp_path / "data").mkdir()
+    ours = Cluster()
+    for file in ("live.json", "staged.json"):
+        ours.declare("db1", "db2", "db3", file=file)
+    ours.server(PRIMARY, active="exit 0")
+    files = {
+        "CONFIGURATION": "live.json",
+        "DATA": "data",
+        "STATE": "data/grastate.dat",
+        "GROW": "grow",
+        "OPTIONS": "options",
+    }
+    for name, file in files.items():
+        monkeypatch.setattr(node, name, tmp_path / file)
+    monkeypatch.setattr(node.Config.__init__, "__defaults__", (node.CONFIGURATION,))
+    monkeypatch.setattr(node, "ask", lambda _config, address: ours.answers.get(address, GONE))
+    return ours
 
 
 class Agent(node.Agent):
     """With a server that answers as it is told here, and notes what it was told."""
 
-    def __init__(self, hangs: bool = False) -> None:
+    def __init__(self, hangs: int = 0) -> None:
+        """`hangs` is how often a change in flight keeps the server from taking no more writes."""
         self.hangs, self.told, self.has_sessions, self.connection = hangs, [], True, None
 
     def query(self, statement: str, *_values: str) -> list[tuple[int]]:
         self.told.append(statement)
         if self.hangs and "read_only" in statement:
+            self.hangs -= 1
             raise pymysql.OperationalError(1205, "Lock wait timeout exceeded")
         if statement == "KILL CONNECTION 7":
             raise pymysql.OperationalError(1094, "Unknown thread id: 7")
@@ -32,7 +88,67 @@ def test_sessions_end_after_the_server_takes_no_writes():
 
 
 def test_sessions_end_where_a_change_hangs_and_the_next_look_tries_again():
-    agent = Agent(hangs=True)
+    agent = Agent(hangs=1)
     with pytest.raises(pymysql.OperationalError, match="Lock wait timeout"):
         agent.take_no_writes()
     assert agent.told[-1] == "KILL CONNECTION 8"
+
+
+# What takes the writes next
+
+
+@pytest.fixture
+def writer(cluster, monkeypatch):
+    """The agent of db1, which takes the writes and is told to stop; db2 can take them."""
+    monkeypatch.setattr(node, "LOOK_SECONDS", 0.01)
+    agent = Agent()
+    agent.config, agent.stopping = node.Config(), threading.Event()
+    agent.state, agent.looked_at = {"writes": True}, node.time.monotonic()
+    agent.stopping.set()
+    cluster.say(db2={**SYNCED, "writes": True})
+    return agent
+
+
+@pytest.mark.parametrize("hangs", [0, 2])
+def test_the_writes_are_handed_over_also_where_a_change_takes_long(writer, hangs, capsys):
+    writer.hangs = hangs
+    writer.run()
+    assert writer.told.count("SET GLOBAL read_only = ON") == hangs + 1
+    assert writer.told[-1].startswith("UPDATE webstack.writer") and not writer.state["writes"]
+    assert "the writer is db2 from now on" in capsys.readouterr().out
+
+
+def test_a_hand_over_that_never_succeeds_is_told(writer, monkeypatch):
+    monkeypatch.setattr(node, "HAND_OVER_SECONDS", 0.05)
+    writer.hangs = 1000
+    with pytest.raises(SystemExit, match=r"db2 was not made the writer: .*Lock wait timeout"):
+        writer.run()
+    assert not [statement for statement in writer.told if statement.startswith("UPDATE")]
+
+
+def test_a_stop_that_meets_a_look_hands_over_all_the_same(writer, monkeypatch):
+    state = {"state": "Synced", "writes": False}
+    monkeypatch.setattr(writer, "query", lambda *_statement: [("db1", "2026-11-29 12:41:00", 0, '["db1", "db2"]')])
+    writer.elect(state)
+    assert state["writes"], "run hands over what the last look has found"
+
+
+def test_which_other_node_takes_the_writes_is_said(cluster, capsys):
+    cluster.say(db2=SYNCED, db3={**SYNCED, "writes": True})
+    node.writer()
+    assert capsys.readouterr().out == "db3\n"
+    cluster.say(db2=SYNCED)
+    with pytest.raises(SystemExit, match=r"(?s)No other node takes writes:.*db2 .*Synced.*db3 .*does not answer"):
+        node.writer()
+
+
+# The start of the server
+
+
+def test_a_node_that_runs_restarts_while_all_others_have_all_data(cluster):
+    cluster.save(0)
+    cluster.say(db2=SYNCED, db3=SYNCED)
+    cluster.check()
+    cluster.say(db2=SYNCED, db3={**SYNCED, "state": "Joined"})
+    with pytest.raises(SystemExit, match=r"not every other node has all data:(?s:.*)db3 .*Joined"):
+        cluster.check()

@@ -9,6 +9,7 @@ mysql-node last               which change the data of this host have last
 mysql-node begin              the next start begins the cluster with the data of this host: recover.yml alone says so
 mysql-node serve              webstack-writer.service: elects the writer, and answers /writer and /node
 mysql-node status             what the node says of itself, as JSON; `error` alone if it does not answer
+mysql-node writer             which other node takes writes; fails if none does
 mysql-node check FILE [grow]  whether the server may be started or restarted now, with this configuration
 """
 
@@ -71,6 +72,7 @@ ELECTED = (
     "SELECT name, CAST(since AS CHAR), @@GLOBAL.read_only, "
     "(SELECT JSON_ARRAYAGG(node_name) FROM mysql.wsrep_cluster_members) FROM webstack.writer WHERE id = 1"
 )
+BECOME = "UPDATE webstack.writer SET name = %s, since = UTC_TIMESTAMP(6) WHERE name = %s"
 # Sessions of applications: not the server's own, those of root and of backups.
 SESSIONS = (
     "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND NOT IN ('Daemon', 'Binlog Dump') "
@@ -120,6 +122,14 @@ def words(state: dict[str, Any]) -> str:
     if "error" in state:
         return f"does not answer ({state['error']})"
     return f"{state['state']}, in a {state['status']} component of {state['size']}"
+
+
+def ask_others(config: Config) -> dict[str, dict[str, Any]]:
+    return {name: ask(config, address) for name, address in config.others.items()}
+
+
+def listed(config: Config, answers: dict[str, dict[str, Any]]) -> str:
+    return "".join(f"\n  {name} ({config.nodes[name]}): {words(answer)}" for name, answer in answers.items())
 
 
 def is_primary(state: dict[str, Any]) -> bool:
@@ -226,16 +236,16 @@ def after() -> None:
         sql(SCHEMA)
 
 
-def check(path: str, grow: bool) -> None:
+def check(path: str, grow: bool = False) -> None:
     """Exits with the reasons why the server must not be started, or restarted, now."""
     config, state = Config(Path(path)), saved()
-    answers = {name: ask(config, address) for name, address in config.others.items()}
-    told = "".join(f"\n  {name} ({config.nodes[name]}): {words(answer)}" for name, answer in answers.items())
+    answers = ask_others(config)
+    told = listed(config, answers)
     primary = [answer for answer in answers.values() if is_primary(answer)]
+    runs = runs_here()
     if grow and not primary and not state:
         GROW.touch()
         return
-    runs = runs_here()
     if runs and not all(map(is_synced, answers.values())):
         sys.exit(f"The server would be restarted, but not every other node has all data:{told}")
     if not runs and not primary:
@@ -321,8 +331,7 @@ class Agent:
     def elect(self, state: dict[str, Any]) -> None:
         name, since, read_only, members = self.query(ELECTED)[0]
         state |= {"writer": name, "since": since, "members": sorted(json.loads(members or "[]"))}
-        mine = name == self.config.name
-        if mine and not self.stopping.is_set():
+        if name == self.config.name:  # also while the agent stops: the writer hands over, and only then stops being it
             if read_only:
                 self.query("SET GLOBAL read_only = OFF")
             state["writes"] = True
@@ -337,9 +346,7 @@ class Agent:
             and state["state"] == "Synced"
             and not self.stopping.is_set()
         ):
-            self.query(
-                "UPDATE webstack.writer SET name = %s, since = UTC_TIMESTAMP(6) WHERE name = %s", self.config.name, name
-            )
+            self.query(BECOME, self.config.name, name)
 
     def take_no_writes(self) -> None:
         """The server waits for changes in flight. Sessions whose change hangs end all the same."""
@@ -389,16 +396,27 @@ class Agent:
             print("no other node can be the writer")
             return
         self.state = self.state | {"writes": False}
-        # It waits for changes in flight, and the name of the next writer comes after them on all nodes.
-        self.query(f"SET SESSION lock_wait_timeout = {HAND_OVER_SECONDS}")
-        self.take_no_writes()
-        self.query(
-            "UPDATE webstack.writer SET name = %s, since = UTC_TIMESTAMP(6) WHERE name = %s", peer, self.config.name
-        )
+        self.give_to(peer)
         print(f"the writer is {peer} from now on")
         deadline = time.monotonic() + HAND_OVER_SECONDS
         while time.monotonic() < deadline and not ask(self.config, self.config.others[peer]).get("writes"):
             time.sleep(0.05)
+
+    def give_to(self, peer: str) -> None:
+        """Each try waits a second for changes in flight, and ends those that take longer. The name of the next writer comes after them."""
+        import pymysql
+
+        deadline = time.monotonic() + HAND_OVER_SECONDS
+        while True:
+            try:
+                self.take_no_writes()
+                self.query(BECOME, peer, self.config.name)
+                return
+            except (pymysql.MySQLError, OSError) as error:
+                self.forget()
+                if time.monotonic() > deadline:
+                    sys.exit(f"{peer} was not made the writer: {error}")
+            time.sleep(LOOK_SECONDS)
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -450,10 +468,20 @@ def status() -> None:
     print(json.dumps(ask(config, config.address)))
 
 
+def writer() -> None:
+    """Prints the name of the other node that takes writes."""
+    config = Config()
+    answers = ask_others(config)
+    names = [name for name, answer in answers.items() if answer.get("writes")]
+    print(names[0] if names else sys.exit(f"No other node takes writes:{listed(config, answers)}"))
+
+
+COMMANDS = {
+    "before": before, "after": after, "last": last, "begin": begin, "serve": serve, "status": status, "writer": writer,
+}  # fmt: skip
+
 if __name__ == "__main__":
     if sys.argv[1] == "check":
         check(sys.argv[2], "grow" in sys.argv[3:])
     else:
-        {"before": before, "after": after, "last": last, "begin": begin, "serve": serve, "status": status}[
-            sys.argv[1]
-        ]()
+        COMMANDS[sys.argv[1]]()

@@ -1,0 +1,123 @@
+"""How a cluster begins, and begins again: which hosts must be asked, and what their data let grow.yml and recover.yml do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from loading import ROOT
+from starting import start
+
+HOSTS = ["db1", "db2", "db3"]
+# What a host says of itself stands in files of its folder, and what was done to its server in `done`.
+NODE = """#!/bin/sh
+cd "${0%/*}" && case $1 in
+  runs) [ ! -e hangs ] || { echo "mariadb.service runs, and does not say whether it is in a cluster: no answer within 10 s" >&2; exit 1; }
+    [ -e running ] && echo yes || echo no ;;
+  last) cat last ;;
+  writer) [ -e writer ] || { echo "No other node takes writes" >&2; exit 1; } ;;
+  *) echo "$1" >>done ;;
+esac
+"""
+
+
+def changed(value: Any, folder: Path) -> Any:
+    """A play that finds each host's files below a folder, and whose units are a file there."""
+    if isinstance(value, str):
+        if value == "systemctl":
+            return f"{folder}/{{{{ inventory_hostname }}}}/systemctl"
+        for path in ("/usr/local/lib/webstack", "/var/lib/mysql"):
+            value = value.replace(path, f"{folder}/{{{{ inventory_hostname }}}}")
+        return value
+    if isinstance(value, list):
+        return [changed(entry, folder) for entry in value if "foobar.webstack.one_run" not in entry]
+    if not isinstance(value, dict):
+        return value
+    task = {name: changed(entry, folder) for name, entry in value.items() if name != "become"}
+    if task.pop("foobar.webstack.sites", None):
+        task.pop("register")
+        task["ansible.builtin.set_fact"] = {"webstack": {"cluster": True}}
+    if unit := task.pop("ansible.builtin.systemd_service", None):
+        line = f"echo {unit['state']} {unit['name']} >> {folder}/{{{{ inventory_hostname }}}}/done"
+        task["ansible.builtin.command"] = {"argv": ["sh", "-c", line]}
+    return task
+
+
+def run(
+    folder: Path, plays: list[dict[str, Any]], *words: str, hosts: list[str] = HOSTS, at: Path | None = None
+) -> tuple[int, str]:
+    group = {"hosts": {name: {"ansible_connection": "local"} for name in hosts}}
+    inventory = folder / "hosts.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"children": {"dbservers": group}}}))
+    play = at or folder / "play.yml"
+    if not at:
+        play.write_text(yaml.safe_dump(changed(plays, folder)))
+    done = start(
+        "ansible-playbook", "--inventory", inventory, *words, play, cwd=folder, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg")
+    )
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+def host(folder: Path, name: str, *files: str, **texts: str) -> None:
+    """A host's folder; a name that ends with a slash is a folder."""
+    (folder / name).mkdir()
+    for entry in files:
+        (folder / name / entry).mkdir() if entry.endswith("/") else (folder / name / entry).touch()
+    for entry, text in texts.items():
+        (folder / name / entry).write_text(text)
+
+
+def node(folder: Path, name: str, *files: str, last: str = "") -> None:
+    host(folder, name, *files, last=last)
+    (folder / name / "mysql-node").write_text(NODE)
+    (folder / name / "mysql-node").chmod(0o755)
+
+
+def done(folder: Path, name: str) -> list[str]:
+    path = folder / name / "done"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def plays(name: str, number: int) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load((ROOT / "playbooks" / name).read_text(encoding="utf-8"))
+    return found[:number]
+
+
+ONE = "5d1e0000-0000-0000-0000-000000000001"
+NONE = "00000000-0000-0000-0000-000000000000:-1"
+
+
+# The writes, before a host is patched
+
+
+def writes() -> list[dict[str, Any]]:
+    tasks = yaml.safe_load((ROOT / "playbooks/tasks/patch_writes.yml").read_text(encoding="utf-8"))
+    for task in tasks[0]["block"]:
+        task |= {"retries": 1, "delay": 0} if "until" in task else {}
+    tasks.append({"ansible.builtin.command": {"argv": ["/usr/local/lib/webstack/mysql-node", "upgraded"]}})
+    return [{"hosts": "db1", "gather_facts": False, "any_errors_fatal": True, "tasks": tasks}]
+
+
+def test_nothing_is_upgraded_before_another_node_takes_the_writes(tmp_path):
+    node(tmp_path, "db1")
+    code, said = run(tmp_path, writes(), hosts=["db1"])
+    assert code != 0 and "db1 still takes the writes" in said and "Nothing was upgraded on it" in said, said
+    assert "No other node takes writes" in said
+    assert done(tmp_path, "db1") == ["stopped webstack-writer.service", "started webstack-writer.service"]
+
+
+def test_a_host_is_upgraded_when_another_node_takes_the_writes(tmp_path):
+    node(tmp_path, "db1", "writer")
+    code, said = run(tmp_path, writes(), hosts=["db1"])
+    assert code == 0, said
+    assert done(tmp_path, "db1") == ["stopped webstack-writer.service", "upgraded"]
+
+
+def test_a_host_hands_over_its_writes_before_anything_of_it_stops():
+    tasks = yaml.safe_load((ROOT / "playbooks/tasks/patch_host.yml").read_text(encoding="utf-8"))
+    words = [json.dumps(task) for task in tasks]
+    (hands_over,) = [index for index, text in enumerate(words) if "patch_writes.yml" in text]
+    assert not any("drain" in text or "stopped" in text or "apt" in text for text in words[:hands_over])
+    assert "ansible.builtin.apt" in words[hands_over + 1] and "dbservers" in tasks[hands_over]["when"]
