@@ -89,6 +89,33 @@ ONE = "5d1e0000-0000-0000-0000-000000000001"
 NONE = "00000000-0000-0000-0000-000000000000:-1"
 
 
+def test_the_newest_data_begin_the_cluster_again_also_where_a_host_was_never_a_node(tmp_path):
+    node(tmp_path, "db1", last=f"{ONE}:9")
+    node(tmp_path, "db2", last=f"{ONE}:12")
+    host(tmp_path, "db3")
+    code, said = run(tmp_path, plays("recover.yml", 2))
+    assert code == 0 and "The cluster has the data of db2" in said and json.dumps(NONE) in said, said
+    assert done(tmp_path, "db2")[:3] == ["stopped mariadb.service", "begin", "started mariadb.service"]
+    assert done(tmp_path, "db1") == ["stopped mariadb.service", "started mariadb.service"]
+    assert done(tmp_path, "db3") == []
+
+
+def test_nothing_begins_while_a_server_does_not_answer(tmp_path):
+    for name in HOSTS:
+        node(tmp_path, name, *["hangs"] * (name == "db3"), last=f"{ONE}:9")
+    code, said = run(tmp_path, plays("recover.yml", 2))
+    assert code != 0 and "does not say whether it is in a cluster: no answer within 10 s" in said, said
+    assert not any(done(tmp_path, name) for name in HOSTS)
+
+
+def test_a_host_that_has_data_of_a_node_and_no_server_is_not_passed_over(tmp_path):
+    node(tmp_path, "db1", last=f"{ONE}:9")
+    host(tmp_path, "db2", "grastate.dat")
+    host(tmp_path, "db3")
+    code, _said = run(tmp_path, plays("recover.yml", 2))
+    assert code != 0 and done(tmp_path, "db1") == []
+
+
 # The writes, before a host is patched
 
 

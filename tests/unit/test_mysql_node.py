@@ -152,3 +152,23 @@ def test_a_node_that_runs_restarts_while_all_others_have_all_data(cluster):
     cluster.say(db2=SYNCED, db3={**SYNCED, "state": "Joined"})
     with pytest.raises(SystemExit, match=r"not every other node has all data:(?s:.*)db3 .*Joined"):
         cluster.check()
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        ("echo 'ERROR 1040 (HY000): Too many connections' >&2; exit 1", "ERROR 1040 .*: Too many connections"),
+        ("exit 5", "exit code 5 of mariadb"),
+        ("exec sleep 20", "no answer within 0.2 s"),
+    ],
+)
+def test_a_server_that_runs_and_does_not_answer_is_not_taken_for_one_that_is_down(cluster, monkeypatch, script, words):
+    monkeypatch.setattr(node, "CLIENT_SECONDS", 0.2)
+    cluster.server(script, active='[ "$*" = "is-active --quiet mariadb.service" ]')
+    cluster.save(0)
+    cluster.say(db2=SYNCED)
+    for question in (node.runs_here, cluster.check):
+        with pytest.raises(SystemExit, match=f"mariadb.service runs, and does not say .*: {words}"):
+            question()
+    cluster.server(STOPPED)
+    assert not node.runs_here()

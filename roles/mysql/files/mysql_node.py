@@ -10,6 +10,7 @@ mysql-node begin              the next start begins the cluster with the data of
 mysql-node serve              webstack-writer.service: elects the writer, and answers /writer and /node
 mysql-node status             what the node says of itself, as JSON; `error` alone if it does not answer
 mysql-node writer             which other node takes writes; fails if none does
+mysql-node runs               whether the server of this host runs as a node of the cluster's majority: yes or no
 mysql-node check FILE [grow]  whether the server may be started or restarted now, with this configuration
 """
 
@@ -39,6 +40,7 @@ OPTIONS = Path("/run/mysql-tls/options")
 # Lets the next start begin a cluster with the data of this host, if it is no node of one yet.
 GROW = Path("/run/webstack-mysql-grow")
 SOCKET = "/run/mysqld/mysqld.sock"
+UNIT = "mariadb.service"
 PORT = 3308
 SYSTEM_FOLDERS = {"mysql", "performance_schema", "sys", "lost+found"}
 NO_UUID = "00000000-0000-0000-0000-000000000000"
@@ -48,6 +50,7 @@ LOOK_SECONDS = 0.25
 # A look at the server that is older than this says nothing: the server, or this whole host, may have been stopped since.
 STALE_SECONDS = 2.0
 ASK_SECONDS = 2.0
+CLIENT_SECONDS = 10
 HAND_OVER_SECONDS = 5
 
 USER = "webstack-writer"
@@ -221,9 +224,23 @@ def sql(statements: str) -> str:
 
 
 def runs_here() -> bool:
-    """Whether the server of this host runs as a node of the cluster's majority."""
+    """Whether the server of this host runs as a node of the cluster's majority. Exits if it runs and does not say."""
     question = "SHOW GLOBAL STATUS LIKE 'wsrep_cluster_status'"
-    return "\tPrimary" in subprocess.run(CLIENT, input=question, capture_output=True, text=True, check=False).stdout
+    try:
+        done = subprocess.run(
+            CLIENT, input=question, capture_output=True, text=True, check=True, timeout=CLIENT_SECONDS
+        )
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        if subprocess.run(["systemctl", "is-active", "--quiet", UNIT], check=False).returncode == 0:
+            sys.exit(f"{UNIT} runs, and does not say whether it is in a cluster: {complaint(error)}")
+        return False
+    return "\tPrimary" in done.stdout
+
+
+def complaint(error: subprocess.CalledProcessError | subprocess.TimeoutExpired) -> str:
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"no answer within {CLIENT_SECONDS} s"
+    return error.stderr.strip() or f"exit code {error.returncode} of {CLIENT[0]}"
 
 
 def after() -> None:
@@ -478,6 +495,7 @@ def writer() -> None:
 
 COMMANDS = {
     "before": before, "after": after, "last": last, "begin": begin, "serve": serve, "status": status, "writer": writer,
+    "runs": lambda: print("yes" if runs_here() else "no"),
 }  # fmt: skip
 
 if __name__ == "__main__":
