@@ -154,6 +154,31 @@ def test_a_node_that_runs_restarts_while_all_others_have_all_data(cluster):
         cluster.check()
 
 
+@pytest.mark.parametrize("names", [("db1", "db2", "db3", "db4", "db5"), ("db1", "db2", "db4")])
+def test_no_node_waits_for_one_that_is_added(cluster, names):
+    cluster.save(0)
+    cluster.declare(*names)
+    cluster.say(db2=SYNCED, db3=SYNCED)
+    cluster.check()
+    cluster.say(db3=SYNCED)
+    with pytest.raises(SystemExit, match="not every other node has all data"):
+        cluster.check()
+
+
+def test_the_one_that_is_added_joins_the_others(cluster):
+    node.CONFIGURATION.unlink()
+    cluster.server(STOPPED)
+    cluster.say(db2=SYNCED, db3=SYNCED)
+    cluster.check()
+
+
+def test_a_new_host_under_the_address_of_a_lost_one_holds_nobody_up(cluster):
+    cluster.save(0)
+    cluster.declare("db1", "db2", "db4", db4="10.0.0.3")
+    cluster.say(db2=SYNCED)
+    cluster.check()
+
+
 @pytest.mark.parametrize(
     ("script", "words"),
     [

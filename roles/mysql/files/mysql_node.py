@@ -263,7 +263,10 @@ def check(path: str, grow: bool = False) -> None:
     if grow and not primary and not state:
         GROW.touch()
         return
-    if runs and not all(map(is_synced, answers.values())):
+    # A node that is added has no data yet, and nobody waits for it.
+    live = Config() if CONFIGURATION.exists() else config
+    known = [answers[name] for name, address in config.others.items() if live.nodes.get(name) == address]
+    if runs and not all(map(is_synced, known)):
         sys.exit(f"The server would be restarted, but not every other node has all data:{told}")
     if not runs and not primary:
         sys.exit(
