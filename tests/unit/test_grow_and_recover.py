@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from loading import ROOT
 from starting import start
@@ -83,6 +84,12 @@ def done(folder: Path, name: str) -> list[str]:
 def plays(name: str, number: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = yaml.safe_load((ROOT / "playbooks" / name).read_text(encoding="utf-8"))
     return found[:number]
+
+
+@pytest.mark.parametrize("name", ["grow.yml", "recover.yml"])
+def test_a_part_of_the_database_hosts_is_refused(tmp_path, name):
+    code, said = run(tmp_path, [], "--limit", "db1", at=ROOT / "playbooks" / name)
+    assert code != 0 and f"{name} asks all database hosts; --limit leaves out db2, db3" in said, said
 
 
 ONE = "5d1e0000-0000-0000-0000-000000000001"
