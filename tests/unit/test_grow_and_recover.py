@@ -92,6 +92,17 @@ def test_a_part_of_the_database_hosts_is_refused(tmp_path, name):
     assert code != 0 and f"{name} asks all database hosts; --limit leaves out db2, db3" in said, said
 
 
+def test_data_are_the_databases_of_somebody(tmp_path):
+    host(tmp_path, "db1", "shop/", "ibdata1")
+    of_the_server = [f"{name}/" for name in ("mysql", "performance_schema", "sys", "lost+found", "#rocksdb", ".x")]
+    host(tmp_path, "db2", *of_the_server, "ibdata1")
+    host(tmp_path, "db3", "mysql/", "blog/")
+    (tmp_path / "db3/shop").symlink_to(tmp_path / "db1/shop")
+    code, said = run(tmp_path, plays("grow.yml", 1))
+    assert code != 0 and said.count("FAILED!") == 1, said
+    assert "db3 has the databases blog, shop, which those of db1, the first of dbservers, would replace" in said, said
+
+
 ONE = "5d1e0000-0000-0000-0000-000000000001"
 NONE = "00000000-0000-0000-0000-000000000000:-1"
 
