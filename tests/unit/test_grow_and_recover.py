@@ -103,6 +103,21 @@ def test_data_are_the_databases_of_somebody(tmp_path):
     assert "db3 has the databases blog, shop, which those of db1, the first of dbservers, would replace" in said, said
 
 
+def test_a_first_node_that_waits_for_others_that_never_were_is_stopped_before_it_begins_again(tmp_path):
+    host(tmp_path, "db1", "grastate.dat", "shop/", systemctl="#!/bin/sh\necho activating; exit 3\n")
+    (tmp_path / "db1/systemctl").chmod(0o755)
+    host(tmp_path, "db2", "mysql/")
+    first, _told, begins = plays("grow.yml", 3)
+    (again,) = [task for task in begins["tasks"] if "grow_again" in str(task)]
+    steps = yaml.safe_load((ROOT / "playbooks/tasks/grow_again.yml").read_text(encoding="utf-8"))
+    (role,) = [task["vars"] for task in begins["tasks"] if "mysql" in str(task)]
+    says = {"ansible.builtin.debug": {"msg": "alone: {{ __mysql_alone }}"}, "vars": role}
+    begins["tasks"] = [{"block": steps, "when": again["when"]}, says]
+    code, said = run(tmp_path, [first, begins])
+    assert code == 0 and "alone: True" in said, said
+    assert done(tmp_path, "db1") == ["stopped mariadb.service"]
+
+
 ONE = "5d1e0000-0000-0000-0000-000000000001"
 NONE = "00000000-0000-0000-0000-000000000000:-1"
 

@@ -197,3 +197,39 @@ def test_a_server_that_runs_and_does_not_answer_is_not_taken_for_one_that_is_dow
             question()
     cluster.server(STOPPED)
     assert not node.runs_here()
+
+
+@pytest.mark.parametrize(
+    ("mark", "server", "words", "begins"),
+    [
+        (None, STOPPED, ["grow"], True),
+        (1, STOPPED, ["grow", "alone"], True),  # it was stopped after a run that was cut off
+        (1, PRIMARY, ["grow", "alone"], True),  # it runs, and may need a restart
+        (1, STOPPED, ["grow"], False),  # another host has data of a cluster
+        (1, STOPPED, [], False),
+        (0, STOPPED, ["grow", "alone"], False),  # it did not stop in an orderly way: recover.yml
+    ],
+)
+def test_a_first_node_without_others_begins_again(cluster, mark, server, words, begins):
+    if mark is not None:
+        cluster.save(mark)
+    cluster.server(server)
+    if not begins:
+        with pytest.raises(SystemExit, match="this role never begins one"):
+            cluster.check(*words)
+        return
+    cluster.check(*words)
+    if mark == 1 and server == STOPPED:
+        node.before()
+        assert "--wsrep-new-cluster" in node.OPTIONS.read_text()
+        assert not node.GROW.exists()
+    else:
+        assert node.GROW.exists()
+
+
+def test_a_cluster_that_runs_is_joined_also_by_the_first_of_its_hosts(cluster):
+    cluster.save(1)
+    cluster.server(STOPPED)
+    cluster.say(db2=SYNCED)
+    cluster.check("grow", "alone")
+    assert not node.GROW.exists()

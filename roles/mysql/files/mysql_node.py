@@ -11,7 +11,9 @@ mysql-node serve              webstack-writer.service: elects the writer, and an
 mysql-node status             what the node says of itself, as JSON; `error` alone if it does not answer
 mysql-node writer             which other node takes writes; fails if none does
 mysql-node runs               whether the server of this host runs as a node of the cluster's majority: yes or no
-mysql-node check FILE [grow]  whether the server may be started or restarted now, with this configuration
+mysql-node check FILE [grow [alone]]
+                              whether the server may be started or restarted now, with this configuration; grow: also as the first
+                              node of a cluster; alone: no other host has data of a cluster
 """
 
 from __future__ import annotations
@@ -253,14 +255,16 @@ def after() -> None:
         sql(SCHEMA)
 
 
-def check(path: str, grow: bool = False) -> None:
+def check(path: str, grow: bool = False, alone: bool = False) -> None:
     """Exits with the reasons why the server must not be started, or restarted, now."""
     config, state = Config(Path(path)), saved()
     answers = ask_others(config)
     told = listed(config, answers)
     primary = [answer for answer in answers.values() if is_primary(answer)]
     runs = runs_here()
-    if grow and not primary and not state:
+    # The only node there has been: as a node that others join, it would wait for others that never were.
+    only = alone and (runs or state.get("safe_to_bootstrap") == "1")
+    if grow and not primary and (not state or only):
         GROW.touch()
         return
     # A node that is added has no data yet, and nobody waits for it.
@@ -503,6 +507,6 @@ COMMANDS = {
 
 if __name__ == "__main__":
     if sys.argv[1] == "check":
-        check(sys.argv[2], "grow" in sys.argv[3:])
+        check(sys.argv[2], "grow" in sys.argv[3:], "alone" in sys.argv[3:])
     else:
         COMMANDS[sys.argv[1]]()
