@@ -120,7 +120,7 @@ rebuild: words toolchain ## a lost server on a new bare machine, from what its t
 grow: words toolchain ## several hosts become the cluster of their sites, with the data of the first database server: make grow ENV=production
 	ansible-playbook --inventory inventories/$(ENV) playbooks/grow.yml $(call ask,secrets)
 
-recover: words toolchain ## a cluster of which no node is left, with the newest data of all: make recover ENV=production
+recover: words toolchain ## start a cluster again after all its nodes are down, from the newest data: make recover ENV=production
 	ansible-playbook --inventory inventories/$(ENV) playbooks/recover.yml $(call ask,)
 
 patch: words toolchain ## new versions of all packages, one host after the other; REBOOT=true: and a reboot where one is needed
