@@ -29,7 +29,7 @@ def changed(value: Any, folder: Path) -> Any:
     if isinstance(value, str):
         if value == "systemctl":
             return f"{folder}/{{{{ inventory_hostname }}}}/systemctl"
-        for path in ("/usr/local/lib/webstack", "/var/lib/mysql"):
+        for path in ("/usr/local/lib/webstack", "/var/lib/mysql", "/etc/database-proxy"):
             value = value.replace(path, f"{folder}/{{{{ inventory_hostname }}}}")
         return value
     if isinstance(value, list):
@@ -101,6 +101,15 @@ def test_data_are_the_databases_of_somebody(tmp_path):
     code, said = run(tmp_path, plays("grow.yml", 1))
     assert code != 0 and said.count("FAILED!") == 1, said
     assert "db3 has the databases blog, shop, which those of db1, the first of dbservers, would replace" in said, said
+
+
+def test_a_database_of_applications_on_other_hosts_does_not_leave_them(tmp_path):
+    host(tmp_path, "db1", "shop/", **{"haproxy.cfg": "listen door\n\nbackend only-server\n"})
+    host(tmp_path, "db2", **{"haproxy.cfg": "listen door\n"})
+    host(tmp_path, "db3")
+    code, said = run(tmp_path, plays("grow.yml", 1))
+    assert code != 0 and said.count("FAILED!") == 1, said
+    assert "applications on other hosts use the database of db1" in said, said
 
 
 def test_a_first_node_that_waits_for_others_that_never_were_is_stopped_before_it_begins_again(tmp_path):
