@@ -260,7 +260,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "load_balancer-virtual": (
         "load_balancer", ["configure"],
         {"load_balancer_servers": [{"name": "web1", "address": "192.0.2.11"}], "load_balancer_ipv6": "no",
-         "load_balancer_virtual_addresses": ["192.0.2.10/24", "2001:db8::10/64", "192.0.2.20/24"],
+         "load_balancer_virtual_addresses": ["192.0.2.10/24", "2001:db8::10/64", "192.0.2.20/24", *(f"2001:db8::{number}/64" for number in range(11, 15))],
          "load_balancer_address": "192.0.2.1", "load_balancer_peers": ["192.0.2.2"], "__load_balancer_host": {"interface": "eth0"}},
     ),
     "database_proxy": (
@@ -1063,7 +1063,7 @@ def test_virtual_addresses_of_both_families_move_together(files):
     text = files["load_balancer-virtual"]["/etc/keepalived/keepalived.conf"]["content"]
     inside = {name: body.split() for name, body in re.findall(r"(\w+) \{([^{}]*)\}", text)}
     assert inside["virtual_ipaddress"] == ["192.0.2.10/24", "192.0.2.20/24"]
-    assert inside["virtual_ipaddress_excluded"] == ["2001:db8::10/64"]
+    assert inside["virtual_ipaddress_excluded"] == [f"2001:db8::{number}/64" for number in range(10, 15)]
     assert inside["unicast_peer"] == ["192.0.2.2"]
 
 
