@@ -11,9 +11,9 @@ mysql-node serve              webstack-writer.service: elects the writer, and an
 mysql-node status             what the node says of itself, as JSON; `error` alone if it does not answer
 mysql-node writer             which other node takes writes; fails if none does
 mysql-node runs               whether the server of this host runs as a node of the cluster's majority: yes or no
-mysql-node check FILE [grow [alone]]
+mysql-node check FILE [grow [alone]] [incomplete]
                               whether the server may be started or restarted now, with this configuration; grow: also as the first
-                              node of a cluster; alone: no other host has data of a cluster
+                              node of a cluster; alone: no other host has data of a cluster; incomplete: while one node has all data
 """
 
 from __future__ import annotations
@@ -255,7 +255,7 @@ def after() -> None:
         sql(SCHEMA)
 
 
-def check(path: str, grow: bool = False, alone: bool = False) -> None:
+def check(path: str, grow: bool = False, alone: bool = False, incomplete: bool = False) -> None:
     """Exits with the reasons why the server must not be started, or restarted, now."""
     config, state = Config(Path(path)), saved()
     answers = ask_others(config)
@@ -270,8 +270,14 @@ def check(path: str, grow: bool = False, alone: bool = False) -> None:
     # A node that is added has no data yet, and nobody waits for it.
     live = Config() if CONFIGURATION.exists() else config
     known = [answers[name] for name, address in config.others.items() if live.nodes.get(name) == address]
-    if runs and not all(map(is_synced, known)):
-        sys.exit(f"The server would be restarted, but not every other node has all data:{told}")
+    synced = [is_synced(answer) for answer in known]
+    if runs and known and not any(synced):
+        sys.exit(f"The server would be restarted, but no other node has all data:{told}")
+    if runs and not all(synced) and not incomplete:
+        sys.exit(
+            f"The server would be restarted, but not every other node has all data:{told}\n"
+            "If these cannot be had back before, and the others shall carry the site alone: -e mysql_cluster_incomplete=true"
+        )
     if not runs and not primary:
         sys.exit(
             f"No other node is in a running cluster, and this role never begins one:{told}\n"
@@ -507,6 +513,6 @@ COMMANDS = {
 
 if __name__ == "__main__":
     if sys.argv[1] == "check":
-        check(sys.argv[2], "grow" in sys.argv[3:], "alone" in sys.argv[3:])
+        check(sys.argv[2], **dict.fromkeys(sys.argv[3:], True))
     else:
         COMMANDS[sys.argv[1]]()
