@@ -35,7 +35,7 @@ def visit():
 threads = [threading.Thread(target=visit) for _ in range(4)]
 for thread in threads: thread.start()
 for thread in threads: thread.join()
-assert answers[0] > 100, answers
+assert answers[0] > 10, answers
 assert not failed, (answers, failed[:5])
 """
 # How many of forty connections, asked for at once, come about.

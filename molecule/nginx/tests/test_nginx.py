@@ -38,7 +38,7 @@ for _ in range(10):
     done.wait(0.2)
 done.set()
 for thread in threads: thread.join()
-assert answers[0] > 100, answers
+assert answers[0] > 10, answers
 assert not failures, (answers, failures[:5])
 """
 
@@ -90,7 +90,7 @@ for _ in range(5):
     switch.unlink(); done.wait(0.3)
 done.set()
 for thread in threads: thread.join()
-assert min(answers.values()) > 50, answers
+assert min(answers.values()) > 10, answers
 assert not failures, (answers, failures[:5])
 """
 
