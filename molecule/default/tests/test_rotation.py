@@ -111,6 +111,8 @@ def test_new_secrets_are_given_out_and_no_request_is_lost(host):
     assert valid(host) == [NEXT_PASSWORD]
     as_declared(host)
     assert status(host)["slot"] != slot
+    rotate(**BACK).must_succeed()
+    assert valid(host) == [PASSWORD]
 
 
 @pytest.mark.thorough
@@ -118,10 +120,12 @@ def test_a_rotation_that_is_killed_harms_nobody_and_is_made_up_for(host):
     with visitors(host) as met:
         for seconds in (8, 13):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                rotate(kill_after=seconds, **BACK)
-        rotate(**BACK).must_succeed()
+                rotate(kill_after=seconds, **THERE)
+        rotate(**THERE).must_succeed()
     assert met.failed == []
-    assert valid(host) == [PASSWORD]
+    assert valid(host) == [NEXT_PASSWORD]
     as_declared(host)
+    rotate(**BACK).must_succeed()
+    assert valid(host) == [PASSWORD]
     assert rotate(**BACK).must_succeed().changed == []
     # Nor has the next converge of the whole site anything to change (test_shipping.py).

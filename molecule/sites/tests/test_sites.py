@@ -359,6 +359,7 @@ def test_a_site_comes_goes_and_comes_back_and_the_others_do_not_feel_it(converge
     all_answer([second], "docs")
 
 
+@pytest.mark.thorough
 def test_sites_that_clash_are_refused_with_both_names_and_an_application_that_nobody_declares_is_too(converge):
     """The wiki of the first host, which the test before has left there."""
     greedy = {name: {"app": {"worker_memory_mb": 2_000_000}} for name in ("blog", "gallery")}
