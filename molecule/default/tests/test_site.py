@@ -261,6 +261,7 @@ LOSE_NGINX_AND_THE_CODE = (
 )
 
 
+@pytest.mark.thorough
 def test_an_unprivileged_user_with_sudo_over_ssh_will_do(servers, tmp_path):
     server = servers[-1]
     name = server.backend.name
