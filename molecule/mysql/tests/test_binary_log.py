@@ -8,6 +8,7 @@ import pytest
 import testinfra
 from scenario import names, playbook, until
 
+pytestmark = pytest.mark.thorough
 DATA, LOG = "/var/lib/mysql", "/var/lib/mysql-binlog"
 WAIT = {"mysql_acknowledge_timeout_ms": 700}
 MOVE = {"mysql_move_log": True, **WAIT}
@@ -125,7 +126,6 @@ def test_without_the_word_a_log_with_the_data_stays_there(of_before):
     assert [state(server) for server in of_before] == before
 
 
-@pytest.mark.thorough
 def test_a_move_with_which_the_server_does_not_start_is_taken_back(of_before):
     """The rows that are written from then on go into the log with the data, some under a number that the start has used."""
     run = playbook(**MOVE, mysql_options={"innodb_data_file_path": "ibdata1:1G"})
@@ -136,7 +136,6 @@ def test_a_move_with_which_the_server_does_not_start_is_taken_back(of_before):
         until(lambda server=server, count=count: len(acknowledged(server)) > count + 50)
 
 
-@pytest.mark.thorough
 def test_a_move_in_which_the_host_dies_is_finished_by_the_next_start(of_before):
     wait = "[Service]\nExecStartPre=+/bin/sh -c 'touch /run/brought; sleep 60'\n"
     for server in of_before:
@@ -181,7 +180,6 @@ def test_a_commit_waits_for_another_machine_and_then_goes_on_without(of_before):
         sql(server, "DELETE FROM app_x.counted WHERE number = 1")
 
 
-@pytest.mark.thorough
 def test_what_mysqls_package_changes_by_a_server_of_its_own_is_in_the_log(of_before):
     """It starts one with its own configuration, whose log would lie with the data: the next start would refuse two of them."""
     server = next(server for server in of_before if unit(server) == "mysql")
@@ -195,7 +193,6 @@ def test_what_mysqls_package_changes_by_a_server_of_its_own_is_in_the_log(of_bef
     assert "ALTER USER 'debian-sys-maint'@'localhost'" in server.check_output(f"mysqlbinlog {added}")
 
 
-@pytest.mark.thorough
 def test_a_log_beside_the_data_outlives_them(of_before):
     """The server goes on to acknowledge rows for a while after its data are gone: they are in the log alone."""
     kept = f"rm -rf /root/kept; mkdir /root/kept; cp -a {DATA} {LOG} /root/kept"
