@@ -133,7 +133,7 @@ test: engine test-fast ## what each change must pass: lint, unit, scenarios (a t
 	tools/scenarios
 	tools/acceptance
 
-test-all: engine test-fast ## all tests, on every host (some hours)
+test-all: engine test-fast ## all tests, on every host (more than 90 minutes on two cores)
 	THOROUGH=true tools/scenarios
 	tools/acceptance
 

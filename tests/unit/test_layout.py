@@ -392,3 +392,10 @@ def test_no_playbook_warns_of_groups_that_an_inventory_need_not_have(tmp_path):
     done = start(*argv, cwd=ROOT, ANSIBLE_CONFIG=str(ROOT / "ansible.cfg"))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("playbook: ") == len(paths) and "WARNING" not in done.stdout
+
+
+@pytest.mark.parametrize("role", ["nginx", "database_proxy", "load_balancer"])
+def test_what_hosts_of_one_site_have_restarts_on_one_after_the_other(role):
+    tasks = read(ROOT / "roles" / role / "tasks/configure.yml")
+    calls = [task for task in tasks if "foobar.webstack.service_config" in task]
+    assert calls and all("throttle" in task for task in calls)

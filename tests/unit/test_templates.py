@@ -247,7 +247,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "mysql-cluster": (
         "mysql", ["configure"],
         {"mysql_cluster_nodes": [{"name": f"db{number}", "address": f"192.0.2.{number}"} for number in (1, 2, 3)],
-         "mysql_cluster_address": "192.0.2.1", "mysql_cluster_name": "shop", "__mysql_grow": "grow alone",
+         "mysql_cluster_address": "192.0.2.1", "mysql_cluster_name": "shop", "__mysql_grow": "grow alone", "mysql_cluster_incomplete": "yes",
          **{f"mysql_cluster_{name}": f"/etc/ssl/{name}.pem" for name in ("certificate", "key", "authority")}},
     ),
     "load_balancer": (
@@ -1235,7 +1235,7 @@ def test_a_server_with_its_data_elsewhere_is_not_led_away_from_them(rendered, co
 
 def test_a_server_that_may_become_the_first_node_is_asked_with_the_words_of_its_tool(rendered):
     (check,) = [call["check"] for call in rendered["mysql-cluster"] if "mysql-node" in str(call.get("check"))]
-    assert check[-1].rstrip().endswith('/etc/mysql/webstack-cluster.json" grow alone')
+    assert check[-1].rstrip().endswith('/etc/mysql/webstack-cluster.json" grow alone incomplete')
 
 
 @pytest.mark.parametrize(("address", "refused"), [("192.0.2.1", False), ("192.0.2.9", True)])
