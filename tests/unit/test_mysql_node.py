@@ -68,22 +68,20 @@ class Agent(node.Agent):
 
     def __init__(self, hangs: int = 0) -> None:
         """`hangs` is how often a change in flight keeps the server from taking no more writes."""
-        self.hangs, self.told, self.has_sessions, self.connection = hangs, [], True, None
+        self.hangs, self.told, self.has_sessions, self.connection, self.leaving = hangs, [], True, None, False
 
     def query(self, statement: str, *_values: str) -> list[tuple[int]]:
         self.told.append(statement)
         if self.hangs and "read_only" in statement:
             self.hangs -= 1
             raise pymysql.OperationalError(1205, "Lock wait timeout exceeded")
-        if statement == "KILL CONNECTION 7":
-            raise pymysql.OperationalError(1094, "Unknown thread id: 7")
         return [(7,), (8,)] if statement == node.SESSIONS else []
 
 
 def test_sessions_end_after_the_server_takes_no_writes():
     agent = Agent()
     agent.take_no_writes()
-    assert agent.told == ["SET GLOBAL read_only = ON", node.SESSIONS, "KILL CONNECTION 7", "KILL CONNECTION 8"]
+    assert agent.told == ["SET GLOBAL read_only = ON", node.END.format(node.SESSIONS)]
     assert not agent.has_sessions
 
 
@@ -91,7 +89,7 @@ def test_sessions_end_where_a_change_hangs_and_the_next_look_tries_again():
     agent = Agent(hangs=1)
     with pytest.raises(pymysql.OperationalError, match="Lock wait timeout"):
         agent.take_no_writes()
-    assert agent.told[-1] == "KILL CONNECTION 8"
+    assert agent.told[-1] == node.END.format(node.SESSIONS)
 
 
 # What takes the writes next
@@ -101,6 +99,8 @@ def test_sessions_end_where_a_change_hangs_and_the_next_look_tries_again():
 def writer(cluster, monkeypatch):
     """The agent of db1, which takes the writes and is told to stop; db2 can take them."""
     monkeypatch.setattr(node, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(node, "NOTICE_SECONDS", 0.01)
+    monkeypatch.setattr(node, "QUIET_SECONDS", 0.05)
     agent = Agent()
     agent.config, agent.stopping = node.Config(), threading.Event()
     agent.state, agent.looked_at = {"writes": True}, node.time.monotonic()
@@ -116,6 +116,20 @@ def test_the_writes_are_handed_over_also_where_a_change_takes_long(writer, hangs
     assert writer.told.count("SET GLOBAL read_only = ON") == hangs + 1
     assert writer.told[-1].startswith("UPDATE webstack.writer") and not writer.state["writes"]
     assert "the writer is db2 from now on" in capsys.readouterr().out
+
+
+def test_sessions_that_rest_end_while_their_server_still_takes_writes(writer):
+    writer.run()
+    resting, all_others = (writer.told.index(node.END.format(which)) for which in (node.IDLE, node.SESSIONS))
+    assert resting < writer.told.index("SET GLOBAL read_only = ON") < all_others, "one at work has until then to finish"
+    assert writer.leaving
+
+
+def test_a_server_that_says_nothing_of_its_sessions_hands_over_all_the_same(writer, monkeypatch):
+    monkeypatch.setattr(node, "SESSIONS", "of which read_only would be said")
+    writer.hangs = 2
+    writer.run()
+    assert writer.told[-1].startswith("UPDATE webstack.writer")
 
 
 def test_a_hand_over_that_never_succeeds_is_told(writer, monkeypatch):

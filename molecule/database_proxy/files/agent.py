@@ -1,4 +1,4 @@
-"""What a database server of a cluster has beside it: it says by HTTPS whether the server is the writer. Here a file says so."""
+"""What a database server of a cluster has beside it: it says by HTTPS whether the server is the writer, or is about to hand that over. Here files say so."""
 
 import http.server
 import os
@@ -9,7 +9,7 @@ import sys
 class Agent(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         writer = self.path == "/writer" and os.path.exists("/run/writer")
-        self.send_response(200 if writer else 503)
+        self.send_response(503 if not writer else 404 if os.path.exists("/run/leaving") else 200)
         self.send_header("Content-Length", "0")
         self.end_headers()
 

@@ -140,6 +140,27 @@ def ended(session: Session) -> bool:
     return "Lost connection" in session.said[-1] or "gone away" in session.said[-1]
 
 
+def test_a_writer_that_is_about_to_hand_over_gets_nobody_new_and_those_who_are_there_go_on(servers, writer):
+    other = names()[1]
+    with Session(servers[1]) as before:
+        before.asks()
+        until(lambda: before.said == ["connected", writer])
+        servers[0].check_output("touch /run/leaving")
+        try:
+            until(lambda: ready_on(servers[1]) == 0)
+            with Session(servers[1]) as after:
+                time.sleep(3)
+                before.asks()
+                until(lambda: before.said[2:] == [writer])
+                assert after.said == []
+                write_on(other)
+                after.asks()
+                until(lambda: after.said == ["connected", other])
+            until(lambda: ended(before))
+        finally:
+            servers[0].check_output("rm /run/leaving")
+
+
 def test_a_writer_that_falls_silent_loses_its_sessions_too(servers, writer):
     other = names()[1]
     host = servers[1]
@@ -177,9 +198,9 @@ def test_without_one_writer_connections_wait_and_not_for_good(servers, several):
 
 
 def ready_on(host: Host) -> int:
-    """How many servers have said that they write, when the host's proxy last asked each."""
+    """How many servers have said that they write, and go on to, when the host's proxy last asked each."""
     said = host.check_output(shlex.join(["python3", "-c", STATISTICS])).splitlines()
-    return sum("L7OK" in row for row in said if row.startswith("writer,"))
+    return sum(",L7OK," in row for row in said if row.startswith("writer,"))
 
 
 def test_after_a_restart_nobody_is_led_to_a_server_that_does_not_write(servers):

@@ -18,7 +18,6 @@ mysql-node check FILE [grow [alone]] [incomplete]
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import http.server
 import json
@@ -54,6 +53,8 @@ STALE_SECONDS = 2.0
 ASK_SECONDS = 2.0
 CLIENT_SECONDS = 10
 HAND_OVER_SECONDS = 5
+NOTICE_SECONDS = 0.75  # each proxy asks every half second (role database_proxy)
+QUIET_SECONDS = 1.0
 
 USER = "webstack-writer"
 # The server's own user takes the copy that another node asks for (SST).
@@ -83,6 +84,15 @@ SESSIONS = (
     "SELECT ID FROM information_schema.PROCESSLIST WHERE COMMAND NOT IN ('Daemon', 'Binlog Dump') "
     f"AND USER NOT IN ('root', 'mysql', 'system user', '{USER}')"
 )
+
+# Of these, those that have asked nothing for so many milliseconds and have no transaction open: nothing is lost with them.
+IDLE = (
+    f"{SESSIONS} AND COMMAND = 'Sleep' AND TIME_MS >= %s "
+    "AND ID NOT IN (SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX)"
+)
+# All at once inside the server: from here, one that has been idle would have begun its next statement meanwhile. Those that have ended
+# by themselves (error 1094) are no matter.
+END = "BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR 1094 BEGIN END; FOR it IN ({}) DO KILL CONNECTION it.ID; END FOR; END"
 
 
 class Config:
@@ -313,8 +323,9 @@ class Agent:
         self.looked_at = -STALE_SECONDS
         self.has_sessions = True
         self.stopping = threading.Event()
+        self.leaving = False
 
-    def query(self, statement: str, *values: str) -> Any:
+    def query(self, statement: str, *values: str | int) -> Any:
         import pymysql
 
         if self.connection is None:
@@ -392,11 +403,7 @@ class Agent:
 
     def end_sessions(self) -> None:
         """Has applications connect anew, to the node that writes: a proxy that has been reloaded would keep their connections."""
-        import pymysql
-
-        for (number,) in self.query(SESSIONS):
-            with contextlib.suppress(pymysql.OperationalError):  # it has ended meanwhile
-                self.query(f"KILL CONNECTION {number}")
+        self.query(END.format(SESSIONS))
         self.has_sessions = False
 
     def fresh(self) -> dict[str, Any]:
@@ -425,12 +432,32 @@ class Agent:
         if not peer:
             print("no other node can be the writer")
             return
+        self.let_sessions_end()
         self.state = self.state | {"writes": False}
         self.give_to(peer)
         print(f"the writer is {peer} from now on")
         deadline = time.monotonic() + HAND_OVER_SECONDS
         while time.monotonic() < deadline and not ask(self.config, self.config.others[peer]).get("writes"):
             time.sleep(0.05)
+
+    def let_sessions_end(self) -> None:
+        """Whoever connects from now on waits for the next writer. Who is connected finishes what he does here, so he meets no error.
+
+        A session that rests is ended: applications look for that before they use it again. The less time is left, the shorter a
+        rest is enough, since those of a busy application are short.
+        """
+        import pymysql
+
+        self.leaving = True
+        time.sleep(NOTICE_SECONDS)
+        deadline = time.monotonic() + QUIET_SECONDS
+        try:
+            while (left := deadline - time.monotonic()) > 0 and self.query(SESSIONS):
+                self.looked_at = time.monotonic()  # it answers, and goes on taking their writes
+                self.query(END.format(IDLE), round(100 * left / QUIET_SECONDS))
+                time.sleep(0.02)
+        except (pymysql.MySQLError, OSError):
+            self.forget()
 
     def give_to(self, peer: str) -> None:
         """Each try waits a second for changes in flight, and ends those that take longer. The name of the next writer comes after them."""
@@ -473,6 +500,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         state = self.server.agent.fresh()
         yes = {"/writer": bool(state.get("writes")), "/node": is_synced(state)}.get(self.path)
+        if self.path == "/writer" and yes and self.server.agent.leaving:
+            yes = None  # a proxy leaves those here who are connected, and sends no others
         body = json.dumps(state).encode()
         self.send_response(404 if yes is None else 200 if yes else 503)
         self.send_header("Content-Type", "application/json")
