@@ -261,7 +261,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
         "load_balancer", ["configure"],
         {"load_balancer_servers": [{"name": "web1", "address": "192.0.2.11"}], "load_balancer_ipv6": "no",
          "load_balancer_virtual_addresses": ["192.0.2.10/24", "2001:db8::10/64", "192.0.2.20/24", *(f"2001:db8::{number}/64" for number in range(11, 15))],
-         "load_balancer_address": "192.0.2.1", "load_balancer_peers": ["192.0.2.2"], "__load_balancer_host": {"interface": "eth0"}},
+         "load_balancer_address": "192.0.2.2", "load_balancer_peers": ["192.0.2.1", "192.0.2.3"], "__load_balancer_host": {"interface": "eth0"}},
     ),
     "database_proxy": (
         "database_proxy", ["configure"],
@@ -1064,7 +1064,18 @@ def test_virtual_addresses_of_both_families_move_together(files):
     inside = {name: body.split() for name, body in re.findall(r"(\w+) \{([^{}]*)\}", text)}
     assert inside["virtual_ipaddress"] == ["192.0.2.10/24", "192.0.2.20/24"]
     assert inside["virtual_ipaddress_excluded"] == [f"2001:db8::{number}/64" for number in range(10, 15)]
-    assert inside["unicast_peer"] == ["192.0.2.2"]
+    assert inside["unicast_peer"] == ["192.0.2.1", "192.0.2.3"]
+    leave = files["load_balancer-virtual"]["/usr/local/lib/webstack/leave-addresses"]["content"]
+    assert "ip daddr { 192.0.2.10, 192.0.2.20 } tcp" in leave
+    assert f"ip6 daddr {{ {', '.join(f'2001:db8::{number}' for number in range(10, 15))} }} tcp" in leave
+
+
+def test_no_two_balancers_take_the_addresses_in_the_same_moment(files):
+    ranks = [
+        re.search(r"priority (\d+)", files[case]["/etc/keepalived/keepalived.conf"]["content"])[1]
+        for case in ("load_balancer", "load_balancer-virtual")
+    ]
+    assert ranks == ["200", "150"], "the first of two, and the second of three"
 
 
 def test_a_host_has_the_end_of_the_way_to_the_database_that_it_needs(files):

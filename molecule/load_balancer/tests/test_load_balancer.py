@@ -132,7 +132,8 @@ def test_a_balancer_is_cut_off_from_the_other_alone():
     assert len(them.failures) <= FEW
 
 
-# A reload loses nothing. With a restart the address moves, and a request that the balancer of before had taken is answered by nobody.
+# A reload loses nothing. With a restart the address moves: what the balancer of before has taken it answers first, but of what visitors
+# send by kept connections, which break, some may find a balancer that does not even refuse it.
 @pytest.mark.parametrize(
     ("how", "lost"),
     [("systemctl reload haproxy", 0), ("systemctl restart haproxy", FEW), ("systemctl restart keepalived", FEW)],
