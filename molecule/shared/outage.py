@@ -38,3 +38,24 @@ def cut_off(host: Host, *addresses: str) -> Iterator[None]:
         yield
     finally:
         host.check_output("nft delete table inet apart")
+
+
+@contextlib.contextmanager
+def standing_still(host: Host) -> Iterator[None]:
+    """As a virtual machine whose owner moves it: nothing on it runs, but its kernel takes what it is sent."""
+    subprocess.run(["docker", "pause", host.backend.name], check=True, capture_output=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["docker", "unpause", host.backend.name], check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def losing(host: Host, percent: int) -> Iterator[None]:
+    """Of what the host is sent, a part is lost by chance."""
+    chain = f"chain input {{ type filter hook input priority -10; numgen random mod 100 < {percent} drop; }};"
+    host.check_output(f"nft {shlex.quote(f'table inet losing {{ {chain} }}')}")
+    try:
+        yield
+    finally:
+        host.check_output("nft delete table inet losing")

@@ -30,6 +30,7 @@ class Visitors:
     begin: int | None = None
     acknowledged: list[int] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    began_at: list[str] = field(default_factory=list)  # of each of these, the time of day
     answers: collections.Counter[str] = field(default_factory=collections.Counter)  # by what the page says
     arrivals: collections.Counter[str] = field(
         default_factory=collections.Counter
@@ -46,7 +47,7 @@ class Visitors:
     async def one(self, number: int) -> None:
         connection, keep = None, number % 2 == 0
         left = self.begin + number if self.begin is not None and number % 10 < 2 else None
-        request = self.request(left)
+        request, began_at = self.request(left), time.strftime("%H:%M:%S")
         try:
             async with asyncio.timeout(PATIENCE):
                 if keep and self.idle:
@@ -60,6 +61,7 @@ class Visitors:
                 self.answered(said, connection if keep else None, left)
         except (OSError, EOFError, ValueError, TimeoutError) as error:
             self.failures.append(f"{type(error).__name__} {error}".strip())
+            self.began_at.append(began_at)
         finally:
             if connection and connection not in self.idle:
                 connection[1].close()
@@ -126,5 +128,6 @@ def visitors(address: str, name: str, begin: int | None = None) -> Iterator[Visi
     finally:
         failed = dict(collections.Counter(them.failures))
         print(
-            f"{them.asked} asked, {len(them.failures)} failed {failed}, {dict(them.answers)}, longest silence {them.longest:.1f} s"
+            f"{them.asked} asked, {len(them.failures)} failed {failed} {them.began_at[:20]}, {dict(them.answers)}, "
+            f"longest silence {them.longest:.1f} s"
         )

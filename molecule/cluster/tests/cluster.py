@@ -5,12 +5,15 @@ from __future__ import annotations
 import shlex
 
 import testinfra
-from scenario import Host, names
+from scenario import PROJECT, Host, names, until
 from virtual import virtual_address
-from visitors import visitors
+from visitors import Visitors, visitors
 
 SITE = "www.ledger.example"
 ADDRESS = str(virtual_address().ip)
+RECOVER = str(PROJECT / "playbooks/recover.yml")
+ASKED = 12_000
+FEW = ASKED // 1000  # 0.1 % may fail when a host dies: those that it was answering
 BEGINNINGS = iter(range(10**6, 10**9, 10**6))
 
 
@@ -61,3 +64,9 @@ def lost(acknowledged: list[int]) -> set[int]:
 def load():
     """Visitors who leave numbers that nobody has left before."""
     return visitors(ADDRESS, SITE, begin=next(BEGINNINGS))
+
+
+def more(them: Visitors, seconds: int) -> None:
+    """Waits for as many visitors as come in the time."""
+    wanted = them.asked + seconds * them.rate
+    until(lambda: them.asked > wanted, seconds=10 * seconds + 60)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from cluster import holder, host, is_well, load, lost, neither, writer
+from cluster import ASKED, FEW, RECOVER, holder, host, is_well, load, lost, neither, writer
 from outage import power_off, power_on
 from scenario import PROJECT, names, playbook, until
-
-ASKED = 12_000
-FEW = ASKED // 1000  # 0.1 % may fail when a host dies: those that it was answering
 
 
 @pytest.mark.parametrize("which", [holder, writer, neither])
@@ -26,9 +23,6 @@ def test_a_host_dies_and_comes_back(which):
     until(lambda: is_well(victim), seconds=120)
     assert lost(them.acknowledged) == set()
     assert len(them.failures) <= FEW
-
-
-RECOVER = str(PROJECT / "playbooks/recover.yml")
 
 
 @pytest.mark.parametrize(

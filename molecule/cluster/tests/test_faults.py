@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from cluster import database, holder, host, is_well, load, lost, writer
-from outage import cut_off
-from scenario import names, until
+import contextlib
+
+import pytest
+from cluster import FEW, RECOVER, database, holder, host, is_well, load, lost, more, neither, writer
+from outage import cut_off, losing, standing_still
+from scenario import names, playbook, until
 from virtual import virtual_address
 
 
@@ -44,12 +47,6 @@ def all_are_well(them) -> None:
     assert len({database(name, "CHECKSUM TABLE ledger.entries") for name in names()}) == 1
 
 
-def more(them, seconds: int) -> None:
-    """Waits for as many visitors as come in the time."""
-    wanted = them.asked + seconds * them.rate
-    until(lambda: them.asked > wanted, seconds=10 * seconds + 60)
-
-
 def test_two_hosts_do_not_reach_each_other():
     one = holder()
     move_writer(one)
@@ -73,6 +70,63 @@ def test_a_host_reaches_no_other():
             more(them, 10)
         more(them, 5)
     all_are_well(them)
+
+
+@pytest.mark.parametrize("unit", ["haproxy", "keepalived", "nginx", "mariadb", "database-proxy", "webstack-writer"])
+def test_a_daemon_dies_where_the_visitors_and_the_writes_are(unit):
+    victim = holder()
+    move_writer(victim)
+    with load() as them:
+        more(them, 3)
+        host(victim).check_output(f"systemctl kill --signal=KILL {unit}")
+        more(them, 20)
+    all_are_well(them)
+    assert len(them.failures) <= FEW
+
+
+@pytest.mark.parametrize("which", [holder, neither])
+def test_a_host_stands_still_and_goes_on(which):
+    victim = which()
+    if which is holder:
+        move_writer(victim)
+    with load() as them:
+        more(them, 3)
+        with standing_still(host(victim)):
+            more(them, 20)
+        more(them, 10)
+    all_are_well(them)
+
+
+def test_the_network_loses_each_twentieth_packet():
+    with load() as them:
+        with contextlib.ExitStack() as stack:
+            for name in names():
+                stack.enter_context(losing(host(name), percent=5))
+            more(them, 30)
+        more(them, 5)
+    all_are_well(them)
+
+
+def test_of_three_databases_the_last_takes_no_writes():
+    last, *gone = sorted(names(), key=lambda name: name == writer())
+    with load() as them:
+        more(them, 3)
+        for name in gone:
+            host(name).check_output("systemctl kill --signal=KILL mariadb; systemctl stop mariadb")
+        until(lambda: not accepts(last))
+        until(lambda: takes_no_more(them))
+        playbook(name=RECOVER).must_be_refused("there is nothing to recover")
+        for name in gone:
+            host(name).check_output("systemctl start mariadb")
+        before = len(them.acknowledged)
+        until(lambda: len(them.acknowledged) > before + 50)
+    all_are_well(them)
+
+
+def takes_no_more(them) -> bool:
+    before = len(them.acknowledged)
+    more(them, 2)
+    return len(them.acknowledged) == before
 
 
 # By the application's way to the database, opened before the way is reloaded.
