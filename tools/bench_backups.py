@@ -96,11 +96,11 @@ def size(folder: str, container: str) -> int:
 
 
 @contextlib.contextmanager
-def writers(pause: float = 0) -> Iterator[list[tuple[float, float]]]:
+def writers(pause: float = 0, container: str = SITE) -> Iterator[list[tuple[float, float]]]:
     """They write as long as the block lasts; afterwards the list has each commit."""
     waits: list[tuple[float, float]] = []
     process = subprocess.Popen(
-        ["docker", "exec", "--interactive", SITE, "python3", "-c", WRITER, str(pause)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ["docker", "exec", "--interactive", container, "python3", "-c", WRITER, str(pause)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )  # fmt: skip
     try:
         yield waits

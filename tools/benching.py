@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
 import shlex
+import statistics
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
 BUILD = PROJECT / "build"
 PREFIX = f"bench-{os.environ.get('WEBSTACK_ID', 'local')}"
 KEY, KNOWN_HOSTS = BUILD / "bench-key", BUILD / "bench-known-hosts"
 SITE, FLOOR, LOAD, TARGET = (f"{PREFIX}-{name}" for name in ("site", "floor", "load", "target"))
+
+LOAD_SECONDS = 2
+WRK = "apt-get -qq update && apt-get -qq install -y --no-install-recommends wrk >/dev/null 2>&1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Rate:
+    """One load on one address: good answers a second, failures in 100, latencies in milliseconds."""
+
+    per_second: float
+    failed: float
+    p50: float
+    p99: float
 
 
 def sh(command: str, container: str = "") -> str:
@@ -54,6 +70,37 @@ def address_of(container: str) -> str:
     return sh("hostname -I", container).split()[0]
 
 
+def way_to(address: str) -> dict[str, str]:
+    """The way that a server is reached: `docker exec` takes three times as long to run a command."""
+    return {
+        "ansible_host": address,
+        "ansible_user": "admin",
+        "ansible_ssh_private_key_file": str(KEY),
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={KNOWN_HOSTS} -o StrictHostKeyChecking=accept-new",
+    }
+
+
+def example(certificate: str) -> dict[str, Any]:
+    """The demo's site."""
+    return {
+        "domain": "www.foobar.com",
+        "certificate": {"source": "private", "authority_folder": str(BUILD / "bench-authority")}
+        if certificate == "private"
+        else certificate,
+        "repository": str(PROJECT / ".cache/foobar.git"),
+        "push": True,
+        "app": {
+            "entry": "foobar.wsgi:application",
+            "static": "foobar/static",
+            "static_command": "python3 foobar/assets.py",
+            "migrate_command": "alembic upgrade head",
+            "preload": True,  # as in the demo; stock does it for any code
+            "secrets": {"SECRET_KEY": "only for the bench, on a container"},
+        },
+        "database": {"password": "only for the bench, on a container", "scheme": "mysql+pymysql"},
+    }
+
+
 def inventory(sites: int = 1, state: str = "present", *, whole: bool = False, backed_up: bool = False) -> str:
     """The file of an inventory of the measured container.
 
@@ -62,33 +109,16 @@ def inventory(sites: int = 1, state: str = "present", *, whole: bool = False, ba
     """
     address = address_of(SITE)
     values = {
-        # The way that a server is reached: `docker exec` takes three times as long to run a command.
-        "ansible_host": address,
-        "ansible_user": "admin",
-        "ansible_ssh_private_key_file": str(KEY),
-        "ansible_ssh_common_args": f"-o UserKnownHostsFile={KNOWN_HOSTS} -o StrictHostKeyChecking=accept-new",
+        **way_to(address),
         "sites": {
             name: {
+                **example("private" if whole else "none"),
                 "state": "present" if name == "foobar" else state,
                 "domain": f"{'www' if name == 'foobar' else name}.foobar.com",
-                # As stock nginx, and with its lack of limits, since all load comes from one address.
-                "certificate": {"source": "private", "authority_folder": str(BUILD / "bench-authority")}
-                if whole
-                else "none",
-                "repository": str(PROJECT / ".cache/foobar.git"),
-                "push": True,
-                "app": {
-                    "entry": "foobar.wsgi:application",
-                    "static": "foobar/static",
-                    "static_command": "python3 foobar/assets.py",
-                    "migrate_command": "alembic upgrade head",
-                    "preload": True,  # as in the demo; stock does it for any code
-                    "secrets": {"SECRET_KEY": "only for the bench, on a container"},
-                },
-                "database": {"password": "only for the bench, on a container", "scheme": "mysql+pymysql"},
             }
             for name in ("foobar", "second")[:sites]
         },
+        # As stock nginx, which has no limits, since all load comes from one address.
         "nginx_client_connections": 0,
         "nginx_client_requests": 0,
         "base_firewall_open": [{"port": 8081}],  # where stock listens
@@ -125,3 +155,31 @@ def converge(sites: int = 1, state: str = "present", *, whole: bool = False) -> 
     """Runs site.yml; returns how many tasks changed something."""
     out = sh(f"ansible-playbook --inventory {inventory(sites, state, whole=whole)} site.yml")
     return int(re.search(r"changed=(\d+)", out)[1])
+
+
+def load(url: str, connections: int) -> Rate:
+    """What so many visitors get of an address, who ask again as soon as they are answered."""
+    out = sh(
+        f"wrk --threads 1 --connections {connections} --duration {LOAD_SECONDS}s --latency"
+        f" --header 'Host: www.foobar.com' --header 'Accept-Encoding: gzip' {url}",
+        LOAD,
+    )
+    units = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+    latency = {
+        share: float(value) * units[unit] for share, value, unit in re.findall(r"(50|99)%\s+([\d.]+)(us|ms|s)", out)
+    }
+    asked = int(re.search(r"(\d+) requests in", out)[1])
+    # wrk counts what was answered badly, and apart from it what was not answered.
+    failed = sum(map(int, re.findall(r"Non-2xx or 3xx responses: (\d+)", out)))
+    unanswered = sum(map(int, re.findall(r"(?:connect|read|write|timeout) (\d+)", out)))
+    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])
+    return Rate(
+        rate * (asked - failed) / asked,
+        100 * (failed + unanswered) / (asked + unanswered),
+        latency["50"],
+        latency["99"],
+    )
+
+
+def middle(rates: list[Rate]) -> Rate:
+    return Rate(*(statistics.median(getattr(rate, field.name) for rate in rates) for field in dataclasses.fields(Rate)))
