@@ -11,7 +11,7 @@ import time
 import zlib
 
 from bench_backups import WRITERS, Commits, commits, medians, writers
-from benching import BUILD, LOAD, PREFIX, PROJECT, WRK, Rate, example, let_in, load, middle, sh, timed, way_to
+from benching import BUILD, LOAD, PREFIX, PROJECT, WRK, Rate, changes, example, let_in, load, middle, sh, timed, way_to
 
 sys.path.insert(0, str(PROJECT / "molecule/shared"))
 from outage import SILENCE
@@ -100,9 +100,14 @@ def inventory(size: int) -> str:
     return str(path)
 
 
-def play(size: int, playbook: str, *more: str) -> float:
+def play(size: int, playbook: str, *more: str, quiet: bool = False) -> float:
+    """Its seconds. One that is `quiet` must have nothing to change."""
     command = " ".join(["ansible-playbook --inventory", inventory(size), playbook, *more])
-    return timed(lambda: sh(command))
+    out: list[str] = []
+    taken = timed(lambda: out.append(sh(command)))
+    if quiet and changes(out[0]):
+        raise SystemExit(f"bench: a converge with nothing to change changed {changes(out[0])} things")
+    return taken
 
 
 def size_of(size: int) -> Size:
@@ -110,7 +115,7 @@ def size_of(size: int) -> Size:
     git = f"git -C {PROJECT}/.cache/foobar.git -c user.name=bench -c user.email=bench@example.com"
     quiet, deploy = [], []
     for number in range(ROUNDS):
-        quiet.append(play(size, "site.yml"))
+        quiet.append(play(size, "site.yml", quiet=True))
         sh(f"{git} branch --force several $({git} commit-tree main^{{tree}} -p main -m 'The same, {size} {number}')")
         deploy.append(play(size, "playbooks/deploy.yml", "--extra-vars ref=several"))
     play(size, "playbooks/deploy.yml", "--extra-vars ref=main")

@@ -151,10 +151,15 @@ def inventory(sites: int = 1, state: str = "present", *, whole: bool = False, ba
     return str(path)
 
 
+def changes(out: str) -> int:
+    """How many tasks of a run changed something, on all hosts."""
+    return sum(map(int, re.findall(r"changed=(\d+)", out)))
+
+
 def converge(sites: int = 1, state: str = "present", *, whole: bool = False) -> int:
     """Runs site.yml; returns how many tasks changed something."""
     out = sh(f"ansible-playbook --inventory {inventory(sites, state, whole=whole)} site.yml")
-    return int(re.search(r"changed=(\d+)", out)[1])
+    return changes(out)
 
 
 def load(url: str, connections: int) -> Rate:

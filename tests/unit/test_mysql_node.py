@@ -101,6 +101,7 @@ def writer(cluster, monkeypatch):
     monkeypatch.setattr(node, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(node, "NOTICE_SECONDS", 0.01)
     monkeypatch.setattr(node, "QUIET_SECONDS", 0.05)
+    monkeypatch.setattr(node, "PAUSE_SECONDS", 0.01)
     agent = Agent()
     agent.config, agent.stopping = node.Config(), threading.Event()
     agent.state, agent.looked_at = {"writes": True}, node.time.monotonic()

@@ -78,10 +78,12 @@ def test_a_daemon_dies_where_the_visitors_and_the_writes_are(unit):
     move_writer(victim)
     with load() as them:
         more(them, 3)
+        before = len(them.failures)  # the writer has only just moved, and not as planned
         host(victim).check_output(f"systemctl kill --signal=KILL {unit}")
         more(them, 20)
     all_are_well(them)
-    assert len(them.failures) <= FEW
+    # Nobody else listens where it did, until it has started again.
+    assert len(them.failures) - before <= (them.rate // 2 if unit == "haproxy" else FEW)
 
 
 @pytest.mark.parametrize("which", [holder, neither])
@@ -92,7 +94,9 @@ def test_a_host_stands_still_and_goes_on(which):
     with load() as them:
         more(them, 3)
         with standing_still(host(victim)):
+            before = len(them.acknowledged)
             more(them, 20)
+            assert len(them.acknowledged) > before + 100
         more(them, 10)
     all_are_well(them)
 
@@ -111,13 +115,15 @@ def test_of_three_databases_the_last_takes_no_writes():
     last, *gone = sorted(names(), key=lambda name: name == writer())
     with load() as them:
         more(them, 3)
-        for name in gone:
-            host(name).check_output("systemctl kill --signal=KILL mariadb; systemctl stop mariadb")
-        until(lambda: not accepts(last))
-        until(lambda: takes_no_more(them))
-        playbook(name=RECOVER).must_be_refused("there is nothing to recover")
-        for name in gone:
-            host(name).check_output("systemctl start mariadb")
+        try:
+            for name in gone:
+                host(name).check_output("systemctl kill --signal=KILL mariadb; systemctl stop mariadb")
+            until(lambda: not accepts(last))
+            until(lambda: takes_no_more(them))
+            assert "non-Primary" in host(last).check_output("/usr/local/lib/webstack/mysql-node status")
+        finally:
+            # It knows that the others are down, as the last one cannot.
+            playbook(name=RECOVER, niceness=19).must_succeed()
         before = len(them.acknowledged)
         until(lambda: len(them.acknowledged) > before + 50)
     all_are_well(them)

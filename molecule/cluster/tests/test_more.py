@@ -44,11 +44,13 @@ def site_of(web: list[str]) -> Run:
 def test_a_web_server_more_and_one_less_and_no_visitor_notices(fourth):
     with load() as them:
         more(them, 1)
-        site_of([*names(), fourth]).must_succeed()
-        until(lambda: them.answers[fourth] > 100)
-        for name in names():
-            host(name).check_output(f"webstack-balance drain {fourth}")
-        site_of(names()).must_succeed()
+        try:
+            site_of([*names(), fourth]).must_succeed()
+            until(lambda: them.answers[fourth] > 100)
+            for name in names():
+                host(name).check_output(f"webstack-balance drain {fourth}")
+        finally:
+            site_of(names()).must_succeed()
         answered = them.answers[fourth]
         more(them, 3)
     assert them.answers[fourth] == answered

@@ -55,6 +55,8 @@ CLIENT_SECONDS = 10
 HAND_OVER_SECONDS = 5
 NOTICE_SECONDS = 0.75  # each proxy asks every half second (role database_proxy)
 QUIET_SECONDS = 1.0
+# InnoDB's list of transactions stays as it is while somebody reads it more often than each 0.1 s.
+PAUSE_SECONDS = 0.12
 
 USER = "webstack-writer"
 # The server's own user takes the copy that another node asks for (SST).
@@ -91,8 +93,8 @@ IDLE = (
     "AND ID NOT IN (SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX)"
 )
 # All at once inside the server: from here, one that has been idle would have begun its next statement meanwhile. Those that have ended
-# by themselves (error 1094) are no matter.
-END = "BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR 1094 BEGIN END; FOR it IN ({}) DO KILL CONNECTION it.ID; END FOR; END"
+# by themselves (error 1094) are no matter, and those that change a table's definition (1095) end by themselves.
+END = "BEGIN NOT ATOMIC DECLARE CONTINUE HANDLER FOR 1094, 1095 BEGIN END; FOR it IN ({}) DO KILL CONNECTION it.ID; END FOR; END"
 
 
 class Config:
@@ -365,7 +367,7 @@ class Agent:
         self.state, self.looked_at = state, begin
         if state["writes"]:
             self.has_sessions = True
-        elif self.has_sessions:
+        elif self.has_sessions and is_primary(state):  # a node without majority refuses it
             self.end_sessions()
         return state
 
@@ -441,21 +443,22 @@ class Agent:
             time.sleep(0.05)
 
     def let_sessions_end(self) -> None:
-        """Whoever connects from now on waits for the next writer. Who is connected finishes what he does here, so he meets no error.
+        """Whoever connects from now on waits for the next writer. Who is connected finishes what he does here.
 
-        A session that rests is ended: applications look for that before they use it again. The less time is left, the shorter a
-        rest is enough, since those of a busy application are short.
+        When all proxies know, sessions that rest are ended: applications look for that before they use them for the next request. The
+        less time is left, the shorter a rest is enough, since those of a busy application are short.
         """
         import pymysql
 
         self.leaving = True
-        time.sleep(NOTICE_SECONDS)
-        deadline = time.monotonic() + QUIET_SECONDS
+        known = time.monotonic() + NOTICE_SECONDS
+        deadline = known + QUIET_SECONDS
         try:
             while (left := deadline - time.monotonic()) > 0 and self.query(SESSIONS):
                 self.looked_at = time.monotonic()  # it answers, and goes on taking their writes
-                self.query(END.format(IDLE), round(100 * left / QUIET_SECONDS))
-                time.sleep(0.02)
+                if self.looked_at >= known:
+                    self.query(END.format(IDLE), round(250 * left / QUIET_SECONDS))
+                time.sleep(PAUSE_SECONDS)
         except (pymysql.MySQLError, OSError):
             self.forget()
 
