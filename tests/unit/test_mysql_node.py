@@ -104,7 +104,7 @@ def writer(cluster, monkeypatch):
     monkeypatch.setattr(node, "PAUSE_SECONDS", 0.01)
     agent = Agent()
     agent.config, agent.stopping = node.Config(), threading.Event()
-    agent.state, agent.looked_at = {"writes": True}, node.time.monotonic()
+    agent.state, agent.looked_at = {"writes": True, "members": ["db1", "db2"]}, node.time.monotonic()
     agent.stopping.set()
     cluster.say(db2={**SYNCED, "writes": True})
     return agent
@@ -124,6 +124,14 @@ def test_sessions_that_rest_end_while_their_server_still_takes_writes(writer):
     resting, all_others = (writer.told.index(node.END.format(which)) for which in (node.IDLE, node.SESSIONS))
     assert resting < writer.told.index("SET GLOBAL read_only = ON") < all_others, "one at work has until then to finish"
     assert writer.leaving
+
+
+def test_a_node_that_is_gone_is_not_asked_whether_it_can_be_the_writer(writer, monkeypatch):
+    asked = []
+    monkeypatch.setattr(node, "ask", lambda _config, address: asked.append(address) or {**SYNCED, "writes": True})
+    writer.state["members"] = ["db1", "db3"]
+    writer.run()
+    assert set(asked) == {writer.config.others["db3"]}
 
 
 def test_a_server_that_says_nothing_of_its_sessions_hands_over_all_the_same(writer, monkeypatch):

@@ -430,7 +430,9 @@ class Agent:
 
     def hand_over(self) -> None:
         """Makes another node the writer, before the server of this one stops."""
-        peer = next((name for name, address in self.config.others.items() if is_synced(ask(self.config, address))), "")
+        members = self.state.get("members", [])  # the others would keep it waiting
+        there = {name: address for name, address in self.config.others.items() if name in members}
+        peer = next((name for name, address in there.items() if is_synced(ask(self.config, address))), "")
         if not peer:
             print("no other node can be the writer")
             return
