@@ -11,7 +11,7 @@ import testinfra
 from outage import power_off, power_on
 from scenario import Host, names, playbook, until
 from virtual import virtual_address
-from visitors import visitors
+from visitors import PATIENCE, visitors
 
 SITE = "www.shop.example"
 ADDRESS = str(virtual_address().ip)
@@ -211,7 +211,7 @@ def test_an_application_that_is_not_ready_gets_no_visitors(servers):
                     "is not ready for shop" in server.run("webstack-balance status").stderr for server in servers
                 )
             )
-            time.sleep(1)  # for those who were led there before
+            time.sleep(PATIENCE)  # for those who were led there before
             before, begin = them.arrivals[name_of(victim)], them.asked
             until(lambda: them.asked > begin + 100)
             assert them.arrivals[name_of(victim)] == before
