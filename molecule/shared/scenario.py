@@ -208,7 +208,7 @@ def playbook(
     """
     recap = Path(tempfile.mkstemp(prefix="changed-", dir=SCRATCH.name)[1])  # another run may go on at the same time
     addresses = entered()
-    command = ["nice", f"--adjustment={niceness}"]
+    command = ["nice", "-n", str(niceness)]
     command += ["ansible-playbook", "--inventory", str(inventory), str(SCENARIO / name), *arguments]
     command += ["--extra-vars", json.dumps({"addresses": addresses, **variables})]
     environment = {
