@@ -66,7 +66,8 @@ def address(number: int) -> str:
 
 
 def up(name: str, place: str) -> None:
-    sh(f"tools/container up {name} trixie --network={NETWORK} --ip={place}")
+    # As on a server, root sees whose a port is, also where the program has become another user since.
+    sh(f"tools/container up {name} trixie --network={NETWORK} --ip={place} --cap-add=SYS_PTRACE")
 
 
 def down() -> None:
