@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import threading
+import types
 
 import pymysql
 import pytest
@@ -124,6 +126,19 @@ def test_sessions_that_rest_end_while_their_server_still_takes_writes(writer):
     resting, all_others = (writer.told.index(node.END.format(which)) for which in (node.IDLE, node.SESSIONS))
     assert resting < writer.told.index("SET GLOBAL read_only = ON") < all_others, "one at work has until then to finish"
     assert writer.leaving
+
+
+@pytest.mark.parametrize(("writes", "leaving", "code"), [(True, False, 200), (True, True, 404), (False, True, 503)])
+def test_a_proxy_is_told_to_send_nobody_else_to_a_writer_that_hands_over(writer, monkeypatch, writes, leaving, code):
+    writer.state["writes"], writer.leaving = writes, leaving
+    told = []
+    handler = node.Handler.__new__(node.Handler)
+    handler.path, handler.wfile, handler.server = "/writer", io.BytesIO(), types.SimpleNamespace(agent=writer)
+    monkeypatch.setattr(node.Handler, "send_response", lambda _self, code: told.append(code))
+    monkeypatch.setattr(node.Handler, "send_header", lambda *_words: None)
+    monkeypatch.setattr(node.Handler, "end_headers", lambda *_words: None)
+    handler.do_GET()
+    assert told == [code]
 
 
 def test_a_node_that_is_gone_is_not_asked_whether_it_can_be_the_writer(writer, monkeypatch):
