@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 
 from bench_deploys import share
-from benching import BUILD, SITE, TARGET, fresh, inventory, let_in, sh, timed
+from benching import BUILD, SITE, TARGET, fresh, inventory, let_in, medians, sh, timed
 
 TURNS = 3  # there and back
 TURN_SECONDS = 3
@@ -206,12 +206,6 @@ def measure() -> Backups:
     _seconds, said = restore("latest")
     replayed, replay = re.search(r"replayed the log .*, ([\d.]+) MB, ([\d.]+) s", said).groups()
     return Backups(seen, waits, fulls, alone, float(replayed), float(replay), *rebuild())
-
-
-def medians(taken: list[Commits]) -> Commits:
-    return Commits(
-        *(statistics.median(getattr(turn, field.name) for turn in taken) for field in dataclasses.fields(Commits))
-    )
 
 
 def table(taken: Backups) -> str:

@@ -10,8 +10,25 @@ import sys
 import time
 import zlib
 
-from bench_backups import WRITERS, Commits, commits, medians, writers
-from benching import BUILD, LOAD, PREFIX, PROJECT, WRK, Rate, changes, example, let_in, load, middle, sh, timed, way_to
+from bench_backups import WRITERS, Commits, commits, writers
+from benching import (
+    BUILD,
+    LOAD,
+    PREFIX,
+    PRIVATE,
+    PROJECT,
+    WRK,
+    Rate,
+    changes,
+    example,
+    let_in,
+    load,
+    medians,
+    must_be_nothing,
+    sh,
+    timed,
+    way_to,
+)
 
 sys.path.insert(0, str(PROJECT / "molecule/shared"))
 from outage import SILENCE
@@ -83,7 +100,7 @@ def inventory(size: int) -> str:
     }
     three = dict(list(web.items())[:3])
     groups = {"webservers": web, "appservers": web, "dbservers": three}
-    values = {"sites": {"foobar": example("private")}, "nginx_client_connections": 0, "nginx_client_requests": 0}
+    values = {"sites": {"foobar": example(PRIVATE)}, "nginx_client_connections": 0, "nginx_client_requests": 0}
     if size > 1:
         groups["loadbalancers"] = three
         values |= {
@@ -106,8 +123,8 @@ def play(size: int, playbook: str, *more: str, quiet: bool = False) -> float:
     command = " ".join(["ansible-playbook --inventory", inventory(size), playbook, *more])
     out: list[str] = []
     taken = timed(lambda: out.append(sh(command)))
-    if quiet and changes(out[0]):
-        raise SystemExit(f"bench: a converge with nothing to change changed {changes(out[0])} things")
+    if quiet:
+        must_be_nothing(changes(out[0]))
     return taken
 
 
@@ -128,7 +145,7 @@ def rates() -> dict[str, list[Rate]]:
     for _round in range(ROUNDS + 1):
         for name, path in LOADS.items():
             taken[name].append(load(f"https://www.foobar.com{path}", CONNECTIONS))
-    return {name: middle(seen[1:]) for name, seen in taken.items()}  # the first was to warm
+    return {name: medians(seen[1:]) for name, seen in taken.items()}  # the first was to warm
 
 
 def lead_to(place: str) -> None:
@@ -136,6 +153,13 @@ def lead_to(place: str) -> None:
         f"grep -v www.foobar.com /etc/hosts > /tmp/hosts; echo {place} www.foobar.com >> /tmp/hosts; cat /tmp/hosts > /etc/hosts",
         LOAD,
     )
+
+
+def balance(what: str, *numbers: int) -> None:
+    """Drains web servers on all balancers, or has them ready again."""
+    for balancer in (1, 2, 3):
+        for number in numbers:
+            sh(f"webstack-balance {what} {host(number)}", host(balancer))
 
 
 def writer() -> int:
@@ -203,13 +227,9 @@ def measure() -> Several:
         if size == 3:
             lead_to(VIRTUAL)
             seen["three, by the balancer"] = rates()
-            for number in (2, 3):
-                for balancer in (1, 2, 3):
-                    sh(f"webstack-balance drain {host(number)}", host(balancer))
+            balance("drain", 2, 3)
             seen["one of them, by the balancer"] = rates()
-            for number in (2, 3):
-                for balancer in (1, 2, 3):
-                    sh(f"webstack-balance ready {host(number)}", host(balancer))
+            balance("ready", 2, 3)
             took[3] = committed(writer())
             met = outage()
     down()

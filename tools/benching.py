@@ -10,7 +10,7 @@ import shlex
 import statistics
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ PREFIX = f"bench-{os.environ.get('WEBSTACK_ID', 'local')}"
 KEY, KNOWN_HOSTS = BUILD / "bench-key", BUILD / "bench-known-hosts"
 SITE, FLOOR, LOAD, TARGET = (f"{PREFIX}-{name}" for name in ("site", "floor", "load", "target"))
 
+PRIVATE = {"source": "private", "authority_folder": str(BUILD / "bench-authority")}
 LOAD_SECONDS = 2
 WRK = "apt-get -qq update && apt-get -qq install -y --no-install-recommends wrk >/dev/null 2>&1"
 
@@ -80,13 +81,11 @@ def way_to(address: str) -> dict[str, str]:
     }
 
 
-def example(certificate: str) -> dict[str, Any]:
+def example(certificate: Any) -> dict[str, Any]:
     """The demo's site."""
     return {
         "domain": "www.foobar.com",
-        "certificate": {"source": "private", "authority_folder": str(BUILD / "bench-authority")}
-        if certificate == "private"
-        else certificate,
+        "certificate": certificate,
         "repository": str(PROJECT / ".cache/foobar.git"),
         "push": True,
         "app": {
@@ -112,7 +111,7 @@ def inventory(sites: int = 1, state: str = "present", *, whole: bool = False, ba
         **way_to(address),
         "sites": {
             name: {
-                **example("private" if whole else "none"),
+                **example(PRIVATE if whole else "none"),
                 "state": "present" if name == "foobar" else state,
                 "domain": f"{'www' if name == 'foobar' else name}.foobar.com",
             }
@@ -156,6 +155,12 @@ def changes(out: str) -> int:
     return sum(map(int, re.findall(r"changed=(\d+)", out)))
 
 
+def must_be_nothing(changed: int) -> None:
+    """What is measured as a converge with nothing to change must be one."""
+    if changed:
+        raise SystemExit(f"bench: a converge with nothing to change changed {changed} things")
+
+
 def converge(sites: int = 1, state: str = "present", *, whole: bool = False) -> int:
     """Runs site.yml; returns how many tasks changed something."""
     out = sh(f"ansible-playbook --inventory {inventory(sites, state, whole=whole)} site.yml")
@@ -186,5 +191,7 @@ def load(url: str, connections: int) -> Rate:
     )
 
 
-def middle(rates: list[Rate]) -> Rate:
-    return Rate(*(statistics.median(getattr(rate, field.name) for rate in rates) for field in dataclasses.fields(Rate)))
+def medians(taken: Sequence[Any]) -> Any:
+    """Of data classes of one kind, such as the rates of some turns: one with the median of each field."""
+    kind = type(taken[0])
+    return kind(*(statistics.median(getattr(one, field.name) for one in taken) for field in dataclasses.fields(kind)))

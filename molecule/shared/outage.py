@@ -26,18 +26,29 @@ def power_on(host: Host) -> None:
 
 
 @contextlib.contextmanager
-def cut_off(host: Host, *addresses: str) -> Iterator[None]:
+def filtered(host: Host, chains: str) -> Iterator[None]:
+    """Beside its own firewall the host has these chains, as long as the block lasts."""
+    host.check_output(f"nft {shlex.quote(f'table inet apart {{ {chains} }}')}")
+    try:
+        yield
+    finally:
+        host.check_output("nft delete table inet apart")
+
+
+def cut_off(host: Host, *addresses: str) -> contextlib.AbstractContextManager[None]:
     """No packet passes between the host and the addresses; all others still reach it."""
     them = f"{{ {', '.join(addresses)} }}"
     chains = " ".join(
         f"chain {hook} {{ type filter hook {hook} priority -10; ip {side} {them} drop; }};"
         for hook, side in (("input", "saddr"), ("output", "daddr"))
     )
-    host.check_output(f"nft {shlex.quote(f'table inet apart {{ {chains} }}')}")
-    try:
-        yield
-    finally:
-        host.check_output("nft delete table inet apart")
+    return filtered(host, chains)
+
+
+def losing(host: Host, percent: int) -> contextlib.AbstractContextManager[None]:
+    """Of what the host is sent, a part is lost by chance."""
+    chain = f"chain input {{ type filter hook input priority -10; numgen random mod 100 < {percent} drop; }};"
+    return filtered(host, chain)
 
 
 @contextlib.contextmanager
@@ -48,14 +59,3 @@ def standing_still(host: Host) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["docker", "unpause", host.backend.name], check=True, capture_output=True)
-
-
-@contextlib.contextmanager
-def losing(host: Host, percent: int) -> Iterator[None]:
-    """Of what the host is sent, a part is lost by chance."""
-    chain = f"chain input {{ type filter hook input priority -10; numgen random mod 100 < {percent} drop; }};"
-    host.check_output(f"nft {shlex.quote(f'table inet losing {{ {chain} }}')}")
-    try:
-        yield
-    finally:
-        host.check_output("nft delete table inet losing")
